@@ -1,0 +1,166 @@
+//! Builds a [`Trace`] and guarantees its invariant: every block is allocated once, before it is
+//! released, and released at most once.
+//!
+//! Readers translate the addresses or slots of their format to blocks and push; generators push
+//! directly.
+
+use super::{
+    AlignedFunction, BlockId, Event, EventCounts, Operation, Origin, ThreadIndex, Trace,
+};
+
+/// Collects events. See the module text.
+#[derive(Debug)]
+pub struct TraceBuilder {
+    origin: Origin,
+    events: Vec<Event>,
+    times_ns: Vec<u64>,
+    counts: EventCounts,
+    threads: u32,
+    /// One entry per block: still live?
+    live: Vec<bool>,
+}
+
+impl TraceBuilder {
+    /// Starts an empty trace.
+    pub fn new(origin: Origin) -> Self {
+        Self {
+            origin,
+            events: Vec::new(),
+            times_ns: Vec::new(),
+            counts: EventCounts::default(),
+            threads: 0,
+            live: Vec::new(),
+        }
+    }
+
+    /// The origin, to add notes and counts of dropped lines while reading.
+    pub fn origin_mut(&mut self) -> &mut Origin {
+        &mut self.origin
+    }
+
+    /// Events so far.
+    pub fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Whether there is no event yet.
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    /// Whether the next event still fits: block and event numbers are 32 bits wide.
+    pub fn is_full(&self) -> bool {
+        self.events.len() >= u32::MAX as usize - 1
+    }
+
+    fn push(&mut self, thread: ThreadIndex, operation: Operation) {
+        assert!(!self.is_full(), "a trace holds at most 2^32 - 2 events");
+        self.threads = self.threads.max(thread.0 + 1);
+        self.counts.add(&operation);
+        self.events.push(Event { thread, operation });
+    }
+
+    fn new_block(&mut self) -> BlockId {
+        let block = BlockId(u32::try_from(self.live.len()).expect("fewer blocks than events"));
+        self.live.push(true);
+        block
+    }
+
+    fn release(&mut self, block: BlockId) {
+        let live = &mut self.live[block.0 as usize];
+        assert!(*live, "block {} released twice: the reader or generator must see to it", block.0);
+        *live = false;
+    }
+
+    /// Whether a block has been allocated and not yet released.
+    pub fn is_live(&self, block: BlockId) -> bool {
+        self.live.get(block.0 as usize).copied().unwrap_or(false)
+    }
+
+    /// `malloc(size)`.
+    pub fn malloc(&mut self, thread: ThreadIndex, size: u64) -> BlockId {
+        let block = self.new_block();
+        self.push(thread, Operation::Malloc { block, size });
+        block
+    }
+
+    /// `calloc(count, size)`.
+    pub fn calloc(&mut self, thread: ThreadIndex, count: u32, size: u64) -> BlockId {
+        let block = self.new_block();
+        self.push(thread, Operation::Calloc { block, count, size });
+        block
+    }
+
+    /// An aligned allocation; `alignment_log2` below 64.
+    pub fn aligned(
+        &mut self,
+        thread: ThreadIndex,
+        function: AlignedFunction,
+        alignment_log2: u8,
+        size: u64,
+    ) -> BlockId {
+        assert!(alignment_log2 < 64, "an alignment is a power of two below 2^64");
+        let block = self.new_block();
+        self.push(thread, Operation::Aligned { block, alignment_log2, function, size });
+        block
+    }
+
+    /// `realloc(old, size)`; `old`, if any, must be live, and is gone afterwards.
+    pub fn realloc(&mut self, thread: ThreadIndex, old: Option<BlockId>, size: u64) -> BlockId {
+        if let Some(old) = old {
+            self.release(old);
+        }
+        let block = self.new_block();
+        self.push(thread, Operation::Realloc { old, block, size });
+        block
+    }
+
+    /// `free(block)`; the block must be live.
+    pub fn free(&mut self, thread: ThreadIndex, block: BlockId, sized: bool) {
+        self.release(block);
+        self.push(thread, Operation::Free { block, sized });
+    }
+
+    /// `free(NULL)`.
+    pub fn free_null(&mut self, thread: ThreadIndex) {
+        self.push(thread, Operation::FreeNull);
+    }
+
+    /// The thread begins.
+    pub fn thread_start(&mut self, thread: ThreadIndex) {
+        self.push(thread, Operation::ThreadStart);
+    }
+
+    /// The thread ends.
+    pub fn thread_end(&mut self, thread: ThreadIndex) {
+        self.push(thread, Operation::ThreadEnd);
+    }
+
+    /// A mark of the recording tool.
+    pub fn mark(&mut self, thread: ThreadIndex) {
+        self.push(thread, Operation::Mark);
+    }
+
+    /// An allocation that returned null while recording.
+    pub fn failed_allocation(&mut self, thread: ThreadIndex) {
+        self.push(thread, Operation::FailedAllocation);
+    }
+
+    /// Gives the last pushed event a time stamp. Either every event gets one or the trace has none.
+    pub fn stamp(&mut self, time_ns: u64) {
+        self.times_ns.push(time_ns);
+    }
+
+    /// Ends the trace.
+    pub fn finish(self) -> Trace {
+        let complete = !self.events.is_empty() && self.times_ns.len() == self.events.len();
+        Trace {
+            origin: self.origin,
+            events: self.events,
+            times_ns: complete.then_some(self.times_ns),
+            counts: self.counts,
+            threads: self.threads,
+            blocks: u32::try_from(self.live.len()).expect("fewer blocks than events"),
+        }
+    }
+}
