@@ -1,0 +1,381 @@
+//! Trace -> [`Program`]: dense operations over a small table of pointers.
+//!
+//! Block ids are renumbered to slots that are used again as soon as their block is gone, so that
+//! the table is as small as the peak of live blocks. Slot 0 always holds the null pointer: freeing
+//! or reallocating null needs no case of its own.
+
+#![forbid(unsafe_code)]
+
+use std::fs::File;
+use std::io::{BufWriter, Read as _, Write as _};
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::trace::{Operation, Trace};
+
+/// One operation in eight bytes: tag in bits 0-1, slot in bits 2-31, and in bits 32-63 the size of
+/// a `malloc` or the index of a [`ColdOperation`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(transparent)]
+pub struct Word(pub u64);
+
+/// The slot that always holds the null pointer.
+pub const NULL_SLOT: u32 = 0;
+/// Slots are 30 bits wide.
+const SLOT_LIMIT: u32 = 1 << 30;
+
+/// Frees the pointer in the slot.
+pub const TAG_FREE: u64 = 0;
+/// `malloc` into the slot.
+pub const TAG_MALLOC: u64 = 1;
+/// Any other operation: see the table of cold operations.
+pub const TAG_COLD: u64 = 2;
+
+impl Word {
+    fn free(slot: u32) -> Self {
+        Self(TAG_FREE | u64::from(slot) << 2)
+    }
+
+    fn malloc(slot: u32, size: u32) -> Self {
+        Self(TAG_MALLOC | u64::from(slot) << 2 | u64::from(size) << 32)
+    }
+
+    fn cold(index: u32) -> Self {
+        Self(TAG_COLD | u64::from(index) << 32)
+    }
+
+    /// [`TAG_FREE`], [`TAG_MALLOC`] or [`TAG_COLD`].
+    #[inline(always)]
+    pub fn tag(self) -> u64 {
+        self.0 & 3
+    }
+
+    /// The slot of a free or malloc.
+    #[inline(always)]
+    pub fn slot(self) -> usize {
+        (self.0 as u32 >> 2) as usize
+    }
+
+    /// Requested bytes of a malloc, or the index of a cold operation.
+    #[inline(always)]
+    pub fn operand(self) -> usize {
+        (self.0 >> 32) as usize
+    }
+}
+
+/// An operation that is rarer than `malloc` and `free`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ColdOperation {
+    /// One of the `COLD_` numbers.
+    pub kind: u32,
+    /// Slot of the block given, for `realloc`.
+    pub old_slot: u32,
+    /// Slot of the block returned.
+    pub slot: u32,
+    /// Requested bytes; of one element for `calloc`.
+    pub size: u64,
+    /// Elements for `calloc`, bytes of alignment for aligned allocations.
+    pub operand: u64,
+}
+
+/// `malloc` of 4 GiB or more.
+pub const COLD_MALLOC: u32 = 0;
+/// `calloc`
+pub const COLD_CALLOC: u32 = 1;
+/// `realloc`
+pub const COLD_REALLOC: u32 = 2;
+/// Any aligned allocation; replayed through `posix_memalign`, which every allocator has.
+pub const COLD_ALIGNED: u32 = 3;
+
+/// A compiled trace.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Program {
+    /// Operations in order.
+    pub words: Vec<Word>,
+    /// Frees of the blocks that the trace leaves live, done after it, outside any time taken.
+    pub drain: Vec<Word>,
+    /// The rarer operations, by index.
+    pub cold: Vec<ColdOperation>,
+    /// Slots, the null slot included.
+    pub slots: u32,
+    /// Sum of all requested bytes.
+    pub requested_bytes: u64,
+    /// Largest single request in bytes, alignment included.
+    pub largest_bytes: u64,
+}
+
+impl Program {
+    /// Compiles a trace. Fails if more than 2^30 blocks are live at once.
+    pub fn compile(trace: &Trace) -> Result<Self> {
+        Compiler::new(trace).compile(trace)
+    }
+
+    /// Operations of one replay.
+    pub fn operations(&self) -> u64 {
+        self.words.len() as u64
+    }
+
+    /// Names an operation for a message: "operation 1000 of the trace, malloc(64),".
+    pub fn describe(&self, operation: usize) -> String {
+        let place = match operation.checked_sub(self.words.len()) {
+            None => format!("operation {} of the trace", operation + 1),
+            Some(number) => format!("the freeing of leftover block {} after the trace", number + 1),
+        };
+        let Some(word) = self.words.iter().chain(&self.drain).nth(operation) else {
+            return place;
+        };
+        let call = match word.tag() {
+            TAG_FREE if word.slot() == NULL_SLOT as usize => "free(NULL)".to_owned(),
+            TAG_FREE => "free".to_owned(),
+            TAG_MALLOC => format!("malloc({})", word.operand()),
+            _ => {
+                let ColdOperation { kind, size, operand, .. } = self.cold[word.operand()];
+                match kind {
+                    COLD_MALLOC => format!("malloc({size})"),
+                    COLD_CALLOC => format!("calloc({operand}, {size})"),
+                    COLD_REALLOC => format!("realloc to {size} bytes"),
+                    _ => format!("posix_memalign({operand}, {size})"),
+                }
+            }
+        };
+        format!("{place}, {call},")
+    }
+
+    /// Writes the program to a new file, for children to map.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let write = || -> std::io::Result<()> {
+            let mut out = BufWriter::new(File::create_new(path)?);
+            let lengths = [self.words.len(), self.drain.len(), self.cold.len()];
+            for length in lengths {
+                out.write_all(&(length as u64).to_ne_bytes())?;
+            }
+            for number in [u64::from(self.slots), self.requested_bytes, self.largest_bytes] {
+                out.write_all(&number.to_ne_bytes())?;
+            }
+            for word in self.words.iter().chain(&self.drain) {
+                out.write_all(&word.0.to_ne_bytes())?;
+            }
+            for cold in &self.cold {
+                for number in [cold.kind, cold.old_slot, cold.slot, 0] {
+                    out.write_all(&number.to_ne_bytes())?;
+                }
+                out.write_all(&cold.size.to_ne_bytes())?;
+                out.write_all(&cold.operand.to_ne_bytes())?;
+            }
+            out.flush()
+        };
+        write().map_err(|source| Error::io(path, "write the compiled trace to", source))
+    }
+
+    /// Reads a saved program. For tests; children map it through [`ProgramView`].
+    pub fn load(path: &Path) -> Result<Self> {
+        let mut bytes = Vec::new();
+        File::open(path)
+            .and_then(|mut file| file.read_to_end(&mut bytes))
+            .map_err(|source| Error::io(path, "read", source))?;
+        let view = ProgramView::new(&bytes)
+            .ok_or_else(|| Error::file(path, "not a compiled trace of this version"))?;
+        Ok(Self {
+            words: view.words().collect(),
+            drain: view.drain().collect(),
+            cold: (0..view.cold_count).map(|index| view.cold(index)).collect(),
+            slots: view.slots,
+            requested_bytes: view.requested_bytes,
+            largest_bytes: view.largest_bytes,
+        })
+    }
+}
+
+/// State of compilation: which slot each live block has, and which slots are free.
+struct Compiler {
+    program: Program,
+    slot_of_block: Vec<u32>,
+    free_slots: Vec<u32>,
+}
+
+impl Compiler {
+    fn new(trace: &Trace) -> Self {
+        Self {
+            program: Program {
+                words: Vec::with_capacity(trace.counts().operations() as usize),
+                slots: 1,
+                ..Program::default()
+            },
+            slot_of_block: vec![NULL_SLOT; trace.block_count() as usize],
+            free_slots: Vec::new(),
+        }
+    }
+
+    fn compile(mut self, trace: &Trace) -> Result<Program> {
+        for event in trace.events() {
+            self.operation(&event.operation)?;
+        }
+        self.program.drain = self
+            .slot_of_block
+            .iter()
+            .filter(|slot| **slot != NULL_SLOT)
+            .map(|slot| Word::free(*slot))
+            .collect();
+        Ok(self.program)
+    }
+
+    fn operation(&mut self, operation: &Operation) -> Result<()> {
+        if !operation.is_replayed() {
+            return Ok(());
+        }
+        // The released slot is taken again at once by a reallocation, as by the next allocation.
+        let released = match operation.releases() {
+            Some(block) => std::mem::replace(&mut self.slot_of_block[block.0 as usize], NULL_SLOT),
+            None => NULL_SLOT,
+        };
+        if released != NULL_SLOT {
+            self.free_slots.push(released);
+        }
+        let slot = match operation.allocates() {
+            Some(block) => {
+                let slot = self.take_slot()?;
+                self.slot_of_block[block.0 as usize] = slot;
+                slot
+            }
+            None => NULL_SLOT,
+        };
+        let alignment = match operation {
+            Operation::Aligned { alignment_log2, .. } => 1u64 << alignment_log2,
+            _ => 0,
+        };
+        let requested = operation.requested_bytes();
+        self.program.requested_bytes = self.program.requested_bytes.saturating_add(requested);
+        let reach = requested.saturating_add(alignment);
+        self.program.largest_bytes = self.program.largest_bytes.max(reach);
+        self.emit(operation, released, slot, alignment);
+        Ok(())
+    }
+
+    fn emit(&mut self, operation: &Operation, old_slot: u32, slot: u32, alignment: u64) {
+        let (kind, size, operand) = match *operation {
+            Operation::Malloc { size, .. } => match u32::try_from(size) {
+                Ok(size) => return self.program.words.push(Word::malloc(slot, size)),
+                Err(_) => (COLD_MALLOC, size, 0),
+            },
+            Operation::Free { .. } | Operation::FreeNull => {
+                return self.program.words.push(Word::free(old_slot));
+            }
+            Operation::Calloc { count, size, .. } => (COLD_CALLOC, size, u64::from(count)),
+            Operation::Realloc { size, .. } => (COLD_REALLOC, size, 0),
+            Operation::Aligned { size, .. } => {
+                // posix_memalign refuses less than the size of a pointer.
+                (COLD_ALIGNED, size, alignment.max(size_of::<*const u8>() as u64))
+            }
+            Operation::ThreadStart
+            | Operation::ThreadEnd
+            | Operation::Mark
+            | Operation::FailedAllocation => unreachable!("filtered by is_replayed"),
+        };
+        let index = u32::try_from(self.program.cold.len()).expect("events are fewer than 2^32");
+        self.program.cold.push(ColdOperation { kind, old_slot, slot, size, operand });
+        self.program.words.push(Word::cold(index));
+    }
+
+    fn take_slot(&mut self) -> Result<u32> {
+        if let Some(slot) = self.free_slots.pop() {
+            return Ok(slot);
+        }
+        let slot = self.program.slots;
+        if slot >= SLOT_LIMIT {
+            return Err(Error::Failed(
+                "more than 2^30 blocks are live at once; replay a slice of the trace".to_owned(),
+            ));
+        }
+        self.program.slots += 1;
+        Ok(slot)
+    }
+}
+
+const HEADER_BYTES: usize = 48;
+const COLD_BYTES: usize = 32;
+
+/// A saved program, read in place: nothing is copied, nothing allocated.
+#[derive(Clone, Copy, Debug)]
+pub struct ProgramView<'a> {
+    words: &'a [[u8; 8]],
+    drain: &'a [[u8; 8]],
+    cold: &'a [[u8; COLD_BYTES]],
+    /// Number of cold operations.
+    pub cold_count: usize,
+    /// Slots, the null slot included.
+    pub slots: u32,
+    /// Sum of all requested bytes.
+    pub requested_bytes: u64,
+    /// Largest single request in bytes, alignment included.
+    pub largest_bytes: u64,
+}
+
+impl<'a> ProgramView<'a> {
+    /// Interprets the bytes of a saved program; `None` if lengths, slots or indices are not those
+    /// of one.
+    pub fn new(bytes: &'a [u8]) -> Option<Self> {
+        let number = |index: usize| -> Option<u64> {
+            Some(u64::from_ne_bytes(bytes.get(index * 8..index * 8 + 8)?.try_into().ok()?))
+        };
+        let count = |index: usize| -> Option<usize> { usize::try_from(number(index)?).ok() };
+        let (words_count, drain_count, cold_count) = (count(0)?, count(1)?, count(2)?);
+        let rest = bytes.get(HEADER_BYTES..)?;
+        let (words, rest) = rest.split_at_checked(words_count.checked_mul(8)?)?;
+        let (drain, rest) = rest.split_at_checked(drain_count.checked_mul(8)?)?;
+        let view = Self {
+            words: words.as_chunks().0,
+            drain: drain.as_chunks().0,
+            cold: rest.as_chunks().0,
+            cold_count,
+            slots: u32::try_from(number(3)?).ok()?,
+            requested_bytes: number(4)?,
+            largest_bytes: number(5)?,
+        };
+        (rest.len() == cold_count.checked_mul(COLD_BYTES)? && view.is_valid()).then_some(view)
+    }
+
+    /// Every slot and index lies inside its table. The replay loops rely on it.
+    fn is_valid(&self) -> bool {
+        let slots = self.slots as usize;
+        let word_valid = |word: Word| match word.tag() {
+            TAG_FREE => word.slot() < slots,
+            TAG_MALLOC => word.slot() < slots && word.slot() != NULL_SLOT as usize,
+            TAG_COLD => word.operand() < self.cold_count,
+            _ => false,
+        };
+        slots >= 1
+            && self.words().chain(self.drain()).all(word_valid)
+            && (0..self.cold_count).map(|index| self.cold(index)).all(|cold| {
+                (cold.old_slot as usize) < slots
+                    && (1..self.slots).contains(&cold.slot)
+                    && cold.kind <= COLD_ALIGNED
+            })
+    }
+
+    /// Operations in order.
+    #[inline(always)]
+    pub fn words(&self) -> impl ExactSizeIterator<Item = Word> + use<'a> {
+        self.words.iter().map(|bytes| Word(u64::from_ne_bytes(*bytes)))
+    }
+
+    /// Frees of what the trace leaves live.
+    #[inline(always)]
+    pub fn drain(&self) -> impl ExactSizeIterator<Item = Word> + use<'a> {
+        self.drain.iter().map(|bytes| Word(u64::from_ne_bytes(*bytes)))
+    }
+
+    /// A cold operation; `index` must be below `cold_count`.
+    #[inline]
+    pub fn cold(&self, index: usize) -> ColdOperation {
+        let bytes = &self.cold[index];
+        let word = |at: usize| u32::from_ne_bytes(bytes[at..at + 4].try_into().expect("4 bytes"));
+        let long = |at: usize| u64::from_ne_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
+        ColdOperation {
+            kind: word(0),
+            old_slot: word(4),
+            slot: word(8),
+            size: long(16),
+            operand: long(24),
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! The loop: one thread, recorded order, every call through the table of function pointers.
+//!
+//! What happens around the calls (touching, checking, counting) is the [`Observer`]'s; with an empty
+//! one nothing but the calls is left. The dispatch is `if free … else if malloc … else cold`: two
+//! well-predicted branches, where a jump table would mispredict.
+
+use core::ffi::c_void;
+use core::ptr;
+
+use super::program::{
+    COLD_ALIGNED, COLD_CALLOC, COLD_MALLOC, ColdOperation, ProgramView, TAG_FREE, TAG_MALLOC, Word,
+};
+use crate::subject::functions::Functions;
+
+/// What an allocator did wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Fault {
+    /// Returned null although memory was there.
+    Null = 1,
+    /// Returned an address that does not have the alignment promised or asked for.
+    Misaligned = 2,
+    /// Returned memory that overlaps a live block.
+    Overlap = 3,
+    /// The content of a live block changed.
+    ContentLost = 4,
+    /// `calloc` returned memory that is not zero.
+    NotZeroed = 5,
+    /// `realloc` did not keep the content.
+    ReallocLost = 6,
+    /// `malloc_usable_size` told less than was asked for.
+    UsableTooSmall = 7,
+}
+
+impl Fault {
+    /// The fault of that number.
+    pub fn from_number(number: u32) -> Option<Self> {
+        Some(match number {
+            1 => Self::Null,
+            2 => Self::Misaligned,
+            3 => Self::Overlap,
+            4 => Self::ContentLost,
+            5 => Self::NotZeroed,
+            6 => Self::ReallocLost,
+            7 => Self::UsableTooSmall,
+            _ => return None,
+        })
+    }
+
+    /// What happened, as the end of a sentence that begins with the operation.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Null => "returned null",
+            Self::Misaligned => "returned a misaligned address",
+            Self::Overlap => "returned memory that overlaps a live block",
+            Self::ContentLost => "was given a block whose content had changed since it was written",
+            Self::NotZeroed => "returned memory that is not zero",
+            Self::ReallocLost => "did not keep the content of the block",
+            Self::UsableTooSmall => "returned a block whose usable size is less than asked for",
+        }
+    }
+}
+
+/// A block as the allocator returned it.
+#[derive(Clone, Copy, Debug)]
+pub struct Returned {
+    /// Its address; not null unless `size` is 0.
+    pub block: *mut c_void,
+    /// Its slot.
+    pub slot: usize,
+    /// Requested bytes.
+    pub size: usize,
+    /// Alignment asked for, in bytes; 0 for the functions that promise the default.
+    pub alignment: usize,
+    /// Whether it must be zero.
+    pub zeroed: bool,
+}
+
+/// What is done around the allocator's calls.
+pub trait Observer {
+    /// Before each operation, with its number.
+    fn step(&mut self, _operation: usize) {}
+
+    /// After a successful allocation.
+    ///
+    /// # Safety
+    /// `returned.block` is valid for `returned.size` bytes.
+    unsafe fn allocated(&mut self, returned: &Returned) -> Result<(), Fault>;
+
+    /// Before a block is freed; `block` may be null.
+    ///
+    /// # Safety
+    /// `block` is what the last allocation into `slot` returned.
+    unsafe fn releasing(&mut self, _slot: usize, _block: *mut c_void) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    /// After a successful reallocation of what was in `old_slot`; `old` may be null and must not be
+    /// accessed.
+    ///
+    /// # Safety
+    /// As for `allocated`.
+    unsafe fn reallocated(
+        &mut self,
+        _old_slot: usize,
+        _old: *mut c_void,
+        returned: &Returned,
+    ) -> Result<(), Fault> {
+        // SAFETY: the caller's promise is the same.
+        unsafe { self.allocated(returned) }
+    }
+
+    /// Before a reallocation.
+    ///
+    /// # Safety
+    /// As for `releasing`.
+    unsafe fn reallocating(&mut self, _slot: usize, _block: *mut c_void) -> Result<(), Fault> {
+        Ok(())
+    }
+}
+
+/// Where and how a replay ended early.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Failure {
+    /// Number of the operation, from 0.
+    pub operation: usize,
+    /// What was wrong.
+    pub fault: Fault,
+}
+
+/// One replay's machinery.
+#[derive(Debug)]
+pub struct Replayer<'a> {
+    program: ProgramView<'a>,
+    /// One pointer per slot; slot 0 is null for ever.
+    table: &'a mut [*mut c_void],
+    functions: Functions,
+}
+
+impl<'a> Replayer<'a> {
+    /// `table` must be all null and as long as the program has slots.
+    pub fn new(
+        program: ProgramView<'a>,
+        table: &'a mut [*mut c_void],
+        functions: Functions,
+    ) -> Self {
+        assert_eq!(table.len(), program.slots as usize, "one pointer per slot");
+        assert!(table.iter().all(|pointer| pointer.is_null()), "an unused table");
+        Self { program, table, functions }
+    }
+
+    /// The program replayed.
+    pub fn program(&self) -> &ProgramView<'a> {
+        &self.program
+    }
+
+    /// The functions replayed against.
+    pub fn functions(&self) -> &Functions {
+        &self.functions
+    }
+
+    /// Performs every operation of the trace once. After a failure the replayer must not be used
+    /// again.
+    #[inline(never)]
+    pub fn replay<O: Observer>(&mut self, observer: &mut O) -> Result<(), Failure> {
+        for (operation, word) in self.program.words().enumerate() {
+            observer.step(operation);
+            self.perform(word, observer).map_err(|fault| Failure { operation, fault })?;
+        }
+        Ok(())
+    }
+
+    /// Frees what the trace leaves live.
+    #[inline(never)]
+    pub fn drain<O: Observer>(&mut self, observer: &mut O) -> Result<(), Failure> {
+        let start = self.program.words().len();
+        for (operation, word) in self.program.drain().enumerate() {
+            observer.step(start + operation);
+            self.perform(word, observer)
+                .map_err(|fault| Failure { operation: start + operation, fault })?;
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn perform<O: Observer>(&mut self, word: Word, observer: &mut O) -> Result<(), Fault> {
+        let tag = word.tag();
+        if tag == TAG_FREE {
+            let slot = word.slot();
+            // SAFETY: `ProgramView::new` checked that every slot is below `slots`, the table's
+            // length. The pointer is what the allocator returned for the block now freed, or null:
+            // the trace's builder guarantees that each block is released once.
+            unsafe {
+                let block = *self.table.get_unchecked(slot);
+                observer.releasing(slot, block)?;
+                (self.functions.free)(block);
+            }
+            Ok(())
+        } else if tag == TAG_MALLOC {
+            let (slot, size) = (word.slot(), word.operand());
+            // SAFETY: malloc may be called with any size.
+            let block = unsafe { (self.functions.malloc)(size) };
+            let returned = Returned { block, slot, size, alignment: 0, zeroed: false };
+            self.keep(&returned, observer)
+        } else {
+            self.perform_cold(word.operand(), observer)
+        }
+    }
+
+    /// Stores a returned block, after the test for null.
+    #[inline(always)]
+    fn keep<O: Observer>(&mut self, returned: &Returned, observer: &mut O) -> Result<(), Fault> {
+        if returned.block.is_null() && returned.size != 0 {
+            return Err(Fault::Null);
+        }
+        // SAFETY: slots are below the table's length (`ProgramView::new`). The allocator has just
+        // returned the block for `size` bytes.
+        unsafe {
+            *self.table.get_unchecked_mut(returned.slot) = returned.block;
+            observer.allocated(returned)
+        }
+    }
+
+    #[inline(never)]
+    fn perform_cold<O: Observer>(
+        &mut self,
+        index: usize,
+        observer: &mut O,
+    ) -> Result<(), Fault> {
+        let cold = self.program.cold(index);
+        let (slot, size, operand) = (cold.slot as usize, cold.size as usize, cold.operand as usize);
+        match cold.kind {
+            COLD_MALLOC => {
+                // SAFETY: malloc may be called with any size.
+                let block = unsafe { (self.functions.malloc)(size) };
+                self.keep(&Returned { block, slot, size, alignment: 0, zeroed: false }, observer)
+            }
+            COLD_CALLOC => {
+                // SAFETY: calloc may be called with any numbers.
+                let block = unsafe { (self.functions.calloc)(operand, size) };
+                let size = operand.saturating_mul(size);
+                self.keep(&Returned { block, slot, size, alignment: 0, zeroed: true }, observer)
+            }
+            COLD_ALIGNED => {
+                let mut block = ptr::null_mut();
+                // SAFETY: `block` has room for the result; compiling made the alignment a power of
+                // two of at least the size of a pointer.
+                let error =
+                    unsafe { (self.functions.posix_memalign)(&raw mut block, operand, size) };
+                if error != 0 {
+                    return Err(Fault::Null);
+                }
+                self.keep(&Returned { block, slot, size, alignment: operand, zeroed: false }, observer)
+            }
+            _ => self.reallocate(&cold, observer),
+        }
+    }
+
+    fn reallocate<O: Observer>(
+        &mut self,
+        cold: &ColdOperation,
+        observer: &mut O,
+    ) -> Result<(), Fault> {
+        let (old_slot, slot, size) = (cold.old_slot as usize, cold.slot as usize, cold.size as usize);
+        let old = self.table[old_slot];
+        // SAFETY: `old` is the block now reallocated, or null, as for free.
+        let block = unsafe {
+            observer.reallocating(old_slot, old)?;
+            (self.functions.realloc)(old, size)
+        };
+        if block.is_null() && size != 0 {
+            return Err(Fault::Null);
+        }
+        self.table[slot] = block;
+        let returned = Returned { block, slot, size, alignment: 0, zeroed: false };
+        // SAFETY: the allocator has just returned the block for `size` bytes.
+        unsafe { observer.reallocated(old_slot, old, &returned) }
+    }
+}

@@ -1,0 +1,86 @@
+//! The speed pass: the loop, a touch policy, and two readings of the clock around it.
+
+use std::time::Instant;
+
+use super::serial::{Failure, Fault, Observer, Replayer, Returned};
+use crate::measure::results::Touch;
+use crate::subject::floor;
+
+/// Bytes of an OS page, as far as touching is concerned: the smallest the supported machines have.
+const PAGE_BYTES: usize = 4096;
+
+/// Writes nothing.
+struct TouchNone;
+/// Writes one byte in each OS page of a new block, its first byte among them.
+struct TouchPage;
+/// Writes every byte of a new block.
+struct TouchAll;
+
+impl Observer for TouchNone {
+    #[inline(always)]
+    unsafe fn allocated(&mut self, _returned: &Returned) -> Result<(), Fault> {
+        Ok(())
+    }
+}
+
+impl Observer for TouchPage {
+    #[inline(always)]
+    unsafe fn allocated(&mut self, returned: &Returned) -> Result<(), Fault> {
+        // SAFETY: the caller's promise.
+        unsafe { touch_pages(returned) };
+        Ok(())
+    }
+}
+
+impl Observer for TouchAll {
+    #[inline(always)]
+    unsafe fn allocated(&mut self, returned: &Returned) -> Result<(), Fault> {
+        // SAFETY: the caller's promise.
+        unsafe { returned.block.cast::<u8>().write_bytes(0xA5, returned.size) };
+        Ok(())
+    }
+}
+
+/// One write per OS page.
+///
+/// # Safety
+/// `returned.block` is valid for `returned.size` bytes.
+#[inline(always)]
+pub(super) unsafe fn touch_pages(returned: &Returned) {
+    let block = returned.block.cast::<u8>();
+    let mut offset = 0;
+    while offset < returned.size {
+        // SAFETY: the offset is inside the block. Volatile: the write is the purpose.
+        unsafe { block.add(offset).write_volatile(0xA5) };
+        offset += PAGE_BYTES;
+    }
+}
+
+/// Writes into a block what the policy says.
+///
+/// # Safety
+/// `returned.block` is valid for `returned.size` bytes.
+pub(super) unsafe fn touch(policy: Touch, returned: &Returned) {
+    // SAFETY: the caller's promise, in each arm.
+    unsafe {
+        match policy {
+            Touch::None => {}
+            Touch::Page => touch_pages(returned),
+            Touch::All => returned.block.cast::<u8>().write_bytes(0xA5, returned.size),
+        }
+    }
+}
+
+/// Replays the whole trace once, frees what it leaves, and returns the nanoseconds of the first.
+pub fn timed_pass(replayer: &mut Replayer<'_>, policy: Touch) -> Result<u64, Failure> {
+    let start = Instant::now();
+    match policy {
+        Touch::None => replayer.replay(&mut TouchNone),
+        Touch::Page => replayer.replay(&mut TouchPage),
+        Touch::All => replayer.replay(&mut TouchAll),
+    }?;
+    let elapsed = start.elapsed();
+    replayer.drain(&mut TouchNone)?;
+    floor::reset();
+    Ok(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,143 @@
+//! What a child tells its parent: a file mapped by both. Plain numbers and bytes only, so that the
+//! child answers without allocating and any bytes are a valid answer.
+
+use std::fs::OpenOptions;
+use std::path::Path;
+
+use memmap2::MmapMut;
+
+use crate::replay::memory::{CurvePoint, MemoryOutcome};
+
+/// Timed passes that are told one by one; `total_ns` covers the others too.
+pub const PASS_LIMIT: usize = 256;
+/// Points of a memory curve.
+pub const CURVE_LIMIT: usize = 4096;
+
+/// The child has not come so far as to know its work.
+pub const STATE_STARTED: u32 = 0;
+/// The replay is under way.
+pub const STATE_REPLAYING: u32 = 1;
+/// Everything was done.
+pub const STATE_DONE: u32 = 2;
+/// The allocator did wrong: see `fault`.
+pub const STATE_WRONG: u32 = 3;
+/// The work could not be begun: see `text`.
+pub const STATE_REFUSED: u32 = 4;
+
+/// See the module text.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Answer {
+    /// One of the `STATE_` numbers.
+    pub state: u32,
+    /// A [`crate::replay::serial::Fault`] by number.
+    pub fault: u32,
+    /// Operation under way (verify), or at fault.
+    pub operation: u64,
+    /// Operations of one replay, all performed.
+    pub operations: u64,
+    /// Which functions are in the object that serves `malloc`: bit n for the n-th name.
+    pub functions_in_object: u32,
+    /// Bytes used of `object`.
+    pub object_length: u32,
+    /// Bytes used of `text`.
+    pub text_length: u32,
+    /// Timed passes.
+    pub passes: u32,
+    /// Their times.
+    pub passes_ns: [u64; PASS_LIMIT],
+    /// Sum over all of them.
+    pub total_ns: u64,
+    /// Memory.
+    pub memory: MemoryOutcome,
+    /// Its curve.
+    pub curve: [CurvePoint; CURVE_LIMIT],
+    /// Path of the object that serves `malloc`.
+    pub object: [u8; 1024],
+    /// Why it was refused.
+    pub text: [u8; 512],
+}
+
+/// The mapped file.
+#[derive(Debug)]
+pub struct AnswerFile {
+    map: MmapMut,
+}
+
+impl AnswerFile {
+    /// Makes the file, all zero.
+    pub fn create(path: &Path) -> std::io::Result<Self> {
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+        file.set_len(size_of::<Answer>() as u64)?;
+        Self::map(&file)
+    }
+
+    /// Opens a file that `create` made.
+    pub fn open(path: &Path) -> std::io::Result<Self> {
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        if file.metadata()?.len() != size_of::<Answer>() as u64 {
+            return Err(std::io::Error::other("not an answer file of this version"));
+        }
+        Self::map(&file)
+    }
+
+    fn map(file: &std::fs::File) -> std::io::Result<Self> {
+        // SAFETY: the file has the size of an Answer and lies in the parent's own temporary
+        // folder; only parent and child map it, and the parent reads when the child has ended.
+        Ok(Self { map: unsafe { MmapMut::map_mut(file)? } })
+    }
+
+    /// The answer.
+    pub fn get(&self) -> &Answer {
+        // SAFETY: the mapping is as long as an Answer, aligned to an OS page, and every bit pattern
+        // is a valid Answer.
+        unsafe { &*self.map.as_ptr().cast() }
+    }
+
+    /// The answer, to fill.
+    pub fn get_mut(&mut self) -> &mut Answer {
+        // SAFETY: as in `get`; the mutable borrow of the mapping is unique in this process.
+        unsafe { &mut *self.map.as_mut_ptr().cast() }
+    }
+
+    /// Makes every page of it resident, so that filling it takes no page fault.
+    pub fn prefault(&mut self) {
+        self.map.iter_mut().step_by(4096).for_each(|byte| {
+            // SAFETY: a valid byte; volatile keeps the write that changes nothing.
+            unsafe { std::ptr::write_volatile(byte, *byte) }
+        });
+    }
+}
+
+impl Answer {
+    /// Path of the object that served `malloc`; empty if unknown.
+    pub fn object_path(&self) -> String {
+        text_of(&self.object, self.object_length)
+    }
+
+    /// Why the work was refused.
+    pub fn refusal(&self) -> String {
+        text_of(&self.text, self.text_length)
+    }
+
+    /// Sets the object's path, cut to the room there is.
+    pub fn set_object_path(&mut self, bytes: &[u8]) {
+        self.object_length = copy_cut(bytes, &mut self.object);
+    }
+
+    /// Refuses the work.
+    pub fn refuse(&mut self, reason: &str) {
+        self.text_length = copy_cut(reason.as_bytes(), &mut self.text);
+        self.state = STATE_REFUSED;
+    }
+}
+
+fn copy_cut(from: &[u8], to: &mut [u8]) -> u32 {
+    let length = from.len().min(to.len());
+    to[..length].copy_from_slice(&from[..length]);
+    length as u32
+}
+
+fn text_of(bytes: &[u8], length: u32) -> String {
+    String::from_utf8_lossy(&bytes[..(length as usize).min(bytes.len())]).into_owned()
+}

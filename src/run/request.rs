@@ -1,0 +1,140 @@
+//! What a child is asked to do, and how it travels on its command line.
+
+#![forbid(unsafe_code)]
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::measure::results::{Pass, Touch};
+use crate::replay::program::Program;
+use crate::subject::Subject;
+
+/// The hidden first argument that makes an executable a child.
+pub const FIRST_ARGUMENT: &str = "__sample";
+
+/// What to perform.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// A program, and the file it was saved to for children to map.
+    Program {
+        /// Where it was saved.
+        path: PathBuf,
+        /// The program, to name operations in messages.
+        program: Arc<Program>,
+    },
+}
+
+/// One sample to take.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    /// What to perform.
+    pub work: Work,
+    /// Against which allocator.
+    pub subject: &'a Subject,
+    /// What for.
+    pub pass: Pass,
+    /// What to write into new blocks.
+    pub touch: Touch,
+    /// How often to replay in a speed pass; the first time is on a fresh heap.
+    pub passes: u32,
+    /// When to kill the child and all it started.
+    pub timeout: Duration,
+    /// Bytes of an environment variable that moves the child's stack: against layout bias.
+    pub environment_bytes: usize,
+}
+
+/// The child's side of [`Work`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Path of a saved program.
+    Program(String),
+}
+
+/// The child's command line, after the hidden first argument.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChildArguments {
+    /// What for.
+    pub pass: Pass,
+    /// What to write into new blocks.
+    pub touch: Touch,
+    /// How often to replay in a speed pass.
+    pub passes: u32,
+    /// A linked subject's name, or another word for what the dynamic linker finds.
+    pub token: String,
+    /// The answer file.
+    pub answer: String,
+    /// What to perform.
+    pub task: Task,
+}
+
+impl ChildArguments {
+    /// As words of a command line.
+    pub fn to_words(&self) -> [String; 7] {
+        let pass = match self.pass {
+            Pass::Verify => "verify",
+            Pass::Speed => "speed",
+            Pass::Memory => "memory",
+        };
+        let touch = match self.touch {
+            Touch::None => "none",
+            Touch::Page => "page",
+            Touch::All => "all",
+        };
+        let (kind, task) = match &self.task {
+            Task::Program(path) => ("program", path.clone()),
+        };
+        [
+            pass.to_owned(),
+            touch.to_owned(),
+            self.passes.to_string(),
+            self.token.clone(),
+            self.answer.clone(),
+            kind.to_owned(),
+            task,
+        ]
+    }
+
+    /// The inverse of [`ChildArguments::to_words`].
+    pub fn parse(mut words: impl Iterator<Item = String>) -> Option<Self> {
+        let pass = match words.next()?.as_str() {
+            "verify" => Pass::Verify,
+            "speed" => Pass::Speed,
+            "memory" => Pass::Memory,
+            _ => return None,
+        };
+        let touch = match words.next()?.as_str() {
+            "none" => Touch::None,
+            "page" => Touch::Page,
+            "all" => Touch::All,
+            _ => return None,
+        };
+        let passes = words.next()?.parse().ok()?;
+        let (token, answer) = (words.next()?, words.next()?);
+        let task = match words.next()?.as_str() {
+            "program" => Task::Program(words.next()?),
+            _ => return None,
+        };
+        words.next().is_none().then_some(Self { pass, touch, passes, token, answer, task })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_survive_the_command_line() {
+        let arguments = ChildArguments {
+            pass: Pass::Memory,
+            touch: Touch::All,
+            passes: 3,
+            token: "bump".to_owned(),
+            answer: "a file".to_owned(),
+            task: Task::Program("another file".to_owned()),
+        };
+        let words = arguments.to_words();
+        assert_eq!(ChildArguments::parse(words.iter().cloned()), Some(arguments));
+        assert_eq!(ChildArguments::parse(words.into_iter().take(6)), None);
+    }
+}

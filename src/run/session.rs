@@ -1,0 +1,324 @@
+//! A session: the temporary folder that programs and answers live in, and the taking of samples.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::answer::{
+    Answer, AnswerFile, STATE_DONE, STATE_REFUSED, STATE_REPLAYING, STATE_WRONG,
+};
+use super::process::{self, Ending, Finished};
+use super::request::{ChildArguments, FIRST_ARGUMENT, Request, Task, Work};
+use crate::error::{Error, Result};
+use crate::measure::results::{
+    MemoryPoint, MemorySample, Pass, Receipt, SpeedSample, Status, Touch,
+};
+use crate::replay::program::Program;
+use crate::replay::serial::Fault;
+use crate::subject::functions::{FUNCTION_NAMES, Linked};
+use crate::subject::{Access, Subject};
+
+/// One sample, before it is placed in a plan.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// How it ended.
+    pub status: Status,
+    /// Why, if not `ok`.
+    pub reason: Option<String>,
+    /// Operations of one replay, all performed if `ok`.
+    pub operations: u64,
+    /// Which object served the calls.
+    pub receipt: Option<Receipt>,
+    /// Timings, in the speed pass.
+    pub speed: Option<SpeedSample>,
+    /// Sum of the time of all passes; those beyond `speed.passes_ns` too.
+    pub total_ns: u64,
+    /// Memory, in the memory pass.
+    pub memory: Option<MemorySample>,
+    /// What the kernel counted of the child.
+    pub finished: Finished,
+}
+
+/// See the module text.
+#[derive(Debug)]
+pub struct Session {
+    directory: TempDir,
+    files: Cell<u64>,
+    /// For each saved program: private memory of a child before its first operation when no
+    /// allocator is preloaded.
+    anonymous_unloaded_bytes: RefCell<HashMap<PathBuf, u64>>,
+}
+
+impl Session {
+    /// Makes the temporary folder; it is removed when the session ends.
+    pub fn new() -> Result<Self> {
+        let directory = tempfile::Builder::new()
+            .prefix("mymalloc-")
+            .tempdir()
+            .map_err(|source| Error::io(std::env::temp_dir(), "make a folder in", source))?;
+        Ok(Self {
+            directory,
+            files: Cell::new(0),
+            anonymous_unloaded_bytes: RefCell::default(),
+        })
+    }
+
+    fn new_path(&self, kind: &str) -> PathBuf {
+        let number = self.files.replace(self.files.get() + 1);
+        self.directory.path().join(format!("{kind}-{number}"))
+    }
+
+    /// Saves a program where children can map it.
+    pub fn save(&self, program: Program) -> Result<Work> {
+        let path = self.new_path("program");
+        program.save(&path)?;
+        Ok(Work::Program { path, program: Arc::new(program) })
+    }
+
+    /// Takes one sample in a fresh process. An allocator that fails is an outcome; an error is the
+    /// harness's own failure, or the user's interruption.
+    pub fn take(&self, request: &Request<'_>) -> Result<Outcome> {
+        let answer_path = self.new_path("answer");
+        let answer = AnswerFile::create(&answer_path)
+            .map_err(|source| Error::io(&answer_path, "make", source))?;
+        let said = tempfile::tempfile_in(self.directory.path())
+            .map_err(|source| Error::io(self.directory.path(), "make a file in", source))?;
+        let finished = process::run(command(request, &answer_path, &said)?, request.timeout)
+            .map_err(|source| Error::Failed(format!("cannot start a child process: {source}")))?;
+        // The mapping stays; the name is no longer needed.
+        let _ = std::fs::remove_file(&answer_path);
+        if finished.ending == Ending::Interrupted {
+            return Err(Error::Interrupted);
+        }
+        let outcome = self.judge(request, answer.get(), finished, &mut { said })?;
+        Ok(outcome)
+    }
+
+    fn judge(
+        &self,
+        request: &Request<'_>,
+        answer: &Answer,
+        finished: Finished,
+        said: &mut File,
+    ) -> Result<Outcome> {
+        let mut outcome = Outcome {
+            status: Status::Ok,
+            reason: None,
+            operations: answer.operations,
+            receipt: receipt(answer),
+            speed: None,
+            total_ns: answer.total_ns,
+            memory: None,
+            finished,
+        };
+        let mut fail = |status, reason: String| {
+            outcome.status = status;
+            outcome.reason = Some(reason);
+        };
+        match (finished.ending, answer.state) {
+            (Ending::TimedOut, _) => fail(
+                Status::TimedOut,
+                format!("killed after {} s", request.timeout.as_secs_f64()),
+            ),
+            (Ending::Exited(0), STATE_DONE) => {}
+            (Ending::Exited(0), STATE_WRONG) => fail(Status::Wrong, wrong_text(request, answer)),
+            (Ending::Exited(0), STATE_REFUSED) => fail(Status::Refused, answer.refusal()),
+            (ending, _) => fail(Status::Crashed, crash_text(request, answer, ending, said)),
+        }
+        if outcome.status == Status::Ok
+            && let Some(reason) = foreign_receipt(request.subject, answer)
+        {
+            outcome.status = Status::Refused;
+            outcome.reason = Some(reason);
+        }
+        if outcome.status == Status::Ok {
+            match request.pass {
+                Pass::Speed => outcome.speed = Some(speed(answer)),
+                Pass::Memory => outcome.memory = Some(self.memory(request, answer)?),
+                Pass::Verify => {}
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// What the child measured, less what is not the allocator's.
+    fn memory(&self, request: &Request<'_>, answer: &Answer) -> Result<MemorySample> {
+        let found = &answer.memory;
+        let rss_start_bytes = match &request.subject.access {
+            // A preloaded allocator began to serve when the process began; what it took until now
+            // is its own, less what the process takes without it.
+            Access::Preloaded(_) => {
+                found.anonymous_start_bytes.saturating_sub(self.anonymous_unloaded(request)?)
+            }
+            _ => 0,
+        };
+        let own = |bytes: u64| bytes.saturating_sub(found.anonymous_start_bytes) + rss_start_bytes;
+        let curve = answer.curve[..found.points as usize]
+            .iter()
+            .map(|point| MemoryPoint {
+                operation: point.operation,
+                live_bytes: point.live_bytes,
+                usable_bytes: point.usable_bytes,
+                rss_bytes: own(point.anonymous_bytes),
+            })
+            .collect();
+        Ok(MemorySample {
+            rss_start_bytes,
+            rss_peak_bytes: own(found.anonymous_peak_bytes),
+            rss_retained_bytes: own(found.anonymous_drained_bytes),
+            live_bytes_peak: found.live_bytes_peak,
+            usable_bytes_peak: found.usable_bytes_at_live_peak,
+            curve,
+        })
+    }
+
+    fn anonymous_unloaded(&self, request: &Request<'_>) -> Result<u64> {
+        let Work::Program { path, .. } = &request.work;
+        if let Some(bytes) = self.anonymous_unloaded_bytes.borrow().get(path) {
+            return Ok(*bytes);
+        }
+        let null = Subject {
+            name: "null".to_owned(),
+            description: String::new(),
+            access: Access::Linked(Linked::Null),
+            environment: Default::default(),
+        };
+        let answer_path = self.new_path("answer");
+        let answer = AnswerFile::create(&answer_path)
+            .map_err(|source| Error::io(&answer_path, "make", source))?;
+        let said = tempfile::tempfile_in(self.directory.path())
+            .map_err(|source| Error::io(self.directory.path(), "make a file in", source))?;
+        let request = Request { subject: &null, touch: Touch::None, ..request.clone() };
+        let timeout = request.timeout.max(Duration::from_secs(10));
+        process::run(command(&request, &answer_path, &said)?, timeout)
+            .map_err(|source| Error::Failed(format!("cannot start a child process: {source}")))?;
+        let bytes = answer.get().memory.anonymous_start_bytes;
+        self.anonymous_unloaded_bytes.borrow_mut().insert(path.clone(), bytes);
+        Ok(bytes)
+    }
+}
+
+/// The child's command: this executable, a clean environment as far as allocators are concerned.
+fn command(request: &Request<'_>, answer: &Path, said: &File) -> Result<Command> {
+    let task = match &request.work {
+        Work::Program { path, .. } => Task::Program(path.display().to_string()),
+    };
+    let arguments = ChildArguments {
+        pass: request.pass,
+        touch: request.touch,
+        passes: request.passes,
+        token: request.subject.token().to_owned(),
+        answer: answer.display().to_string(),
+        task,
+    };
+    let stderr = said
+        .try_clone()
+        .map_err(|source| Error::Failed(format!("cannot copy a descriptor: {source}")))?;
+    // The link, not what it points to: it stays right when the file is replaced by a new build.
+    let mut command = Command::new("/proc/self/exe");
+    command
+        .arg(FIRST_ARGUMENT)
+        .args(arguments.to_words())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(stderr)
+        .env("MYMALLOC_PADDING", "x".repeat(request.environment_bytes))
+        .env_remove("LD_PRELOAD")
+        .envs(&request.subject.environment);
+    if let Access::Preloaded(path) = &request.subject.access {
+        command.env("LD_PRELOAD", path);
+    }
+    Ok(command)
+}
+
+fn receipt(answer: &Answer) -> Option<Receipt> {
+    let path = answer.object_path();
+    (!path.is_empty()).then(|| Receipt {
+        path,
+        functions: FUNCTION_NAMES
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| answer.functions_in_object & 1 << index != 0)
+            .map(|(_, name)| name.to_string_lossy().into_owned())
+            .collect(),
+    })
+}
+
+/// Why the object that served the calls is not the one asked for, if so.
+fn foreign_receipt(subject: &Subject, answer: &Answer) -> Option<String> {
+    let served = answer.object_path();
+    if let Access::Preloaded(path) = &subject.access {
+        let same = std::fs::canonicalize(path).ok()? == std::fs::canonicalize(&served).ok()?;
+        if !same {
+            return Some(format!(
+                "the preload was ignored: malloc was served by {served} instead of {}",
+                path.display()
+            ));
+        }
+    }
+    // The floor rows and linked subjects have their functions from several objects by design.
+    if !matches!(subject.access, Access::Preloaded(_) | Access::System) {
+        return None;
+    }
+    let missing: Vec<_> = FUNCTION_NAMES
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| answer.functions_in_object & 1 << index == 0)
+        .map(|(_, name)| name.to_string_lossy())
+        .collect();
+    (!missing.is_empty()).then(|| {
+        format!("{served} does not serve {}: another object would mix with it", missing.join(", "))
+    })
+}
+
+fn speed(answer: &Answer) -> SpeedSample {
+    SpeedSample { passes_ns: answer.passes_ns[..answer.passes as usize].to_vec() }
+}
+
+fn wrong_text(request: &Request<'_>, answer: &Answer) -> String {
+    let what = Fault::from_number(answer.fault).map_or("did wrong", Fault::text);
+    format!("{} {what}", operation_text(request, answer.operation))
+}
+
+fn crash_text(request: &Request<'_>, answer: &Answer, ending: Ending, said: &mut File) -> String {
+    let how = match ending {
+        Ending::Signalled(signal) => process::signal_name(signal),
+        Ending::Exited(code) => format!("ended early with exit code {code}"),
+        Ending::TimedOut | Ending::Interrupted => unreachable!("handled by the caller"),
+    };
+    let place = if answer.state == STATE_REPLAYING && request.pass == Pass::Verify {
+        format!(" in {}", operation_text(request, answer.operation))
+    } else if answer.state == STATE_REPLAYING {
+        " during the replay".to_owned()
+    } else {
+        " before the replay began".to_owned()
+    };
+    let message = last_line(said).map_or(String::new(), |line| format!("; it said: {line}"));
+    format!("{how}{place}{message}")
+}
+
+/// "operation 1000 of the trace, malloc(64),".
+fn operation_text(request: &Request<'_>, operation: u64) -> String {
+    let Work::Program { program, .. } = &request.work;
+    program.describe(usize::try_from(operation).unwrap_or(usize::MAX))
+}
+
+/// The end of what the child wrote to standard error, on one line and not longer than needed.
+fn last_line(said: &mut File) -> Option<String> {
+    const TAIL_BYTES: u64 = 4096;
+    let length = said.seek(SeekFrom::End(0)).ok()?;
+    said.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES))).ok()?;
+    let mut bytes = Vec::new();
+    said.take(TAIL_BYTES).read_to_end(&mut bytes).ok()?;
+    let text = String::from_utf8_lossy(&bytes);
+    let line = text.lines().rev().find(|line| !line.trim().is_empty())?.trim();
+    let printable: String = line.chars().filter(|c| !c.is_control()).take(200).collect();
+    Some(printable)
+}
