@@ -1,1 +1,34 @@
-//! The allocators.
+//! The allocators. This folder is a library of its own: it knows nothing of the suite around it,
+//! imports `core` and itself only, and needs no crate. The same files are compiled twice: as this
+//! module, and (by `#[path]`) inside the preload shims.
+//!
+//! | file | one idea |
+//! |---|---|
+//! | [`pagelist`] | the page list: a linked list of 4096-byte pages, first fit, coalescing |
+//! | [`c_abi`] | the C malloc API over any process-wide allocator, and the macro that exports it |
+//! | [`FreeError`] | why a pointer handed to `free` is none of ours |
+//! | `lock` | a futex mutex that is constant-initialised and never allocates |
+//! | `os` | every call of the C library |
+//!
+//! Invariant: nothing here allocates through the global allocator; it may be the global allocator.
+//! Invariant: nothing here panics on a caller's mistake; a bad pointer is an error value.
+//! Invariant: compiled as a library, no unprefixed C name (`malloc`, `free`) is exported.
+//!
+//! # As the global allocator
+//! ```
+//! use mymalloc::allocator::pagelist::PageListGlobal;
+//!
+//! #[global_allocator]
+//! static GLOBAL: PageListGlobal = PageListGlobal;
+//!
+//! let squares: Vec<u64> = (0..1000).map(|n| n * n).collect();
+//! assert_eq!(squares[999], 998_001);
+//! ```
+
+pub mod c_abi;
+mod free_error;
+mod lock;
+mod os;
+pub mod pagelist;
+
+pub use free_error::FreeError;

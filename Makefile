@@ -1,0 +1,17 @@
+# The habits of the original project. Everything is built by cargo.
+
+CARGO ?= cargo
+
+.PHONY: test lib clean
+
+# `make`: compiles and runs the tests.
+test:
+	$(CARGO) test
+
+# `make lib`: leaves ./mylibmalloc.so, for `LD_PRELOAD=./mylibmalloc.so ls`.
+lib:
+	$(CARGO) run --quiet --release -- lib --out mylibmalloc.so
+
+clean:
+	$(CARGO) clean
+	rm -f mylibmalloc.so

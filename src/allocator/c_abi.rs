@@ -1,0 +1,293 @@
+//! The C malloc API over any process-wide allocator: what C asks beyond "give me a block" (`errno`,
+//! overflow, the rules of each function) is decided here, once, for all our allocators.
+//!
+//! Choices where C or POSIX leaves one:
+//! * `malloc(0)`, `calloc(0, n)`: a block of its own that can be freed.
+//! * `realloc(block, 0)`: frees and returns null, as glibc does, whose programs run under the shim.
+//! * A size beyond `PTRDIFF_MAX`: null and `ENOMEM`.
+//! * An alignment that is no power of two: `EINVAL`; `posix_memalign` wants a multiple of a pointer's
+//!   size besides.
+//! * `free` or `realloc` of a pointer that is no allocated block: one line on standard error, nothing
+//!   is done; `realloc` returns null and `EINVAL`. `malloc_usable_size` of one is 0.
+//! * Success, and every `free`, keeps `errno`.
+
+use core::ffi::{c_int, c_void};
+use core::ptr::{self, NonNull};
+
+use super::{FreeError, os};
+
+/// An allocator that a whole process shares. Sizes are at most `PTRDIFF_MAX`, alignments are powers
+/// of two: the functions of this module see to it.
+pub trait ProcessAllocator {
+    /// The allocator's name in messages.
+    const NAME: &'static str;
+
+    /// A block of `size` bytes at least, aligned to 16. None: out of memory.
+    fn allocate(size: usize) -> Option<NonNull<u8>>;
+
+    /// The same, with `size` zero bytes.
+    fn allocate_zeroed(size: usize) -> Option<NonNull<u8>>;
+
+    /// A block at a multiple of `alignment`.
+    fn allocate_aligned(size: usize, alignment: usize) -> Option<NonNull<u8>>;
+
+    /// Ends a block. Keeps `errno`.
+    ///
+    /// # Errors
+    /// If the pointer is no allocated block; nothing is done then.
+    ///
+    /// # Safety
+    /// If `block` is an allocated block, it is the caller's, and is used no more.
+    unsafe fn free(block: NonNull<u8>) -> Result<(), FreeError>;
+
+    /// Changes a block's size, moving it if need be.
+    ///
+    /// # Errors
+    /// Out of memory, or no allocated block; nothing has changed then.
+    ///
+    /// # Safety
+    /// As [`free`](Self::free); after success only the pointer returned is used.
+    unsafe fn reallocate(block: NonNull<u8>, size: usize) -> Result<NonNull<u8>, ReallocFailure>;
+
+    /// Bytes that may be used of a block.
+    ///
+    /// # Errors
+    /// If the pointer is no allocated block.
+    fn usable_bytes(block: NonNull<u8>) -> Result<usize, FreeError>;
+}
+
+/// Why a block's size was not changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReallocFailure {
+    /// No memory of the new size; the block is as it was.
+    OutOfMemory,
+    /// The pointer is no allocated block.
+    Pointer(FreeError),
+}
+
+impl From<FreeError> for ReallocFailure {
+    fn from(error: FreeError) -> Self {
+        Self::Pointer(error)
+    }
+}
+
+const SIZE_MAX: usize = isize::MAX as usize;
+
+/// `malloc`.
+pub fn malloc<A: ProcessAllocator>(size: usize) -> *mut c_void {
+    or_enomem(if size <= SIZE_MAX {
+        A::allocate(size)
+    } else {
+        None
+    })
+}
+
+/// `calloc`.
+pub fn calloc<A: ProcessAllocator>(count: usize, size: usize) -> *mut c_void {
+    or_enomem(match count.checked_mul(size) {
+        Some(bytes) if bytes <= SIZE_MAX => A::allocate_zeroed(bytes),
+        _ => None,
+    })
+}
+
+/// `free`.
+///
+/// # Safety
+/// If `block` is an allocated block, it is the caller's, and is used no more. Any other pointer is
+/// allowed.
+pub unsafe fn free<A: ProcessAllocator>(block: *mut c_void) {
+    let Some(block) = NonNull::new(block.cast()) else {
+        return;
+    };
+    // SAFETY: the caller hands over the block.
+    if let Err(error) = unsafe { A::free(block) } {
+        report::<A>("free", block, error);
+    }
+}
+
+/// `realloc`.
+///
+/// # Safety
+/// As [`free`]; after success only the pointer returned is used.
+pub unsafe fn realloc<A: ProcessAllocator>(block: *mut c_void, size: usize) -> *mut c_void {
+    let Some(old) = NonNull::new(block.cast::<u8>()) else {
+        return malloc::<A>(size);
+    };
+    if size == 0 {
+        // SAFETY: the caller hands over the block.
+        unsafe { free::<A>(block) };
+        return ptr::null_mut();
+    }
+    if size > SIZE_MAX {
+        return or_enomem(None);
+    }
+    // SAFETY: the caller hands over the block.
+    match unsafe { A::reallocate(old, size) } {
+        Ok(block) => block.as_ptr().cast(),
+        Err(ReallocFailure::OutOfMemory) => or_enomem(None),
+        Err(ReallocFailure::Pointer(error)) => {
+            report::<A>("realloc", old, error);
+            os::set_errno(os::EINVAL);
+            ptr::null_mut()
+        }
+    }
+}
+
+/// `reallocarray`.
+///
+/// # Safety
+/// As [`realloc`].
+pub unsafe fn reallocarray<A: ProcessAllocator>(
+    block: *mut c_void,
+    count: usize,
+    size: usize,
+) -> *mut c_void {
+    match count.checked_mul(size) {
+        // SAFETY: the caller hands over the block.
+        Some(bytes) => unsafe { realloc::<A>(block, bytes) },
+        None => or_enomem(None),
+    }
+}
+
+/// `memalign`, `aligned_alloc`.
+pub fn memalign<A: ProcessAllocator>(alignment: usize, size: usize) -> *mut c_void {
+    if !alignment.is_power_of_two() {
+        os::set_errno(os::EINVAL);
+        return ptr::null_mut();
+    }
+    or_enomem(aligned::<A>(size, alignment))
+}
+
+/// `posix_memalign`: the reason is the result, `errno` stays as it was.
+///
+/// # Safety
+/// `result` can be written.
+pub unsafe fn posix_memalign<A: ProcessAllocator>(
+    result: *mut *mut c_void,
+    alignment: usize,
+    size: usize,
+) -> c_int {
+    if !alignment.is_power_of_two() || alignment % size_of::<*mut c_void>() != 0 {
+        return os::EINVAL;
+    }
+    match aligned::<A>(size, alignment) {
+        Some(block) => {
+            // SAFETY: the caller's variable.
+            unsafe { result.write(block.as_ptr().cast()) };
+            0
+        }
+        None => os::ENOMEM,
+    }
+}
+
+/// `valloc`: aligned to an OS page.
+pub fn valloc<A: ProcessAllocator>(size: usize) -> *mut c_void {
+    or_enomem(aligned::<A>(size, os::OS_PAGE_BYTES))
+}
+
+/// `pvalloc`: whole OS pages.
+pub fn pvalloc<A: ProcessAllocator>(size: usize) -> *mut c_void {
+    let bytes = size.max(1).checked_next_multiple_of(os::OS_PAGE_BYTES);
+    or_enomem(bytes.and_then(|bytes| aligned::<A>(bytes, os::OS_PAGE_BYTES)))
+}
+
+/// `malloc_usable_size`.
+pub fn malloc_usable_size<A: ProcessAllocator>(block: *mut c_void) -> usize {
+    NonNull::new(block.cast()).map_or(0, |block| A::usable_bytes(block).unwrap_or(0))
+}
+
+/// A block's address for C, or null and `ENOMEM`.
+pub(super) fn or_enomem(block: Option<NonNull<u8>>) -> *mut c_void {
+    match block {
+        Some(block) => block.as_ptr().cast(),
+        None => {
+            os::set_errno(os::ENOMEM);
+            ptr::null_mut()
+        }
+    }
+}
+
+fn aligned<A: ProcessAllocator>(size: usize, alignment: usize) -> Option<NonNull<u8>> {
+    if size <= SIZE_MAX && alignment <= SIZE_MAX {
+        A::allocate_aligned(size, alignment)
+    } else {
+        None
+    }
+}
+
+#[cold]
+fn report<A: ProcessAllocator>(function: &str, block: NonNull<u8>, error: FreeError) {
+    os::error_line(format_args!(
+        "mymalloc: {}: {function}({block:p}): {}; ignored",
+        A::NAME,
+        error.reason()
+    ));
+}
+
+/// Defines the C malloc API as `pub unsafe extern "C"` functions over a [`ProcessAllocator`]. With
+/// an attribute, each function gets it: `#[unsafe(no_mangle)]` exports the API under its C names,
+/// which is for shims alone.
+macro_rules! c_malloc_functions {
+    ($allocator:path $(, #[$attribute:meta])?) => {
+        $crate::allocator::c_abi::c_malloc_functions! {
+            @define $allocator, [$(#[$attribute])?],
+            /// C's `malloc`.
+            malloc(size: usize) -> *mut core::ffi::c_void;
+            /// C's `free`.
+            free(block: *mut core::ffi::c_void) -> ();
+            /// C's `calloc`.
+            calloc(count: usize, size: usize) -> *mut core::ffi::c_void;
+            /// C's `realloc`.
+            realloc(block: *mut core::ffi::c_void, size: usize) -> *mut core::ffi::c_void;
+            /// GNU's `reallocarray`.
+            reallocarray(block: *mut core::ffi::c_void, count: usize, size: usize)
+                -> *mut core::ffi::c_void;
+            /// POSIX's `posix_memalign`.
+            posix_memalign(result: *mut *mut core::ffi::c_void, alignment: usize, size: usize)
+                -> core::ffi::c_int;
+            /// The old `memalign`.
+            memalign(alignment: usize, size: usize) -> *mut core::ffi::c_void;
+            /// The old `valloc`.
+            valloc(size: usize) -> *mut core::ffi::c_void;
+            /// The old `pvalloc`.
+            pvalloc(size: usize) -> *mut core::ffi::c_void;
+            /// GNU's `malloc_usable_size`.
+            malloc_usable_size(block: *mut core::ffi::c_void) -> usize;
+        }
+
+        /// C's `aligned_alloc`.
+        ///
+        /// # Safety
+        /// As the C function.
+        $(#[$attribute])?
+        pub unsafe extern "C" fn aligned_alloc(
+            alignment: usize,
+            size: usize,
+        ) -> *mut core::ffi::c_void {
+            $crate::allocator::c_abi::memalign::<$allocator>(alignment, size)
+        }
+    };
+    (@define $allocator:path, $attributes:tt, $(
+        #[$doc:meta]
+        $name:ident($($argument:ident: $type:ty),*) -> $result:ty;
+    )*) => {
+        $($crate::allocator::c_abi::c_malloc_functions! {
+            @one $allocator, $attributes, #[$doc] $name($($argument: $type),*) -> $result
+        })*
+    };
+    (@one $allocator:path, [$($attributes:tt)*], #[$doc:meta]
+        $name:ident($($argument:ident: $type:ty),*) -> $result:ty
+    ) => {
+        #[$doc]
+        ///
+        /// # Safety
+        /// As the C function.
+        $($attributes)*
+        pub unsafe extern "C" fn $name($($argument: $type),*) -> $result {
+            #[allow(unused_unsafe, reason = "some of the functions are safe in themselves")]
+            // SAFETY: the caller keeps the C function's rules, which are those of this one.
+            unsafe { $crate::allocator::c_abi::$name::<$allocator>($($argument),*) }
+        }
+    };
+}
+pub(crate) use c_malloc_functions;

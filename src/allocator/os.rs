@@ -1,0 +1,302 @@
+//! The only file that calls the C library. Its few functions are declared here and not imported
+//! from a crate, so that the allocators depend on nothing; a test holds every declaration and
+//! constant against the libc crate.
+//!
+//! The wrappers keep `errno`: what the C API tells its caller is decided in `c_abi`, once.
+
+#[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
+compile_error!("the allocators are written for 64-bit Linux");
+
+use core::ffi::{c_int, c_long, c_void};
+use core::fmt::{self, Write};
+use core::ptr::{self, NonNull};
+use core::sync::atomic::AtomicU32;
+
+/// Bytes of one page of the system's.
+pub(super) const OS_PAGE_BYTES: usize = 4096;
+
+/// `errno` for "out of memory".
+pub(super) const ENOMEM: c_int = 12;
+/// `errno` for "invalid argument".
+pub(super) const EINVAL: c_int = 22;
+
+const PROT_READ: c_int = 1;
+const PROT_WRITE: c_int = 2;
+const MAP_PRIVATE: c_int = 2;
+const MAP_ANONYMOUS: c_int = 0x20;
+const MREMAP_MAYMOVE: c_int = 1;
+const STDERR_FILENO: c_int = 2;
+const FUTEX_WAIT_PRIVATE: c_int = 128;
+const FUTEX_WAKE_PRIVATE: c_int = 129;
+#[cfg(target_arch = "x86_64")]
+const SYS_FUTEX: c_long = 202;
+#[cfg(not(target_arch = "x86_64"))]
+const SYS_FUTEX: c_long = 98;
+
+type ForkHandler = Option<unsafe extern "C" fn()>;
+
+unsafe extern "C" {
+    fn mmap(
+        address: *mut c_void,
+        bytes: usize,
+        protection: c_int,
+        flags: c_int,
+        file: c_int,
+        offset: i64,
+    ) -> *mut c_void;
+    fn munmap(address: *mut c_void, bytes: usize) -> c_int;
+    fn mremap(
+        address: *mut c_void,
+        bytes_old: usize,
+        bytes_new: usize,
+        flags: c_int,
+        ...
+    ) -> *mut c_void;
+    fn write(file: c_int, bytes: *const c_void, count: usize) -> isize;
+    fn syscall(number: c_long, ...) -> c_long;
+    fn pthread_atfork(prepare: ForkHandler, parent: ForkHandler, child: ForkHandler) -> c_int;
+    #[link_name = "abort"]
+    fn c_abort() -> !;
+    fn __errno_location() -> *mut c_int;
+}
+
+/// The calling thread's `errno`.
+pub(super) fn errno() -> c_int {
+    // SAFETY: the C library returns the address of the calling thread's own errno, always valid.
+    unsafe { *__errno_location() }
+}
+
+/// Sets the calling thread's `errno`.
+pub(super) fn set_errno(value: c_int) {
+    // SAFETY: as in `errno`; nobody else writes this thread's variable.
+    unsafe { *__errno_location() = value }
+}
+
+/// Runs `action` and puts `errno` back as it was.
+fn keeping_errno<T>(action: impl FnOnce() -> T) -> T {
+    let before = errno();
+    let result = action();
+    set_errno(before);
+    result
+}
+
+/// Fresh zeroed memory of `bytes` bytes, aligned to an OS page. None: the system refused.
+pub(super) fn map(bytes: usize) -> Option<NonNull<u8>> {
+    keeping_errno(|| {
+        // SAFETY: a new anonymous private mapping at an address of the kernel's choice touches no
+        // memory that exists.
+        let address = unsafe {
+            mmap(
+                ptr::null_mut(),
+                bytes,
+                PROT_READ | PROT_WRITE,
+                MAP_PRIVATE | MAP_ANONYMOUS,
+                -1,
+                0,
+            )
+        };
+        if address.addr() == usize::MAX {
+            None
+        } else {
+            NonNull::new(address.cast())
+        }
+    })
+}
+
+/// Gives memory back. False: the system refused (it would have to split a mapping and the process
+/// has as many as it may), and the memory is still there.
+///
+/// # Safety
+/// `address` and `bytes` are OS pages got from [`map`] or [`remap`]; no reference into them is left.
+pub(super) unsafe fn unmap(address: NonNull<u8>, bytes: usize) -> bool {
+    // SAFETY: the caller gives up exactly this range.
+    keeping_errno(|| unsafe { munmap(address.as_ptr().cast(), bytes) == 0 })
+}
+
+/// Makes a mapping longer or shorter; it may move. None: the system refused, nothing has changed.
+///
+/// # Safety
+/// `address` and `bytes_old` are one whole mapping got from [`map`] or [`remap`]; no reference into
+/// it is left.
+pub(super) unsafe fn remap(
+    address: NonNull<u8>,
+    bytes_old: usize,
+    bytes_new: usize,
+) -> Option<NonNull<u8>> {
+    keeping_errno(|| {
+        // SAFETY: the caller owns the mapping and uses only the address returned afterwards.
+        let moved = unsafe {
+            mremap(
+                address.as_ptr().cast(),
+                bytes_old,
+                bytes_new,
+                MREMAP_MAYMOVE,
+            )
+        };
+        if moved.addr() == usize::MAX {
+            None
+        } else {
+            NonNull::new(moved.cast())
+        }
+    })
+}
+
+/// Sleeps until woken, provided that `word` still holds `expected`; may return without cause.
+pub(super) fn futex_wait(word: &AtomicU32, expected: u32) {
+    // SAFETY: the kernel reads an aligned word that outlives the call; no time limit is given.
+    keeping_errno(|| unsafe {
+        syscall(
+            SYS_FUTEX,
+            word.as_ptr(),
+            FUTEX_WAIT_PRIVATE,
+            expected,
+            ptr::null::<c_void>(),
+        )
+    });
+}
+
+/// Wakes one thread that sleeps on `word`.
+pub(super) fn futex_wake_one(word: &AtomicU32) {
+    // SAFETY: the kernel uses the address as a key only.
+    keeping_errno(|| unsafe { syscall(SYS_FUTEX, word.as_ptr(), FUTEX_WAKE_PRIVATE, 1u32) });
+}
+
+/// Has the three functions called around every `fork`: before it, after it in the parent, after it
+/// in the child. May itself allocate, so the caller holds no lock. A refusal (out of memory) is not
+/// reported: the process then merely may not allocate in a child forked beside running threads.
+pub(super) fn at_fork(
+    prepare: unsafe extern "C" fn(),
+    parent: unsafe extern "C" fn(),
+    child: unsafe extern "C" fn(),
+) {
+    // SAFETY: plain function pointers that stay valid as long as the object they are part of; glibc
+    // forgets them when that object is unloaded.
+    unsafe { pthread_atfork(Some(prepare), Some(parent), Some(child)) };
+}
+
+/// Writes one line on standard error, without allocating; cut at 240 bytes.
+pub(super) fn error_line(message: fmt::Arguments<'_>) {
+    let mut line = Line {
+        bytes: [0; 240],
+        length: 0,
+    };
+    // A line that is too long is cut; there is nobody to tell.
+    let _ = line.write_fmt(message);
+    line.bytes[line.length] = b'\n';
+    // One call, so that lines of several threads do not mix.
+    // SAFETY: the buffer holds `length + 1` initialised bytes.
+    keeping_errno(|| unsafe { write(STDERR_FILENO, line.bytes.as_ptr().cast(), line.length + 1) });
+}
+
+/// Ends the process at once, after one line on standard error.
+#[cold]
+pub(super) fn abort(message: fmt::Arguments<'_>) -> ! {
+    error_line(message);
+    // SAFETY: ends the process; nothing follows.
+    unsafe { c_abort() }
+}
+
+/// A line being put together on the stack; the last byte is left for the newline.
+struct Line {
+    bytes: [u8; 240],
+    length: usize,
+}
+
+impl Write for Line {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = self.bytes.len() - 1 - self.length;
+        let taken = text.len().min(room);
+        self.bytes[self.length..self.length + taken].copy_from_slice(&text.as_bytes()[..taken]);
+        self.length += taken;
+        if taken == text.len() {
+            Ok(())
+        } else {
+            Err(fmt::Error)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn constants_are_those_of_the_libc_crate() {
+        assert_eq!(ENOMEM, libc::ENOMEM);
+        assert_eq!(EINVAL, libc::EINVAL);
+        assert_eq!(PROT_READ, libc::PROT_READ);
+        assert_eq!(PROT_WRITE, libc::PROT_WRITE);
+        assert_eq!(MAP_PRIVATE, libc::MAP_PRIVATE);
+        assert_eq!(MAP_ANONYMOUS, libc::MAP_ANONYMOUS);
+        assert_eq!(MREMAP_MAYMOVE, libc::MREMAP_MAYMOVE);
+        assert_eq!(STDERR_FILENO, libc::STDERR_FILENO);
+        assert_eq!(
+            FUTEX_WAIT_PRIVATE,
+            libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG
+        );
+        assert_eq!(
+            FUTEX_WAKE_PRIVATE,
+            libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG
+        );
+        assert_eq!(SYS_FUTEX, libc::SYS_futex);
+        assert_eq!(libc::MAP_FAILED.addr(), usize::MAX);
+        // SAFETY: asks for a number.
+        let os_page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+        assert_eq!(usize::try_from(os_page_bytes), Ok(OS_PAGE_BYTES));
+    }
+
+    /// Compiles only if each declaration has the type of the libc crate's.
+    #[test]
+    fn functions_have_the_types_of_the_libc_crate() {
+        type Mmap =
+            unsafe extern "C" fn(*mut c_void, usize, c_int, c_int, c_int, i64) -> *mut c_void;
+        type Mremap = unsafe extern "C" fn(*mut c_void, usize, usize, c_int, ...) -> *mut c_void;
+        type Write = unsafe extern "C" fn(c_int, *const c_void, usize) -> isize;
+        type Atfork = unsafe extern "C" fn(ForkHandler, ForkHandler, ForkHandler) -> c_int;
+        let pairs = [
+            (mmap as Mmap as usize, libc::mmap as Mmap as usize),
+            (
+                munmap as unsafe extern "C" fn(*mut c_void, usize) -> c_int as usize,
+                libc::munmap as unsafe extern "C" fn(*mut c_void, usize) -> c_int as usize,
+            ),
+            (mremap as Mremap as usize, libc::mremap as Mremap as usize),
+            (write as Write as usize, libc::write as Write as usize),
+            (
+                syscall as unsafe extern "C" fn(c_long, ...) -> c_long as usize,
+                libc::syscall as unsafe extern "C" fn(c_long, ...) -> c_long as usize,
+            ),
+            (
+                pthread_atfork as Atfork as usize,
+                libc::pthread_atfork as Atfork as usize,
+            ),
+            (
+                c_abort as unsafe extern "C" fn() -> ! as usize,
+                libc::abort as unsafe extern "C" fn() -> ! as usize,
+            ),
+            (
+                __errno_location as unsafe extern "C" fn() -> *mut c_int as usize,
+                libc::__errno_location as unsafe extern "C" fn() -> *mut c_int as usize,
+            ),
+        ];
+        for (ours, theirs) in pairs {
+            assert_eq!(ours, theirs, "the same function under both declarations");
+        }
+    }
+
+    #[test]
+    fn refusals_keep_errno() {
+        set_errno(77);
+        assert_eq!(map(usize::MAX - OS_PAGE_BYTES), None);
+        assert_eq!(errno(), 77);
+    }
+
+    #[test]
+    fn a_long_line_is_cut_and_leaves_room_for_the_newline() {
+        let mut line = Line {
+            bytes: [0; 240],
+            length: 0,
+        };
+        assert!(line.write_str(&"x".repeat(500)).is_err());
+        assert_eq!(line.length, 239);
+    }
+}
