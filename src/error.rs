@@ -58,17 +58,28 @@ impl Error {
 
     /// A file that is unusable as a whole.
     pub fn file(path: impl AsRef<Path>, message: impl Into<String>) -> Self {
-        Self::File { path: path.as_ref().to_owned(), message: message.into() }
+        Self::File {
+            path: path.as_ref().to_owned(),
+            message: message.into(),
+        }
     }
 
     /// A line that does not follow its grammar; `line` counts from 1.
     pub fn line(path: impl AsRef<Path>, line: u64, message: impl Into<String>) -> Self {
-        Self::Line { path: path.as_ref().to_owned(), line, message: message.into() }
+        Self::Line {
+            path: path.as_ref().to_owned(),
+            line,
+            message: message.into(),
+        }
     }
 
     /// A refusal by the operating system.
     pub fn io(path: impl AsRef<Path>, action: &'static str, source: std::io::Error) -> Self {
-        Self::Io { path: path.as_ref().to_owned(), action, source }
+        Self::Io {
+            path: path.as_ref().to_owned(),
+            action,
+            source,
+        }
     }
 
     /// Exit code of a process that ends with this error: 2 for usage, 130 after an interrupt, else 1.

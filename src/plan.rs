@@ -49,7 +49,11 @@ pub fn plan(workloads: usize, subjects: &[PlannedSubject], blocks: Blocks, seed:
     let mut random = Pcg64Mcg::seed_from_u64(seed);
     let mut cells = Vec::new();
     for workload in 0..workloads {
-        let passes = [(Pass::Verify, 1), (Pass::Speed, blocks.speed), (Pass::Memory, blocks.memory)];
+        let passes = [
+            (Pass::Verify, 1),
+            (Pass::Speed, blocks.speed),
+            (Pass::Memory, blocks.memory),
+        ];
         for (pass, count) in passes {
             for block in 0..count {
                 let mut order: Vec<usize> = (0..subjects.len())
@@ -75,15 +79,35 @@ mod tests {
     use std::collections::HashSet;
 
     const SUBJECTS: [PlannedSubject; 4] = [
-        PlannedSubject { kind: SubjectKind::System, is_null: false },
-        PlannedSubject { kind: SubjectKind::Linked, is_null: false },
-        PlannedSubject { kind: SubjectKind::Preloaded, is_null: false },
-        PlannedSubject { kind: SubjectKind::Floor, is_null: true },
+        PlannedSubject {
+            kind: SubjectKind::System,
+            is_null: false,
+        },
+        PlannedSubject {
+            kind: SubjectKind::Linked,
+            is_null: false,
+        },
+        PlannedSubject {
+            kind: SubjectKind::Preloaded,
+            is_null: false,
+        },
+        PlannedSubject {
+            kind: SubjectKind::Floor,
+            is_null: true,
+        },
     ];
 
     #[test]
     fn each_block_holds_every_subject_once() {
-        let cells = plan(2, &SUBJECTS, Blocks { speed: 20, memory: 3 }, 1);
+        let cells = plan(
+            2,
+            &SUBJECTS,
+            Blocks {
+                speed: 20,
+                memory: 3,
+            },
+            1,
+        );
         for workload in 0..2 {
             for block in 0..20 {
                 let mut subjects: Vec<usize> = cells
@@ -95,13 +119,20 @@ mod tests {
                 assert_eq!(subjects, [0, 1, 2, 3]);
             }
         }
-        assert!(!cells.iter().any(|c| c.subject == 3 && c.pass != Pass::Speed));
+        assert!(
+            !cells
+                .iter()
+                .any(|c| c.subject == 3 && c.pass != Pass::Speed)
+        );
         assert_eq!(cells.len(), 2 * (3 + 20 * 4 + 3 * 3));
     }
 
     #[test]
     fn the_order_is_shuffled_and_follows_the_seed() {
-        let blocks = Blocks { speed: 30, memory: 0 };
+        let blocks = Blocks {
+            speed: 30,
+            memory: 0,
+        };
         let cells = plan(1, &SUBJECTS, blocks, 5);
         assert_eq!(cells, plan(1, &SUBJECTS, blocks, 5));
         assert_ne!(cells, plan(1, &SUBJECTS, blocks, 6));
@@ -115,7 +146,15 @@ mod tests {
 
     #[test]
     fn checks_come_before_times() {
-        let cells = plan(1, &SUBJECTS, Blocks { speed: 2, memory: 1 }, 0);
+        let cells = plan(
+            1,
+            &SUBJECTS,
+            Blocks {
+                speed: 2,
+                memory: 1,
+            },
+            0,
+        );
         assert!(cells.is_sorted_by_key(|cell| cell.pass));
     }
 }

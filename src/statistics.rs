@@ -28,12 +28,12 @@ pub fn median(values: &[f64]) -> Option<f64> {
 
 /// The median, found by partial sorting in place.
 fn median_of_mut(values: &mut [f64]) -> Option<f64> {
-    let middle = values.len() / 2;
+    let (middle, odd) = (values.len() / 2, values.len() % 2 == 1);
     if values.is_empty() {
         return None;
     }
     let (below, &mut upper, _) = values.select_nth_unstable_by(middle, f64::total_cmp);
-    if values.len() % 2 == 1 {
+    if odd {
         return Some(upper);
     }
     let lower = below.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -91,15 +91,19 @@ mod tests {
         let covered = (0..trials)
             .filter(|trial| {
                 // Exponential distribution: skewed, as times are. Its median is ln 2.
-                let values: Vec<f64> =
-                    (0..30).map(|_| -(1.0 - random.random::<f64>()).ln()).collect();
+                let values: Vec<f64> = (0..30)
+                    .map(|_| -(1.0 - random.random::<f64>()).ln())
+                    .collect();
                 let interval = bootstrap_median(&values, 500, *trial).expect("30 values");
                 interval.low <= std::f64::consts::LN_2 && std::f64::consts::LN_2 <= interval.high
             })
             .count();
         // Binomial(1000, 0.95) lies in 925..=972 except once in thousands of seeds; the percentile
         // bootstrap of a median is a little off nominal at n = 30, hence the wider bounds.
-        assert!((910..=985).contains(&covered), "covered {covered} of {trials}");
+        assert!(
+            (910..=985).contains(&covered),
+            "covered {covered} of {trials}"
+        );
     }
 
     proptest! {

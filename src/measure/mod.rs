@@ -3,3 +3,4 @@
 
 pub mod environment;
 pub mod results;
+pub mod summary;

@@ -35,7 +35,12 @@ fn fresh_ns(sample: &SpeedSample) -> Option<f64> {
 }
 
 fn used_ns(sample: &SpeedSample) -> Option<f64> {
-    let later: Vec<f64> = sample.passes_ns.iter().skip(1).map(|ns| *ns as f64).collect();
+    let later: Vec<f64> = sample
+        .passes_ns
+        .iter()
+        .skip(1)
+        .map(|ns| *ns as f64)
+        .collect();
     median(&later)
 }
 
@@ -90,8 +95,10 @@ fn row(
         return row;
     }
     add_speed(&mut row, samples, operations, frame);
-    let memory: Vec<&MemorySample> =
-        own.iter().filter_map(|sample| sample.memory.as_ref()).collect();
+    let memory: Vec<&MemorySample> = own
+        .iter()
+        .filter_map(|sample| sample.memory.as_ref())
+        .collect();
     add_memory(&mut row, &memory);
     row
 }
@@ -99,8 +106,10 @@ fn row(
 fn add_speed(row: &mut SummaryRow, samples: &[Sample], operations: u64, frame: &Frame<'_>) {
     let times = |subject: &str, time: TimeOf| by_block(samples, &row.workload, subject, time);
     let per_operation = |blocks: &BTreeMap<u32, f64>| {
-        let values: Vec<f64> =
-            blocks.values().map(|ns| ns / operations.max(1) as f64).collect();
+        let values: Vec<f64> = blocks
+            .values()
+            .map(|ns| ns / operations.max(1) as f64)
+            .collect();
         estimate(&values, frame)
     };
     let ratio = |own: &BTreeMap<u32, f64>, other: &str, time: TimeOf| {
@@ -126,12 +135,7 @@ fn add_speed(row: &mut SummaryRow, samples: &[Sample], operations: u64, frame: &
 }
 
 /// Times of a subject that did not fail, by block.
-fn by_block(
-    samples: &[Sample],
-    workload: &str,
-    subject: &str,
-    time: TimeOf,
-) -> BTreeMap<u32, f64> {
+fn by_block(samples: &[Sample], workload: &str, subject: &str, time: TimeOf) -> BTreeMap<u32, f64> {
     samples
         .iter()
         .filter(|sample| sample.workload == workload && sample.subject == subject)
@@ -156,8 +160,12 @@ fn add_memory(row: &mut SummaryRow, samples: &[&MemorySample]) {
     row.live_bytes_peak = bytes(of(|sample| Some(sample.live_bytes_peak as f64)));
     row.fragmentation_at_peak =
         of(|sample| quotient(sample.rss_peak_bytes as f64, sample.live_bytes_peak as f64));
-    row.internal_fragmentation =
-        of(|sample| quotient(sample.usable_bytes_peak as f64, sample.live_bytes_peak as f64));
+    row.internal_fragmentation = of(|sample| {
+        quotient(
+            sample.usable_bytes_peak as f64,
+            sample.live_bytes_peak as f64,
+        )
+    });
     row.fragmentation_time_weighted = of(time_weighted);
 }
 
@@ -217,7 +225,9 @@ mod tests {
 
     fn timed(subject: &str, block: u32, passes_ns: &[u64]) -> Sample {
         Sample {
-            speed: Some(SpeedSample { passes_ns: passes_ns.to_vec() }),
+            speed: Some(SpeedSample {
+                passes_ns: passes_ns.to_vec(),
+            }),
             ..sample(subject, Pass::Speed, block)
         }
     }
@@ -243,17 +253,32 @@ mod tests {
         let mut samples = Vec::new();
         for (block, speed) in [(0, 1), (1, 10), (2, 1)] {
             samples.push(timed("base", block, &[1000 * speed, 800 * speed]));
-            samples.push(timed("mine", block, &[2000 * speed, 1600 * speed, 1600 * speed]));
+            samples.push(timed(
+                "mine",
+                block,
+                &[2000 * speed, 1600 * speed, 1600 * speed],
+            ));
             samples.push(timed("null", block, &[100 * speed]));
         }
         let rows = summary(&samples);
-        let mine = rows.iter().find(|row| row.subject == "mine").expect("a row");
+        let mine = rows
+            .iter()
+            .find(|row| row.subject == "mine")
+            .expect("a row");
         let ratio = mine.ratio_to_baseline.expect("a ratio");
         assert_eq!((ratio.low, ratio.median, ratio.high), (2.0, 2.0, 2.0));
-        assert_eq!(mine.ratio_to_baseline_used_heap.expect("later passes").median, 2.0);
+        assert_eq!(
+            mine.ratio_to_baseline_used_heap
+                .expect("later passes")
+                .median,
+            2.0
+        );
         assert_eq!(mine.ns_per_operation.expect("times").median, 20.0);
         assert!((mine.harness_share.expect("a floor") - 0.05).abs() < 1e-12);
-        let null = rows.iter().find(|row| row.subject == "null").expect("a row");
+        let null = rows
+            .iter()
+            .find(|row| row.subject == "null")
+            .expect("a row");
         assert_eq!(null.ns_per_operation_used_heap, None);
     }
 
@@ -264,11 +289,17 @@ mod tests {
         crashed.reason = Some("SIGSEGV".to_owned());
         let samples = [timed("base", 0, &[1000]), timed("mine", 0, &[500]), crashed];
         let rows = summary(&samples);
-        let mine = rows.iter().find(|row| row.subject == "mine").expect("a row");
+        let mine = rows
+            .iter()
+            .find(|row| row.subject == "mine")
+            .expect("a row");
         assert_eq!(mine.status, Status::Crashed);
         assert_eq!(mine.reason.as_deref(), Some("SIGSEGV"));
         assert_eq!(mine.ratio_to_baseline, None);
-        let base = rows.iter().find(|row| row.subject == "base").expect("a row");
+        let base = rows
+            .iter()
+            .find(|row| row.subject == "base")
+            .expect("a row");
         assert_eq!(base.ratio_to_baseline.expect("itself").median, 1.0);
     }
 
@@ -293,7 +324,10 @@ mod tests {
         base.subject = "base".to_owned();
         base.memory.as_mut().expect("set above").rss_peak_bytes = 800;
         let rows = summary(&[base, measured]);
-        let mine = rows.iter().find(|row| row.subject == "mine").expect("a row");
+        let mine = rows
+            .iter()
+            .find(|row| row.subject == "mine")
+            .expect("a row");
         assert_eq!(mine.fragmentation_at_peak, Some(2.0));
         assert_eq!(mine.internal_fragmentation, Some(1.25));
         assert_eq!(mine.rss_peak_ratio_to_baseline, Some(0.5));

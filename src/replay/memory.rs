@@ -93,7 +93,10 @@ impl Recorder<'_> {
             unsafe { (self.functions.malloc_usable_size)(returned.block) as u64 }
         };
         let live_bytes = returned.size as u64;
-        self.slots[returned.slot] = SlotBytes { live_bytes, usable_bytes };
+        self.slots[returned.slot] = SlotBytes {
+            live_bytes,
+            usable_bytes,
+        };
         self.live_bytes += live_bytes;
         self.usable_bytes += usable_bytes;
         if self.live_bytes > self.outcome.live_bytes_peak {

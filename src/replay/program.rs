@@ -119,7 +119,10 @@ impl Program {
     pub fn describe(&self, operation: usize) -> String {
         let place = match operation.checked_sub(self.words.len()) {
             None => format!("operation {} of the trace", operation + 1),
-            Some(number) => format!("the freeing of leftover block {} after the trace", number + 1),
+            Some(number) => format!(
+                "the freeing of leftover block {} after the trace",
+                number + 1
+            ),
         };
         let Some(word) = self.words.iter().chain(&self.drain).nth(operation) else {
             return place;
@@ -129,7 +132,12 @@ impl Program {
             TAG_FREE => "free".to_owned(),
             TAG_MALLOC => format!("malloc({})", word.operand()),
             _ => {
-                let ColdOperation { kind, size, operand, .. } = self.cold[word.operand()];
+                let ColdOperation {
+                    kind,
+                    size,
+                    operand,
+                    ..
+                } = self.cold[word.operand()];
                 match kind {
                     COLD_MALLOC => format!("malloc({size})"),
                     COLD_CALLOC => format!("calloc({operand}, {size})"),
@@ -149,7 +157,11 @@ impl Program {
             for length in lengths {
                 out.write_all(&(length as u64).to_ne_bytes())?;
             }
-            for number in [u64::from(self.slots), self.requested_bytes, self.largest_bytes] {
+            for number in [
+                u64::from(self.slots),
+                self.requested_bytes,
+                self.largest_bytes,
+            ] {
                 out.write_all(&number.to_ne_bytes())?;
             }
             for word in self.words.iter().chain(&self.drain) {
@@ -264,7 +276,11 @@ impl Compiler {
             Operation::Realloc { size, .. } => (COLD_REALLOC, size, 0),
             Operation::Aligned { size, .. } => {
                 // posix_memalign refuses less than the size of a pointer.
-                (COLD_ALIGNED, size, alignment.max(size_of::<*const u8>() as u64))
+                (
+                    COLD_ALIGNED,
+                    size,
+                    alignment.max(size_of::<*const u8>() as u64),
+                )
             }
             Operation::ThreadStart
             | Operation::ThreadEnd
@@ -272,7 +288,13 @@ impl Compiler {
             | Operation::FailedAllocation => unreachable!("filtered by is_replayed"),
         };
         let index = u32::try_from(self.program.cold.len()).expect("events are fewer than 2^32");
-        self.program.cold.push(ColdOperation { kind, old_slot, slot, size, operand });
+        self.program.cold.push(ColdOperation {
+            kind,
+            old_slot,
+            slot,
+            size,
+            operand,
+        });
         self.program.words.push(Word::cold(index));
     }
 
@@ -315,7 +337,9 @@ impl<'a> ProgramView<'a> {
     /// of one.
     pub fn new(bytes: &'a [u8]) -> Option<Self> {
         let number = |index: usize| -> Option<u64> {
-            Some(u64::from_ne_bytes(bytes.get(index * 8..index * 8 + 8)?.try_into().ok()?))
+            Some(u64::from_ne_bytes(
+                bytes.get(index * 8..index * 8 + 8)?.try_into().ok()?,
+            ))
         };
         let count = |index: usize| -> Option<usize> { usize::try_from(number(index)?).ok() };
         let (words_count, drain_count, cold_count) = (count(0)?, count(1)?, count(2)?);
@@ -345,23 +369,29 @@ impl<'a> ProgramView<'a> {
         };
         slots >= 1
             && self.words().chain(self.drain()).all(word_valid)
-            && (0..self.cold_count).map(|index| self.cold(index)).all(|cold| {
-                (cold.old_slot as usize) < slots
-                    && (1..self.slots).contains(&cold.slot)
-                    && cold.kind <= COLD_ALIGNED
-            })
+            && (0..self.cold_count)
+                .map(|index| self.cold(index))
+                .all(|cold| {
+                    (cold.old_slot as usize) < slots
+                        && (1..self.slots).contains(&cold.slot)
+                        && cold.kind <= COLD_ALIGNED
+                })
     }
 
     /// Operations in order.
     #[inline(always)]
     pub fn words(&self) -> impl ExactSizeIterator<Item = Word> + use<'a> {
-        self.words.iter().map(|bytes| Word(u64::from_ne_bytes(*bytes)))
+        self.words
+            .iter()
+            .map(|bytes| Word(u64::from_ne_bytes(*bytes)))
     }
 
     /// Frees of what the trace leaves live.
     #[inline(always)]
     pub fn drain(&self) -> impl ExactSizeIterator<Item = Word> + use<'a> {
-        self.drain.iter().map(|bytes| Word(u64::from_ne_bytes(*bytes)))
+        self.drain
+            .iter()
+            .map(|bytes| Word(u64::from_ne_bytes(*bytes)))
     }
 
     /// A cold operation; `index` must be below `cold_count`.

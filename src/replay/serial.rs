@@ -145,8 +145,15 @@ impl<'a> Replayer<'a> {
         functions: Functions,
     ) -> Self {
         assert_eq!(table.len(), program.slots as usize, "one pointer per slot");
-        assert!(table.iter().all(|pointer| pointer.is_null()), "an unused table");
-        Self { program, table, functions }
+        assert!(
+            table.iter().all(|pointer| pointer.is_null()),
+            "an unused table"
+        );
+        Self {
+            program,
+            table,
+            functions,
+        }
     }
 
     /// The program replayed.
@@ -165,7 +172,8 @@ impl<'a> Replayer<'a> {
     pub fn replay<O: Observer>(&mut self, observer: &mut O) -> Result<(), Failure> {
         for (operation, word) in self.program.words().enumerate() {
             observer.step(operation);
-            self.perform(word, observer).map_err(|fault| Failure { operation, fault })?;
+            self.perform(word, observer)
+                .map_err(|fault| Failure { operation, fault })?;
         }
         Ok(())
     }
@@ -176,8 +184,10 @@ impl<'a> Replayer<'a> {
         let start = self.program.words().len();
         for (operation, word) in self.program.drain().enumerate() {
             observer.step(start + operation);
-            self.perform(word, observer)
-                .map_err(|fault| Failure { operation: start + operation, fault })?;
+            self.perform(word, observer).map_err(|fault| Failure {
+                operation: start + operation,
+                fault,
+            })?;
         }
         Ok(())
     }
@@ -200,7 +210,13 @@ impl<'a> Replayer<'a> {
             let (slot, size) = (word.slot(), word.operand());
             // SAFETY: malloc may be called with any size.
             let block = unsafe { (self.functions.malloc)(size) };
-            let returned = Returned { block, slot, size, alignment: 0, zeroed: false };
+            let returned = Returned {
+                block,
+                slot,
+                size,
+                alignment: 0,
+                zeroed: false,
+            };
             self.keep(&returned, observer)
         } else {
             self.perform_cold(word.operand(), observer)
@@ -222,24 +238,42 @@ impl<'a> Replayer<'a> {
     }
 
     #[inline(never)]
-    fn perform_cold<O: Observer>(
-        &mut self,
-        index: usize,
-        observer: &mut O,
-    ) -> Result<(), Fault> {
+    fn perform_cold<O: Observer>(&mut self, index: usize, observer: &mut O) -> Result<(), Fault> {
         let cold = self.program.cold(index);
-        let (slot, size, operand) = (cold.slot as usize, cold.size as usize, cold.operand as usize);
+        let (slot, size, operand) = (
+            cold.slot as usize,
+            cold.size as usize,
+            cold.operand as usize,
+        );
         match cold.kind {
             COLD_MALLOC => {
                 // SAFETY: malloc may be called with any size.
                 let block = unsafe { (self.functions.malloc)(size) };
-                self.keep(&Returned { block, slot, size, alignment: 0, zeroed: false }, observer)
+                self.keep(
+                    &Returned {
+                        block,
+                        slot,
+                        size,
+                        alignment: 0,
+                        zeroed: false,
+                    },
+                    observer,
+                )
             }
             COLD_CALLOC => {
                 // SAFETY: calloc may be called with any numbers.
                 let block = unsafe { (self.functions.calloc)(operand, size) };
                 let size = operand.saturating_mul(size);
-                self.keep(&Returned { block, slot, size, alignment: 0, zeroed: true }, observer)
+                self.keep(
+                    &Returned {
+                        block,
+                        slot,
+                        size,
+                        alignment: 0,
+                        zeroed: true,
+                    },
+                    observer,
+                )
             }
             COLD_ALIGNED => {
                 let mut block = ptr::null_mut();
@@ -250,7 +284,16 @@ impl<'a> Replayer<'a> {
                 if error != 0 {
                     return Err(Fault::Null);
                 }
-                self.keep(&Returned { block, slot, size, alignment: operand, zeroed: false }, observer)
+                self.keep(
+                    &Returned {
+                        block,
+                        slot,
+                        size,
+                        alignment: operand,
+                        zeroed: false,
+                    },
+                    observer,
+                )
             }
             _ => self.reallocate(&cold, observer),
         }
@@ -261,7 +304,11 @@ impl<'a> Replayer<'a> {
         cold: &ColdOperation,
         observer: &mut O,
     ) -> Result<(), Fault> {
-        let (old_slot, slot, size) = (cold.old_slot as usize, cold.slot as usize, cold.size as usize);
+        let (old_slot, slot, size) = (
+            cold.old_slot as usize,
+            cold.slot as usize,
+            cold.size as usize,
+        );
         let old = self.table[old_slot];
         // SAFETY: `old` is the block now reallocated, or null, as for free.
         let block = unsafe {
@@ -272,7 +319,13 @@ impl<'a> Replayer<'a> {
             return Err(Fault::Null);
         }
         self.table[slot] = block;
-        let returned = Returned { block, slot, size, alignment: 0, zeroed: false };
+        let returned = Returned {
+            block,
+            slot,
+            size,
+            alignment: 0,
+            zeroed: false,
+        };
         // SAFETY: the allocator has just returned the block for `size` bytes.
         unsafe { observer.reallocated(old_slot, old, &returned) }
     }

@@ -125,7 +125,10 @@ impl Checker<'_> {
         self.serial += 1;
         // SAFETY: the caller's promise.
         unsafe { Self::fill(returned.block, returned.size, self.serial) };
-        self.slots[returned.slot] = SlotPattern { size: returned.size, serial: self.serial };
+        self.slots[returned.slot] = SlotPattern {
+            size: returned.size,
+            serial: self.serial,
+        };
     }
 }
 
@@ -142,9 +145,8 @@ impl Observer for Checker<'_> {
         self.enter(returned)?;
         if returned.zeroed {
             // SAFETY: the caller's promise.
-            let bytes = unsafe {
-                core::slice::from_raw_parts(returned.block.cast::<u8>(), returned.size)
-            };
+            let bytes =
+                unsafe { core::slice::from_raw_parts(returned.block.cast::<u8>(), returned.size) };
             if bytes.iter().any(|byte| *byte != 0) {
                 return Err(Fault::NotZeroed);
             }
@@ -179,7 +181,11 @@ impl Observer for Checker<'_> {
         returned: &Returned,
     ) -> Result<(), Fault> {
         // The new block may stand in the old one's slot.
-        let before = if old.is_null() { SlotPattern::default() } else { self.slots[old_slot] };
+        let before = if old.is_null() {
+            SlotPattern::default()
+        } else {
+            self.slots[old_slot]
+        };
         if returned.block.is_null() {
             self.slots[returned.slot] = SlotPattern::default();
             return Ok(());
@@ -205,7 +211,13 @@ pub fn verify(
     progress: &mut dyn FnMut(usize),
 ) -> Result<(), Failure> {
     let functions = *replayer.functions();
-    let mut checker = Checker { functions, shadow, slots, serial: 0, progress };
+    let mut checker = Checker {
+        functions,
+        shadow,
+        slots,
+        serial: 0,
+        progress,
+    };
     replayer.replay(&mut checker)?;
     replayer.drain(&mut checker)
 }

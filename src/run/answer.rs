@@ -67,7 +67,11 @@ pub struct AnswerFile {
 impl AnswerFile {
     /// Makes the file, all zero.
     pub fn create(path: &Path) -> std::io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(path)?;
         file.set_len(size_of::<Answer>() as u64)?;
         Self::map(&file)
     }
@@ -84,7 +88,9 @@ impl AnswerFile {
     fn map(file: &std::fs::File) -> std::io::Result<Self> {
         // SAFETY: the file has the size of an Answer and lies in the parent's own temporary
         // folder; only parent and child map it, and the parent reads when the child has ended.
-        Ok(Self { map: unsafe { MmapMut::map_mut(file)? } })
+        Ok(Self {
+            map: unsafe { MmapMut::map_mut(file)? },
+        })
     }
 
     /// The answer.

@@ -7,9 +7,7 @@ use std::path::Path;
 
 use memmap2::{Mmap, MmapMut};
 
-use super::answer::{
-    Answer, AnswerFile, PASS_LIMIT, STATE_DONE, STATE_REPLAYING, STATE_WRONG,
-};
+use super::answer::{Answer, AnswerFile, PASS_LIMIT, STATE_DONE, STATE_REPLAYING, STATE_WRONG};
 use super::request::{ChildArguments, FIRST_ARGUMENT, Task};
 use crate::measure::results::Pass;
 use crate::replay::memory::{self, SlotBytes};
@@ -158,11 +156,9 @@ fn prepare_floor(row: Linked, program: &ProgramView<'_>) -> Result<(), Ended> {
         .map(|cold| cold.operand)
         .sum();
     let bytes = match row {
-        Linked::Bump => floor::bump_arena_bytes(
-            program.requested_bytes,
-            program.words().len() as u64,
-            slack,
-        ),
+        Linked::Bump => {
+            floor::bump_arena_bytes(program.requested_bytes, program.words().len() as u64, slack)
+        }
         _ => program.largest_bytes,
     };
     let mapped = usize::try_from(bytes).is_ok_and(floor::prepare);
@@ -189,7 +185,11 @@ fn harness_memory<T>(length: usize) -> Result<HarnessMemory<T>, Ended> {
         // SAFETY: a valid byte; volatile, so that the write is not left out.
         unsafe { std::ptr::write_volatile(byte, 0) }
     });
-    Ok(HarnessMemory { map, length, marker: std::marker::PhantomData })
+    Ok(HarnessMemory {
+        map,
+        length,
+        marker: std::marker::PhantomData,
+    })
 }
 
 impl<T> HarnessMemory<T> {

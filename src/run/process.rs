@@ -90,8 +90,11 @@ fn wait_until(pid: i32, deadline: Instant) -> std::io::Result<Option<Ending>> {
             return Ok(Some(Ending::TimedOut));
         }
         let slice = (left.as_millis() + 1).min(POLL_MILLISECONDS) as i32;
-        let mut poll =
-            libc::pollfd { fd: descriptor.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let mut poll = libc::pollfd {
+            fd: descriptor.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
         // SAFETY: one valid pollfd.
         let ready = unsafe { libc::poll(&raw mut poll, 1, slice) };
         if ready > 0 {
@@ -152,7 +155,10 @@ mod tests {
             command
         };
         let minute = Duration::from_secs(60);
-        assert_eq!(run(shell("exit 3"), minute).expect("sh").ending, Ending::Exited(3));
+        assert_eq!(
+            run(shell("exit 3"), minute).expect("sh").ending,
+            Ending::Exited(3)
+        );
         assert_eq!(
             run(shell("kill -SEGV $$"), minute).expect("sh").ending,
             Ending::Signalled(libc::SIGSEGV)

@@ -115,7 +115,14 @@ impl ChildArguments {
             "program" => Task::Program(words.next()?),
             _ => return None,
         };
-        words.next().is_none().then_some(Self { pass, touch, passes, token, answer, task })
+        words.next().is_none().then_some(Self {
+            pass,
+            touch,
+            passes,
+            token,
+            answer,
+            task,
+        })
     }
 }
 
@@ -134,7 +141,10 @@ mod tests {
             task: Task::Program("another file".to_owned()),
         };
         let words = arguments.to_words();
-        assert_eq!(ChildArguments::parse(words.iter().cloned()), Some(arguments));
+        assert_eq!(
+            ChildArguments::parse(words.iter().cloned()),
+            Some(arguments)
+        );
         assert_eq!(ChildArguments::parse(words.into_iter().take(6)), None);
     }
 }

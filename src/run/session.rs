@@ -11,9 +11,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::answer::{
-    Answer, AnswerFile, STATE_DONE, STATE_REFUSED, STATE_REPLAYING, STATE_WRONG,
-};
+use super::answer::{Answer, AnswerFile, STATE_DONE, STATE_REFUSED, STATE_REPLAYING, STATE_WRONG};
 use super::process::{self, Ending, Finished};
 use super::request::{ChildArguments, FIRST_ARGUMENT, Request, Task, Work};
 use crate::error::{Error, Result};
@@ -79,7 +77,10 @@ impl Session {
     pub fn save(&self, program: Program) -> Result<Work> {
         let path = self.new_path("program");
         program.save(&path)?;
-        Ok(Work::Program { path, program: Arc::new(program) })
+        Ok(Work::Program {
+            path,
+            program: Arc::new(program),
+        })
     }
 
     /// Takes one sample in a fresh process. An allocator that fails is an outcome; an error is the
@@ -154,9 +155,9 @@ impl Session {
         let rss_start_bytes = match &request.subject.access {
             // A preloaded allocator began to serve when the process began; what it took until now
             // is its own, less what the process takes without it.
-            Access::Preloaded(_) => {
-                found.anonymous_start_bytes.saturating_sub(self.anonymous_unloaded(request)?)
-            }
+            Access::Preloaded(_) => found
+                .anonymous_start_bytes
+                .saturating_sub(self.anonymous_unloaded(request)?),
             _ => 0,
         };
         let own = |bytes: u64| bytes.saturating_sub(found.anonymous_start_bytes) + rss_start_bytes;
@@ -195,12 +196,18 @@ impl Session {
             .map_err(|source| Error::io(&answer_path, "make", source))?;
         let said = tempfile::tempfile_in(self.directory.path())
             .map_err(|source| Error::io(self.directory.path(), "make a file in", source))?;
-        let request = Request { subject: &null, touch: Touch::None, ..request.clone() };
+        let request = Request {
+            subject: &null,
+            touch: Touch::None,
+            ..request.clone()
+        };
         let timeout = request.timeout.max(Duration::from_secs(10));
         process::run(command(&request, &answer_path, &said)?, timeout)
             .map_err(|source| Error::Failed(format!("cannot start a child process: {source}")))?;
         let bytes = answer.get().memory.anonymous_start_bytes;
-        self.anonymous_unloaded_bytes.borrow_mut().insert(path.clone(), bytes);
+        self.anonymous_unloaded_bytes
+            .borrow_mut()
+            .insert(path.clone(), bytes);
         Ok(bytes)
     }
 }
@@ -274,12 +281,17 @@ fn foreign_receipt(subject: &Subject, answer: &Answer) -> Option<String> {
         .map(|(_, name)| name.to_string_lossy())
         .collect();
     (!missing.is_empty()).then(|| {
-        format!("{served} does not serve {}: another object would mix with it", missing.join(", "))
+        format!(
+            "{served} does not serve {}: another object would mix with it",
+            missing.join(", ")
+        )
     })
 }
 
 fn speed(answer: &Answer) -> SpeedSample {
-    SpeedSample { passes_ns: answer.passes_ns[..answer.passes as usize].to_vec() }
+    SpeedSample {
+        passes_ns: answer.passes_ns[..answer.passes as usize].to_vec(),
+    }
 }
 
 fn wrong_text(request: &Request<'_>, answer: &Answer) -> String {
@@ -314,11 +326,16 @@ fn operation_text(request: &Request<'_>, operation: u64) -> String {
 fn last_line(said: &mut File) -> Option<String> {
     const TAIL_BYTES: u64 = 4096;
     let length = said.seek(SeekFrom::End(0)).ok()?;
-    said.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES))).ok()?;
+    said.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))
+        .ok()?;
     let mut bytes = Vec::new();
     said.take(TAIL_BYTES).read_to_end(&mut bytes).ok()?;
     let text = String::from_utf8_lossy(&bytes);
-    let line = text.lines().rev().find(|line| !line.trim().is_empty())?.trim();
+    let line = text
+        .lines()
+        .rev()
+        .find(|line| !line.trim().is_empty())?
+        .trim();
     let printable: String = line.chars().filter(|c| !c.is_control()).take(200).collect();
     Some(printable)
 }

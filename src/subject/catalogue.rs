@@ -62,7 +62,9 @@ impl Catalogue {
         };
         for entry in file.subject {
             let name = entry.name.clone();
-            let subject = entry.into_subject().map_err(|message| Error::file(path, message))?;
+            let subject = entry
+                .into_subject()
+                .map_err(|message| Error::file(path, message))?;
             if catalogue.find(&name).is_some() {
                 return Err(Error::file(path, format!("subject {name:?} stands twice")));
             }
@@ -70,7 +72,10 @@ impl Catalogue {
         }
         for name in catalogue.defaults.iter().chain([&catalogue.baseline]) {
             if catalogue.find(name).is_none() {
-                return Err(Error::file(path, format!("no [[subject]] is named {name:?}")));
+                return Err(Error::file(
+                    path,
+                    format!("no [[subject]] is named {name:?}"),
+                ));
             }
         }
         Ok(catalogue)
@@ -102,7 +107,10 @@ impl Catalogue {
         let mut selected: Vec<Subject> = Vec::new();
         let mut add = |subject: Subject| -> Result<()> {
             if selected.iter().any(|other| other.name == subject.name) {
-                return Err(Error::usage(format!("subject {:?} is named twice", subject.name)));
+                return Err(Error::usage(format!(
+                    "subject {:?} is named twice",
+                    subject.name
+                )));
             }
             selected.push(subject);
             Ok(())
@@ -118,8 +126,9 @@ impl Catalogue {
         }
         for subject in &selected {
             if let Access::Preloaded(path) = &subject.access {
-                object_file::check_allocator(path)
-                    .map_err(|message| Error::usage(format!("subject {}: {message}", subject.name)))?;
+                object_file::check_allocator(path).map_err(|message| {
+                    Error::usage(format!("subject {}: {message}", subject.name))
+                })?;
             }
         }
         Ok(selected)
@@ -140,10 +149,14 @@ impl Catalogue {
 impl Entry {
     fn into_subject(self) -> std::result::Result<Subject, String> {
         let access = match (&self.linked, self.system, &self.path) {
-            (Some(linked), false, None) => Access::Linked(
-                Linked::from_name(linked)
-                    .ok_or_else(|| format!("subject {:?}: nothing is linked in as {linked:?}", self.name))?,
-            ),
+            (Some(linked), false, None) => {
+                Access::Linked(Linked::from_name(linked).ok_or_else(|| {
+                    format!(
+                        "subject {:?}: nothing is linked in as {linked:?}",
+                        self.name
+                    )
+                })?)
+            }
             (None, true, None) => Access::System,
             (None, false, Some(path)) => Access::Preloaded(path.clone()),
             _ => {
@@ -168,7 +181,9 @@ fn parse_extra(text: &str) -> Result<Subject> {
         .split_once('=')
         .filter(|(name, path)| !name.is_empty() && !path.is_empty())
         .ok_or_else(|| {
-            Error::usage(format!("--subject {text:?}: expected NAME=PATH.so, e.g. my=./libmy.so"))
+            Error::usage(format!(
+                "--subject {text:?}: expected NAME=PATH.so, e.g. my=./libmy.so"
+            ))
         })?;
     let valid = |c: char| c.is_ascii_alphanumeric() || "-_.+".contains(c);
     if !name.chars().all(valid) || name.len() > 40 {
@@ -186,7 +201,10 @@ fn parse_extra(text: &str) -> Result<Subject> {
 }
 
 fn line_of(text: &str, offset: usize) -> u64 {
-    text.as_bytes()[..offset.min(text.len())].iter().filter(|byte| **byte == b'\n').count() as u64
+    text.as_bytes()[..offset.min(text.len())]
+        .iter()
+        .filter(|byte| **byte == b'\n')
+        .count() as u64
         + 1
 }
 
@@ -197,31 +215,43 @@ mod tests {
     #[test]
     fn the_built_in_catalogue_is_valid() {
         let catalogue = Catalogue::load().expect("valid");
-        let selected = catalogue.select(None, &[], catalogue.default_baseline()).expect("known");
+        let selected = catalogue
+            .select(None, &[], catalogue.default_baseline())
+            .expect("known");
         assert!(selected.iter().any(|subject| subject.name == "pagelist"));
     }
 
     #[test]
     fn an_unknown_subject_lists_the_known_ones() {
         let catalogue = Catalogue::load().expect("valid");
-        let error = catalogue.select(Some(&["hoard".to_owned()]), &[], "system").expect_err("unknown");
+        let error = catalogue
+            .select(Some(&["hoard".to_owned()]), &[], "system")
+            .expect_err("unknown");
         let text = error.to_string();
-        assert!(text.contains("hoard") && text.contains("mimalloc"), "{text}");
+        assert!(
+            text.contains("hoard") && text.contains("mimalloc"),
+            "{text}"
+        );
         assert_eq!(error.exit_code(), 2);
     }
 
     #[test]
     fn the_baseline_joins_the_selection() {
         let catalogue = Catalogue::load().expect("valid");
-        let selected =
-            catalogue.select(Some(&["mimalloc".to_owned()]), &[], "system").expect("known");
-        let names: Vec<_> = selected.iter().map(|subject| subject.name.as_str()).collect();
+        let selected = catalogue
+            .select(Some(&["mimalloc".to_owned()]), &[], "system")
+            .expect("known");
+        let names: Vec<_> = selected
+            .iter()
+            .map(|subject| subject.name.as_str())
+            .collect();
         assert_eq!(names, ["system", "mimalloc"]);
     }
 
     #[test]
     fn faults_in_the_file_name_the_line() {
-        let text = "defaults = []\nbaseline = \"system\"\n[[subject]]\nname = \"x\"\ndescripton = \"\"\n";
+        let text =
+            "defaults = []\nbaseline = \"system\"\n[[subject]]\nname = \"x\"\ndescripton = \"\"\n";
         let error = Catalogue::parse(text, Path::new("s.toml")).expect_err("misspelt key");
         assert!(error.to_string().starts_with("s.toml:"), "{error}");
         assert!(error.to_string().contains("descripton"), "{error}");

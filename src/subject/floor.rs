@@ -118,7 +118,9 @@ unsafe extern "C" fn null_usable_size(_block: *mut c_void) -> usize {
 #[inline(always)]
 fn bump(alignment: usize, size: usize) -> *mut c_void {
     let block = (NEXT.load(Relaxed) + HEADER_BYTES).next_multiple_of(alignment);
-    let Some(next) = size.checked_next_multiple_of(HEADER_BYTES).and_then(|s| block.checked_add(s))
+    let Some(next) = size
+        .checked_next_multiple_of(HEADER_BYTES)
+        .and_then(|s| block.checked_add(s))
     else {
         return ptr::null_mut();
     };

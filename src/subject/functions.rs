@@ -55,7 +55,11 @@ impl Functions {
         let find = |name: &'static CStr| {
             // SAFETY: the name is a C string; RTLD_DEFAULT needs no handle.
             let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
-            if address.is_null() { Err(name) } else { Ok(address) }
+            if address.is_null() {
+                Err(name)
+            } else {
+                Ok(address)
+            }
         };
         // SAFETY: a symbol of one of these names is, by the C standard and POSIX, a function of the
         // signature transmuted to; an object that lies about it is caught as a crash of the child.
@@ -197,7 +201,12 @@ impl Linked {
 /// mimalloc 2 numbers 2.1.7 as 217; mimalloc 3.1 and later as 30105.
 fn mimalloc_version(number: i32) -> String {
     if number >= 10_000 {
-        format!("{}.{}.{}", number / 10_000, number / 100 % 100, number % 100)
+        format!(
+            "{}.{}.{}",
+            number / 10_000,
+            number / 100 % 100,
+            number % 100
+        )
     } else {
         format!("{}.{}.{}", number / 100, number / 10 % 10, number % 10)
     }
@@ -231,9 +240,13 @@ mod tests {
 
     #[test]
     fn linked_versions_are_told() {
-        let mimalloc = Linked::Mimalloc.version().expect("mimalloc tells its version");
+        let mimalloc = Linked::Mimalloc
+            .version()
+            .expect("mimalloc tells its version");
         assert!(mimalloc.starts_with(['2', '3']), "{mimalloc}");
-        let jemalloc = Linked::Jemalloc.version().expect("jemalloc tells its version");
+        let jemalloc = Linked::Jemalloc
+            .version()
+            .expect("jemalloc tells its version");
         assert!(jemalloc.starts_with("5."), "{jemalloc}");
         assert_eq!(mimalloc_version(217), "2.1.7");
         assert_eq!(mimalloc_version(30_105), "3.1.5");
@@ -243,7 +256,11 @@ mod tests {
     fn linked_allocators_do_not_replace_malloc() {
         let system = Functions::resolved().expect("the C library has them all");
         for linked in [Linked::PageList, Linked::Mimalloc, Linked::Jemalloc] {
-            assert!(!system.addresses().contains(&(linked.functions().malloc as *const c_void)));
+            assert!(
+                !system
+                    .addresses()
+                    .contains(&(linked.functions().malloc as *const c_void))
+            );
         }
     }
 }

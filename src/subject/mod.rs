@@ -69,7 +69,9 @@ impl Subject {
             Access::System => (None, libc_version()),
             Access::Preloaded(path) => (
                 Some(path.display().to_string()),
-                object_file::inspect(path).ok().and_then(|object| object.version()),
+                object_file::inspect(path)
+                    .ok()
+                    .and_then(|object| object.version()),
             ),
         };
         SubjectRecord {

@@ -19,7 +19,9 @@ pub struct ObjectFile {
 impl ObjectFile {
     /// A text that tells two builds apart.
     pub fn version(&self) -> Option<String> {
-        self.build_id.as_ref().map(|id| format!("build id {}", &id[..id.len().min(12)]))
+        self.build_id
+            .as_ref()
+            .map(|id| format!("build id {}", &id[..id.len().min(12)]))
     }
 }
 
@@ -35,16 +37,21 @@ pub fn inspect(path: &Path) -> Result<ObjectFile, String> {
     }
     let bytes = std::fs::read(path).map_err(|error| format!("{named}: cannot read it: {error}"))?;
     if !bytes.starts_with(b"\x7fELF") {
-        return Err(format!("{named}: not an ELF file, so it cannot be preloaded"));
+        return Err(format!(
+            "{named}: not an ELF file, so it cannot be preloaded"
+        ));
     }
-    let file = ElfFile64::<Endianness>::parse(&*bytes)
-        .map_err(|_| format!("{named}: a damaged or 32-bit ELF file, not a 64-bit shared object"))?;
+    let file = ElfFile64::<Endianness>::parse(&*bytes).map_err(|_| {
+        format!("{named}: a damaged or 32-bit ELF file, not a 64-bit shared object")
+    })?;
     let header = file.elf_header();
     if header.e_type(file.endian()) != object::elf::ET_DYN {
         return Err(format!("{named}: an ELF file, but not a shared object"));
     }
     if header.e_machine(file.endian()) != native_machine() {
-        return Err(format!("{named}: a shared object for another kind of processor"));
+        return Err(format!(
+            "{named}: a shared object for another kind of processor"
+        ));
     }
     let build_id = file
         .build_id()
@@ -54,14 +61,20 @@ pub fn inspect(path: &Path) -> Result<ObjectFile, String> {
     let defines_malloc = file
         .dynamic_symbols()
         .any(|symbol| symbol.name() == Ok("malloc") && symbol.is_definition());
-    Ok(ObjectFile { build_id, defines_malloc })
+    Ok(ObjectFile {
+        build_id,
+        defines_malloc,
+    })
 }
 
 /// Refuses what cannot serve as an allocator.
 pub fn check_allocator(path: &Path) -> Result<(), String> {
     let object = inspect(path)?;
     if !object.defines_malloc {
-        return Err(format!("{}: defines no malloc, so it is not an allocator", path.display()));
+        return Err(format!(
+            "{}: defines no malloc, so it is not an allocator",
+            path.display()
+        ));
     }
     // ld.so splits LD_PRELOAD at these, with no way to quote them.
     if path.to_string_lossy().contains([' ', ':']) {

@@ -4,9 +4,7 @@
 //! Readers translate the addresses or slots of their format to blocks and push; generators push
 //! directly.
 
-use super::{
-    AlignedFunction, BlockId, Event, EventCounts, Operation, Origin, ThreadIndex, Trace,
-};
+use super::{AlignedFunction, BlockId, Event, EventCounts, Operation, Origin, ThreadIndex, Trace};
 
 /// Collects events. See the module text.
 #[derive(Debug)]
@@ -68,7 +66,11 @@ impl TraceBuilder {
 
     fn release(&mut self, block: BlockId) {
         let live = &mut self.live[block.0 as usize];
-        assert!(*live, "block {} released twice: the reader or generator must see to it", block.0);
+        assert!(
+            *live,
+            "block {} released twice: the reader or generator must see to it",
+            block.0
+        );
         *live = false;
     }
 
@@ -99,9 +101,20 @@ impl TraceBuilder {
         alignment_log2: u8,
         size: u64,
     ) -> BlockId {
-        assert!(alignment_log2 < 64, "an alignment is a power of two below 2^64");
+        assert!(
+            alignment_log2 < 64,
+            "an alignment is a power of two below 2^64"
+        );
         let block = self.new_block();
-        self.push(thread, Operation::Aligned { block, alignment_log2, function, size });
+        self.push(
+            thread,
+            Operation::Aligned {
+                block,
+                alignment_log2,
+                function,
+                size,
+            },
+        );
         block
     }
 

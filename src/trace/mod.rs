@@ -119,7 +119,9 @@ impl Operation {
     /// Bytes requested by an allocation; 0 for the others. `calloc`'s product saturates.
     pub fn requested_bytes(&self) -> u64 {
         match *self {
-            Self::Malloc { size, .. } | Self::Aligned { size, .. } | Self::Realloc { size, .. } => size,
+            Self::Malloc { size, .. } | Self::Aligned { size, .. } | Self::Realloc { size, .. } => {
+                size
+            }
             Self::Calloc { count, size, .. } => u64::from(count).saturating_mul(size),
             _ => 0,
         }
@@ -127,7 +129,10 @@ impl Operation {
 
     /// Whether replay performs it: a call that an allocator serves.
     pub fn is_replayed(&self) -> bool {
-        !matches!(self, Self::ThreadStart | Self::ThreadEnd | Self::Mark | Self::FailedAllocation)
+        !matches!(
+            self,
+            Self::ThreadStart | Self::ThreadEnd | Self::Mark | Self::FailedAllocation
+        )
     }
 }
 
