@@ -4,9 +4,9 @@
 //! Readers translate the addresses or slots of their format to blocks and push; generators push
 //! directly.
 
-use super::{
-    AlignedFunction, BlockId, Event, EventCounts, Operation, Origin, ThreadIndex, Trace,
-};
+#![forbid(unsafe_code)]
+
+use super::{AlignedFunction, BlockId, Event, EventCounts, Operation, Origin, ThreadIndex, Trace};
 
 /// Collects events. See the module text.
 #[derive(Debug)]
@@ -36,6 +36,11 @@ impl TraceBuilder {
     /// The origin, to add notes and counts of dropped lines while reading.
     pub fn origin_mut(&mut self) -> &mut Origin {
         &mut self.origin
+    }
+
+    /// Events so far, by kind.
+    pub fn counts(&self) -> &EventCounts {
+        &self.counts
     }
 
     /// Events so far.
@@ -68,7 +73,11 @@ impl TraceBuilder {
 
     fn release(&mut self, block: BlockId) {
         let live = &mut self.live[block.0 as usize];
-        assert!(*live, "block {} released twice: the reader or generator must see to it", block.0);
+        assert!(
+            *live,
+            "block {} released twice: the reader or generator must see to it",
+            block.0
+        );
         *live = false;
     }
 
@@ -99,9 +108,20 @@ impl TraceBuilder {
         alignment_log2: u8,
         size: u64,
     ) -> BlockId {
-        assert!(alignment_log2 < 64, "an alignment is a power of two below 2^64");
+        assert!(
+            alignment_log2 < 64,
+            "an alignment is a power of two below 2^64"
+        );
         let block = self.new_block();
-        self.push(thread, Operation::Aligned { block, alignment_log2, function, size });
+        self.push(
+            thread,
+            Operation::Aligned {
+                block,
+                alignment_log2,
+                function,
+                size,
+            },
+        );
         block
     }
 
@@ -152,7 +172,9 @@ impl TraceBuilder {
     }
 
     /// Ends the trace.
-    pub fn finish(self) -> Trace {
+    pub fn finish(mut self) -> Trace {
+        // Traces live as long as a comparison runs; what doubling left over need not.
+        self.events.shrink_to_fit();
         let complete = !self.events.is_empty() && self.times_ns.len() == self.events.len();
         Trace {
             origin: self.origin,

@@ -8,9 +8,11 @@
 
 pub mod builder;
 pub mod import;
-pub mod input;
+mod input;
 pub mod native;
 pub mod profile;
+
+pub use import::{ReadOptions, read};
 
 use serde::{Deserialize, Serialize};
 
@@ -119,7 +121,9 @@ impl Operation {
     /// Bytes requested by an allocation; 0 for the others. `calloc`'s product saturates.
     pub fn requested_bytes(&self) -> u64 {
         match *self {
-            Self::Malloc { size, .. } | Self::Aligned { size, .. } | Self::Realloc { size, .. } => size,
+            Self::Malloc { size, .. } | Self::Aligned { size, .. } | Self::Realloc { size, .. } => {
+                size
+            }
             Self::Calloc { count, size, .. } => u64::from(count).saturating_mul(size),
             _ => 0,
         }
@@ -127,7 +131,10 @@ impl Operation {
 
     /// Whether replay performs it: a call that an allocator serves.
     pub fn is_replayed(&self) -> bool {
-        !matches!(self, Self::ThreadStart | Self::ThreadEnd | Self::Mark | Self::FailedAllocation)
+        !matches!(
+            self,
+            Self::ThreadStart | Self::ThreadEnd | Self::Mark | Self::FailedAllocation
+        )
     }
 }
 
