@@ -4,6 +4,8 @@
 //! Readers translate the addresses or slots of their format to blocks and push; generators push
 //! directly.
 
+#![forbid(unsafe_code)]
+
 use super::{AlignedFunction, BlockId, Event, EventCounts, Operation, Origin, ThreadIndex, Trace};
 
 /// Collects events. See the module text.
@@ -34,6 +36,11 @@ impl TraceBuilder {
     /// The origin, to add notes and counts of dropped lines while reading.
     pub fn origin_mut(&mut self) -> &mut Origin {
         &mut self.origin
+    }
+
+    /// Events so far, by kind.
+    pub fn counts(&self) -> &EventCounts {
+        &self.counts
     }
 
     /// Events so far.
@@ -165,7 +172,9 @@ impl TraceBuilder {
     }
 
     /// Ends the trace.
-    pub fn finish(self) -> Trace {
+    pub fn finish(mut self) -> Trace {
+        // Traces live as long as a comparison runs; what doubling left over need not.
+        self.events.shrink_to_fit();
         let complete = !self.events.is_empty() && self.times_ns.len() == self.events.len();
         Trace {
             origin: self.origin,

@@ -8,9 +8,11 @@
 
 pub mod builder;
 pub mod import;
-pub mod input;
+mod input;
 pub mod native;
 pub mod profile;
+
+pub use import::{ReadOptions, read};
 
 use serde::{Deserialize, Serialize};
 

@@ -1,1 +1,112 @@
-//! One file per foreign grammar.
+//! Reads traces: one file per grammar parses a line into a [`Record`], [`intake`] checks it and
+//! makes it an event. The grammar is told by the content, never by the file's name.
+
+mod android;
+mod fault;
+mod intake;
+mod logalloc;
+mod reader;
+mod rep;
+mod scan;
+
+use std::path::Path;
+
+use super::{AlignedFunction, Trace};
+use crate::error::Result;
+
+/// How to read a trace.
+#[derive(Clone, Debug, Default)]
+pub struct ReadOptions {
+    /// Drop and count lines that cannot be used, instead of refusing the file.
+    pub lenient: bool,
+    /// The process to keep, where a log holds several.
+    pub process: Option<u64>,
+    /// Show a progress bar for a long file, if standard error is a terminal.
+    pub progress: bool,
+}
+
+/// Reads a trace in any of the known grammars, compressed with gzip, zstd or zip or not at all.
+///
+/// # Errors
+/// The first line that cannot be used, with its number, unless `options.lenient`; a file that
+/// cannot be read, is empty or damaged, or holds no allocator operation.
+pub fn read(path: &Path, options: &ReadOptions) -> Result<Trace> {
+    reader::read(path, options)
+}
+
+/// One line of any grammar.
+#[derive(Clone, Copy, Debug)]
+struct Record {
+    /// Number of the process, where the grammar has it.
+    process: Option<u64>,
+    /// Number of the thread, where the line has it.
+    thread: Option<u64>,
+    /// What was asked.
+    request: Request,
+    /// The kinds of pointers on the line.
+    pointers: Pointers,
+    /// The moment of the call, if recorded.
+    time_ns: Option<u64>,
+}
+
+/// What a line asks of the allocator. A pointer is an address, a slot or an id; 0 is null.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Request {
+    Malloc {
+        size: u64,
+        result: u64,
+    },
+    Calloc {
+        count: u64,
+        size: u64,
+        result: u64,
+    },
+    Aligned {
+        function: AlignedFunction,
+        alignment: u64,
+        size: u64,
+        result: u64,
+    },
+    Realloc {
+        old: u64,
+        size: u64,
+        result: u64,
+    },
+    Free {
+        pointer: u64,
+    },
+    ThreadEnd,
+    Mark,
+}
+
+impl Request {
+    /// The pointer returned, if any.
+    fn result(&self) -> Option<u64> {
+        match *self {
+            Self::Malloc { result, .. }
+            | Self::Calloc { result, .. }
+            | Self::Aligned { result, .. }
+            | Self::Realloc { result, .. } => Some(result).filter(|&pointer| pointer != 0),
+            Self::Free { .. } | Self::ThreadEnd | Self::Mark => None,
+        }
+    }
+}
+
+/// Which kinds of pointers were seen. A logalloc log has one kind throughout.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Pointers {
+    /// `0x…`
+    addresses: bool,
+    /// `#…`
+    slots: bool,
+}
+
+impl Pointers {
+    #[inline]
+    fn with(self, other: Self) -> Self {
+        Self {
+            addresses: self.addresses || other.addresses,
+            slots: self.slots || other.slots,
+        }
+    }
+}

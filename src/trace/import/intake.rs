@@ -1,0 +1,349 @@
+//! Turns records into events: pointers become blocks, thread numbers become indices, and whatever
+//! cannot have happened is refused. A refused record changes nothing.
+
+use rustc_hash::FxHashMap;
+
+use super::fault::{Fault, SIZE_BYTES_MAX};
+use super::{Record, Request};
+use crate::trace::builder::TraceBuilder;
+use crate::trace::{AlignedFunction, BlockId, ThreadIndex};
+
+/// What a pointer named last. Freed pointers stay, to tell a double free from an unknown pointer;
+/// allocators hand the same addresses out again, so there are far fewer of them than events.
+#[derive(Clone, Copy)]
+struct Name {
+    /// The block, or [`FREED`].
+    block: u32,
+    /// The line that allocated or freed it.
+    line: u32,
+}
+
+/// No block has this number: a trace holds fewer events.
+const FREED: u32 = u32::MAX;
+
+/// How lenient to be, and what the grammar means by an id it has not used before.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Rules {
+    /// A slot never assigned means null (Mozilla's munger reserves no slot for it).
+    pub(super) unknown_slot_is_null: bool,
+    /// A realloc of an id never used allocates it (`.rep`).
+    pub(super) unknown_realloc_allocates: bool,
+    /// Lines with and without time stamps may be mixed; the stamps are dropped then.
+    pub(super) mixed_times: bool,
+}
+
+/// Collects the events of one file.
+pub(super) struct Intake {
+    pub(super) builder: TraceBuilder,
+    pub(super) rules: Rules,
+    /// Pointers taken as null because they were never assigned.
+    pub(super) unknown_slots: u64,
+    names: FxHashMap<u64, Name>,
+    threads: FxHashMap<u64, ThreadIndex>,
+    threads_seen: u32,
+    /// The thread of the last record: most records stay on it.
+    last_thread: Option<(u64, ThreadIndex)>,
+    timed: Option<bool>,
+}
+
+impl Intake {
+    pub(super) fn new(builder: TraceBuilder, rules: Rules) -> Self {
+        Self {
+            builder,
+            rules,
+            unknown_slots: 0,
+            names: FxHashMap::default(),
+            threads: FxHashMap::default(),
+            threads_seen: 0,
+            last_thread: None,
+            timed: None,
+        }
+    }
+
+    /// Number of different pointers (ids, slots) that named a block.
+    pub(super) fn pointer_count(&self) -> u64 {
+        self.names.len() as u64
+    }
+
+    /// Takes a record, or refuses it and changes nothing.
+    #[inline]
+    pub(super) fn take(&mut self, record: &Record, line: u64) -> Result<(), Fault> {
+        if self.builder.is_full() {
+            return Err(Fault::Full);
+        }
+        let timed = record.time_ns.is_some();
+        if self.timed.is_some_and(|before| before != timed) && !self.rules.mixed_times {
+            return Err(Fault::MixedTimes);
+        }
+        let line = u32::try_from(line).unwrap_or(u32::MAX);
+        let thread_key = record.thread.or(record.process).unwrap_or(0);
+        self.request(record.request, thread_key, line)?;
+        self.timed = Some(timed);
+        if let Some(time_ns) = record.time_ns {
+            self.builder.stamp(time_ns);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn request(&mut self, request: Request, thread: u64, line: u32) -> Result<(), Fault> {
+        match request {
+            Request::Free { pointer } => {
+                let block = self.live(pointer, "free")?;
+                let thread = self.thread(thread);
+                match block {
+                    Some(block) => {
+                        self.names.insert(pointer, Name { block: FREED, line });
+                        self.builder.free(thread, block, false);
+                    }
+                    None => self.builder.free_null(thread),
+                }
+            }
+            Request::Realloc { old, size, result } => {
+                return self.realloc(old, size, result, thread, line);
+            }
+            Request::ThreadEnd => {
+                let index = self.thread(thread);
+                self.builder.thread_end(index);
+                // The system gives the number to a new thread later, which is another thread.
+                self.threads.remove(&thread);
+                self.last_thread = None;
+            }
+            Request::Mark => {
+                let thread = self.thread(thread);
+                self.builder.mark(thread);
+            }
+            Request::Malloc { result: 0, .. }
+            | Request::Calloc { result: 0, .. }
+            | Request::Aligned { result: 0, .. } => {
+                let thread = self.thread(thread);
+                self.builder.failed_allocation(thread);
+            }
+            Request::Malloc { size, result } => {
+                sane(size)?;
+                self.vacant(result)?;
+                let thread = self.thread(thread);
+                let block = self.builder.malloc(thread, size);
+                self.names.insert(
+                    result,
+                    Name {
+                        block: block.0,
+                        line,
+                    },
+                );
+            }
+            Request::Calloc {
+                count,
+                size,
+                result,
+            } => {
+                let (count, size) = calloc_sizes(count, size)?;
+                self.vacant(result)?;
+                let thread = self.thread(thread);
+                let block = self.builder.calloc(thread, count, size);
+                self.names.insert(
+                    result,
+                    Name {
+                        block: block.0,
+                        line,
+                    },
+                );
+            }
+            Request::Aligned {
+                function,
+                alignment,
+                size,
+                result,
+            } => {
+                sane(size)?;
+                let alignment_log2 = alignment_log2(function, alignment)?;
+                self.vacant(result)?;
+                let thread = self.thread(thread);
+                let block = self.builder.aligned(thread, function, alignment_log2, size);
+                self.names.insert(
+                    result,
+                    Name {
+                        block: block.0,
+                        line,
+                    },
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// `realloc(old, size) = result`. C leaves `realloc(p, 0)` open; what counts is what came back:
+    ///
+    /// | call | means |
+    /// |---|---|
+    /// | `realloc(p, 0) = NULL` | `free(p)` |
+    /// | `realloc(p, n) = NULL`, n > 0 | it failed, `p` lives on |
+    /// | `realloc(NULL, n) = NULL`, any n | it failed |
+    /// | `realloc(p, n) = q`, any n | `p` is gone, `q` is new, be it the same address or not |
+    fn realloc(
+        &mut self,
+        old: u64,
+        size: u64,
+        result: u64,
+        thread: u64,
+        line: u32,
+    ) -> Result<(), Fault> {
+        let allocates = self.rules.unknown_realloc_allocates && !self.names.contains_key(&old);
+        let old_block = if allocates {
+            None
+        } else {
+            self.live(old, "realloc")?
+        };
+        if result == 0 {
+            let thread = self.thread(thread);
+            match old_block {
+                Some(block) if size == 0 => {
+                    self.names.insert(old, Name { block: FREED, line });
+                    self.builder.free(thread, block, false);
+                }
+                _ => self.builder.failed_allocation(thread),
+            }
+            return Ok(());
+        }
+        sane(size)?;
+        if result != old || old_block.is_none() {
+            self.vacant(result)?;
+        }
+        let thread = self.thread(thread);
+        if old_block.is_some() {
+            self.names.insert(old, Name { block: FREED, line });
+        }
+        let block = self.builder.realloc(thread, old_block, size);
+        self.names.insert(
+            result,
+            Name {
+                block: block.0,
+                line,
+            },
+        );
+        Ok(())
+    }
+
+    /// The live block a pointer names; none for null.
+    #[inline]
+    fn live(&mut self, pointer: u64, call: &'static str) -> Result<Option<BlockId>, Fault> {
+        if pointer == 0 {
+            return Ok(None);
+        }
+        match self.names.get(&pointer) {
+            Some(&Name { block: FREED, line }) => Err(Fault::NotLive {
+                call,
+                pointer,
+                freed_line: Some(line),
+            }),
+            Some(name) => Ok(Some(BlockId(name.block))),
+            None if self.rules.unknown_slot_is_null => {
+                self.unknown_slots += 1;
+                Ok(None)
+            }
+            None => Err(Fault::NotLive {
+                call,
+                pointer,
+                freed_line: None,
+            }),
+        }
+    }
+
+    /// The pointer must name no live block.
+    #[inline]
+    fn vacant(&self, pointer: u64) -> Result<(), Fault> {
+        match self.names.get(&pointer) {
+            Some(name) if name.block != FREED => Err(Fault::StillLive {
+                pointer,
+                since_line: name.line,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The index of a thread, in order of first appearance.
+    #[inline]
+    fn thread(&mut self, key: u64) -> ThreadIndex {
+        if let Some((last, index)) = self.last_thread
+            && last == key
+        {
+            return index;
+        }
+        let index = *self.threads.entry(key).or_insert_with(|| {
+            self.threads_seen += 1;
+            ThreadIndex(self.threads_seen - 1)
+        });
+        self.last_thread = Some((key, index));
+        index
+    }
+}
+
+#[inline]
+fn sane(bytes: u64) -> Result<(), Fault> {
+    if bytes > SIZE_BYTES_MAX {
+        Err(Fault::TooLarge(bytes))
+    } else {
+        Ok(())
+    }
+}
+
+/// Count and size of a calloc, exchanged if the count is the one that needs 64 bits.
+fn calloc_sizes(count: u64, size: u64) -> Result<(u32, u64), Fault> {
+    sane(count)?;
+    sane(size)?;
+    sane(count.saturating_mul(size))?;
+    match (u32::try_from(count), u32::try_from(size)) {
+        (Ok(count), _) => Ok((count, size)),
+        (Err(_), Ok(size)) => Ok((size, count)),
+        (Err(_), Err(_)) => Err(Fault::TooLarge(count.saturating_mul(size))),
+    }
+}
+
+fn alignment_log2(function: AlignedFunction, alignment: u64) -> Result<u8, Fault> {
+    // C libraries round what memalign is given up; its younger relatives refuse it.
+    let rounded = match function {
+        AlignedFunction::Memalign => alignment.checked_next_power_of_two(),
+        _ => Some(alignment).filter(|alignment| alignment.is_power_of_two()),
+    };
+    let alignment = rounded
+        .filter(|&rounded| rounded <= SIZE_BYTES_MAX)
+        .ok_or(Fault::Alignment(alignment))?;
+    Ok(u8::try_from(alignment.trailing_zeros()).expect("a number of bits below 64"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calloc_counts_that_need_64_bits() {
+        assert_eq!(calloc_sizes(4, 1 << 40), Ok((4, 1 << 40)));
+        assert_eq!(calloc_sizes(1 << 40, 4), Ok((4, 1 << 40)));
+        assert_eq!(
+            calloc_sizes(1 << 24, 1 << 24),
+            Err(Fault::TooLarge(1 << 48))
+        );
+        assert_eq!(
+            calloc_sizes(1 << 33, 1 << 33),
+            Err(Fault::TooLarge(u64::MAX))
+        );
+        assert_eq!(calloc_sizes(1 << 50, 0), Err(Fault::TooLarge(1 << 50)));
+    }
+
+    #[test]
+    fn alignments() {
+        use AlignedFunction::{Memalign, PosixMemalign};
+        assert_eq!(alignment_log2(PosixMemalign, 4096), Ok(12));
+        assert_eq!(alignment_log2(PosixMemalign, 24), Err(Fault::Alignment(24)));
+        assert_eq!(alignment_log2(Memalign, 24), Ok(5));
+        assert_eq!(alignment_log2(Memalign, 0), Ok(0));
+        assert_eq!(
+            alignment_log2(Memalign, u64::MAX),
+            Err(Fault::Alignment(u64::MAX))
+        );
+        assert_eq!(
+            alignment_log2(Memalign, 1 << 48),
+            Err(Fault::Alignment(1 << 48))
+        );
+    }
+}
