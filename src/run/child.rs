@@ -148,6 +148,9 @@ fn note_pass(answer: &mut Answer, pass: u32, elapsed_ns: u64) {
     answer.total_ns += elapsed_ns;
 }
 
+/// Larger single blocks than this are seldom; their faults may then count.
+const PREFAULT_LIMIT_BYTES: u64 = 1 << 30;
+
 /// Maps the arena that the floor rows hand out.
 fn prepare_floor(row: Linked, program: &ProgramView<'_>) -> Result<(), Ended> {
     let slack: u64 = (0..program.cold_count)
@@ -162,6 +165,9 @@ fn prepare_floor(row: Linked, program: &ProgramView<'_>) -> Result<(), Ended> {
         _ => program.largest_bytes,
     };
     let mapped = usize::try_from(bytes).is_ok_and(floor::prepare);
+    if mapped && row == Linked::Null && bytes <= PREFAULT_LIMIT_BYTES {
+        floor::prefault();
+    }
     let reason = || {
         let gib = bytes >> 30;
         Ended::Refused(format!("the system has no room for an arena of {gib} GiB"))

@@ -10,6 +10,7 @@
 pub mod answer;
 pub mod child;
 pub mod execute;
+pub mod experiment;
 pub mod interrupt;
 pub mod process;
 pub mod request;

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -230,6 +231,10 @@ fn command(request: &Request<'_>, answer: &Path, said: &File) -> Result<Command>
         .map_err(|source| Error::Failed(format!("cannot copy a descriptor: {source}")))?;
     // The link, not what it points to: it stays right when the file is replaced by a new build.
     let mut command = Command::new("/proc/self/exe");
+    if let Ok(executable) = std::env::current_exe() {
+        // What the dynamic linker tells as the path of what is linked in.
+        command.arg0(executable);
+    }
     command
         .arg(FIRST_ARGUMENT)
         .args(arguments.to_words())
