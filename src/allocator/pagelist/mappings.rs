@@ -152,10 +152,11 @@ impl Mappings {
     }
 }
 
-/// Length of a mapping that holds `size` bytes from `payload_offset` on. None: no such length.
+/// Length of a mapping that holds `size` bytes, at least one, from `payload_offset` on: the payload's
+/// start must lie inside to be found again. None: no such length.
 fn mapping_bytes(payload_offset: usize, size: usize) -> Option<usize> {
     payload_offset
-        .checked_add(size)?
+        .checked_add(size.max(1))?
         .checked_next_multiple_of(os::OS_PAGE_BYTES)
 }
 
