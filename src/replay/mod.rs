@@ -6,6 +6,7 @@
 //!
 //! Threads are replayed in recorded order on one thread.
 
+pub mod kernels;
 pub mod memory;
 pub mod program;
 pub mod resident;

@@ -1,1 +1,5 @@
 //! Workload definitions.
+
+pub mod fleet;
+pub mod random;
+pub mod synthetic;
