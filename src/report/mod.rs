@@ -1,1 +1,68 @@
-//! Reports.
+//! Reports: a results file told as sentences, tables, charts, and one self-contained page.
+//!
+//! ```text
+//! results.json -> model (grouped) -> verdict (sentences)
+//!                                 -> table (terminal, Markdown, CSV)
+//!                                 -> charts (SVG)  -> page (HTML) -> files
+//! ```
+//!
+//! Invariant: nothing here runs or measures anything; every number shown is in the results, or one
+//! division away from it. Only `files` touches the disk.
+
+#![forbid(unsafe_code)]
+
+mod charts;
+mod facts;
+mod files;
+mod format;
+mod model;
+mod page;
+pub mod table;
+mod verdict;
+
+use std::path::{Path, PathBuf};
+
+pub use files::{read_results, write_results};
+
+use crate::error::Result;
+use crate::measure::results::Results;
+
+/// What [`write`] wrote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportPaths {
+    /// The page.
+    pub index: PathBuf,
+    /// The charts, each a file of its own.
+    pub charts: Vec<PathBuf>,
+}
+
+/// Writes `index.html` and `charts/*.svg` into a folder, which is made if need be. Each file is
+/// replaced as a whole, the page last; other files in the folder are left alone.
+///
+/// # Errors
+///
+/// The folder cannot be made or written, or a chart cannot be drawn. What was there stays.
+pub fn write(results: &Results, directory: &Path) -> Result<ReportPaths> {
+    let rendered = page::render(results)?;
+    let chart_folder = directory.join("charts");
+    files::create_folder(&chart_folder)?;
+    let mut charts = Vec::new();
+    for (name, svg) in &rendered.charts {
+        let path = chart_folder.join(format!("{name}.svg"));
+        files::write_atomically(&path, svg.as_bytes())?;
+        charts.push(path);
+    }
+    let index = directory.join("index.html");
+    files::write_atomically(&index, rendered.html.as_bytes())?;
+    Ok(ReportPaths { index, charts })
+}
+
+/// The plain sentence at the top of each workload's section, for callers that print it alone.
+pub fn sentences(results: &Results) -> Vec<String> {
+    let report = model::Report::of(results);
+    report
+        .workloads
+        .iter()
+        .map(|workload| verdict::of(workload, results.settings.speed_blocks).sentence)
+        .collect()
+}

@@ -1,0 +1,101 @@
+//! Charts, one file each, drawn with plotters' SVG backend in a wide and a narrow form. A chart
+//! without data is a sentence that says so, never an empty frame.
+
+#![forbid(unsafe_code)]
+
+mod axis;
+mod bars;
+mod canvas;
+mod fragmentation;
+mod memory;
+mod overview;
+mod palette;
+mod throughput;
+mod trace;
+mod tradeoff;
+
+use canvas::Picture;
+pub(crate) use palette::dark_rules;
+
+use super::model::{Report, Workload};
+use crate::error::Result;
+
+/// Width of charts on a desk, in CSS pixels.
+const WIDE: f64 = 960.0;
+/// Width of charts on a telephone 390 pixels wide, without its margins.
+const NARROW: f64 = 358.0;
+/// Width of the three charts that stand side by side.
+const THIRD: f64 = 320.0;
+
+/// One chart, or why there is none.
+pub(crate) enum Chart {
+    Drawn(Drawn),
+    /// A sentence in its place.
+    Absent(String),
+}
+
+/// A chart in its forms.
+pub(crate) struct Drawn {
+    /// Name of its file, without folder and ending.
+    pub(crate) file: &'static str,
+    /// What it shows, for those who cannot see it.
+    label: String,
+    /// What it leaves out, if anything.
+    pub(crate) caption: String,
+    wide: Picture,
+    /// Absent where one form serves both.
+    narrow: Option<Picture>,
+}
+
+impl Drawn {
+    /// Both forms for a page whose style sheet shows one of them.
+    pub(crate) fn inline(&self) -> String {
+        match &self.narrow {
+            Some(narrow) => {
+                format!("{}{}", self.wide.inline(&self.label, "wide"), narrow.inline(&self.label, "narrow"))
+            }
+            None => self.wide.inline(&self.label, "any"),
+        }
+    }
+
+    /// The wide form as a file.
+    pub(crate) fn standalone(&self) -> String {
+        self.wide.standalone(&self.label)
+    }
+}
+
+/// The charts of one workload.
+pub(crate) struct WorkloadCharts {
+    pub(crate) throughput: Chart,
+    pub(crate) memory: Chart,
+    pub(crate) fragmentation: Chart,
+    pub(crate) tradeoff: Chart,
+    /// Sizes, lifetimes, live bytes.
+    pub(crate) trace: Vec<Chart>,
+}
+
+impl WorkloadCharts {
+    /// All of them, in the order of the page.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Chart> {
+        [&self.throughput, &self.tradeoff, &self.memory, &self.fragmentation].into_iter().chain(&self.trace)
+    }
+}
+
+/// Draws the charts of one workload.
+pub(crate) fn of_workload(workload: &Workload<'_>) -> Result<WorkloadCharts> {
+    Ok(WorkloadCharts {
+        throughput: throughput::draw(workload)?,
+        memory: memory::draw(workload)?,
+        fragmentation: fragmentation::draw(workload)?,
+        tradeoff: tradeoff::draw(workload)?,
+        trace: match workload.record {
+            Some(record) => trace::draw(workload.name, &record.profile)?,
+            None => Vec::new(),
+        },
+    })
+}
+
+/// Draws the chart over all workloads; it needs at least two.
+pub(crate) fn overview(report: &Report<'_>) -> Result<Chart> {
+    overview::draw(report)
+}

@@ -1,0 +1,150 @@
+//! The ratio to the baseline for each workload and subject: one panel per subject with the
+//! workloads as rows on a desk; on a telephone the panels stand below one another.
+
+#![forbid(unsafe_code)]
+
+use super::axis::{Scale, log_ticks};
+use super::canvas::{Anchor, Canvas, Heading, NORMAL, Picture, SMALL, shortened, text_width};
+use super::{Chart, Drawn, NARROW, WIDE, palette};
+use crate::error::Result;
+use crate::report::format;
+use crate::report::model::{Report, Row, Workload, status_word};
+
+const ROW: f64 = 24.0;
+/// Ratios beyond these are drawn at the edge of the panel, with an arrow.
+const EDGE: (f64, f64) = (1.0 / 8.0, 8.0);
+const PANELS_PER_LINE: usize = 4;
+
+pub(super) fn draw(report: &Report<'_>) -> Result<Chart> {
+    let baseline = report.results.settings.baseline.as_str();
+    let is_allocator = |name: &str| {
+        report.workloads.iter().flat_map(|workload| &workload.rows).any(|row| row.name() == name && !row.is_floor)
+    };
+    let subjects: Vec<&str> =
+        report.subject_names().into_iter().filter(|&name| name != baseline && is_allocator(name)).collect();
+    let ratios: Vec<f64> = report
+        .workloads
+        .iter()
+        .flat_map(|workload| &workload.rows)
+        .filter(|row| row.is_candidate())
+        .filter_map(|row| row.summary.ratio_to_baseline)
+        .flat_map(|ratio| [ratio.low, ratio.median, ratio.high])
+        .filter(|ratio| ratio.is_finite() && *ratio > 0.0)
+        .collect();
+    if report.workloads.len() < 2 || subjects.is_empty() || ratios.is_empty() {
+        return Ok(Chart::Absent("No chart over the workloads: there are no ratios to compare.".to_owned()));
+    }
+    let low = ratios.iter().copied().fold(0.8, f64::min).max(EDGE.0);
+    let high = ratios.iter().copied().fold(1.25, f64::max).min(EDGE.1);
+    let heading = Heading {
+        title: format!("Time relative to {baseline}, by workload"),
+        subtitle: format!(
+            "Dots left of the line at 1 took less time than {baseline}; a 95 % interval that touches the line is no \
+             difference. Logarithmic scale."
+        ),
+    };
+    let range = (low / 1.08, high * 1.08);
+    Ok(Chart::Drawn(Drawn {
+        file: "overview",
+        label: format!(
+            "Dot chart of the time ratio to {baseline} of {} on {} workloads; the table beside it has the numbers",
+            format::list(&subjects),
+            report.workloads.len()
+        ),
+        caption: String::new(),
+        wide: picture(report, &subjects, &heading, range, WIDE, PANELS_PER_LINE)?,
+        narrow: Some(picture(report, &subjects, &heading, range, NARROW, 1)?),
+    }))
+}
+
+fn picture(
+    report: &Report<'_>,
+    subjects: &[&str],
+    heading: &Heading,
+    range: (f64, f64),
+    width: f64,
+    per_line: usize,
+) -> Result<Picture> {
+    let per_line = per_line.min(subjects.len());
+    let names = report.workloads.iter().map(|workload| text_width(workload.name, SMALL)).fold(40.0, f64::max);
+    let name_room = names.min(width * 0.3) + 12.0;
+    let panel_width = (width - name_room) / per_line as f64;
+    let panel_height = 26.0 + ROW * report.workloads.len() as f64 + 34.0;
+    let top = heading.height(width) + 6.0;
+    let height = top + panel_height * subjects.len().div_ceil(per_line) as f64;
+    Canvas::draw(width, height, |canvas| {
+        canvas.heading(heading, width);
+        for (n, subject) in subjects.iter().enumerate() {
+            let y = top + panel_height * (n / per_line) as f64;
+            let x = name_room + panel_width * (n % per_line) as f64;
+            if n.is_multiple_of(per_line) {
+                for (row, workload) in report.workloads.iter().enumerate() {
+                    let name = shortened(workload.name, SMALL, name_room - 10.0);
+                    let middle = y + 26.0 + ROW * (row as f64 + 0.5);
+                    canvas.text(&name, (name_room - 8.0, middle), Anchor::Right, SMALL, palette::TEXT);
+                }
+            }
+            let scale = Scale::log(range.0, range.1, x + 10.0, x + panel_width - 10.0);
+            panel(canvas, report, subject, &scale, y);
+        }
+    })
+}
+
+fn panel(canvas: &mut Canvas<'_>, report: &Report<'_>, subject: &str, scale: &Scale, y: f64) {
+    let top = y + 26.0;
+    let bottom = top + ROW * report.workloads.len() as f64;
+    let room = scale.end - scale.start;
+    let title = shortened(subject, NORMAL, room);
+    canvas.bold_text(&title, (scale.start, y + 12.0), Anchor::Left, NORMAL, palette::TEXT);
+    for (row, _) in report.workloads.iter().enumerate().filter(|(row, _)| row % 2 == 0) {
+        let from = top + ROW * row as f64;
+        canvas.rectangle((scale.start - 6.0, from), (scale.end + 6.0, from + ROW), palette::SHADE);
+    }
+    let mut free_from = f64::MIN;
+    for tick in log_ticks(scale.low, scale.high, 4) {
+        let x = scale.at(tick);
+        let label = format!("{}×", format::axis_number(tick));
+        let half = text_width(&label, SMALL) / 2.0;
+        canvas.line(&[(x, top), (x, bottom)], palette::GRID, 1.0);
+        if x - half > free_from {
+            canvas.text(&label, (x, bottom + 13.0), Anchor::Middle, SMALL, palette::MUTED);
+            free_from = x + half + 6.0;
+        }
+    }
+    canvas.line(&[(scale.at(1.0), top), (scale.at(1.0), bottom)], palette::AXIS, 1.5);
+    for (n, workload) in report.workloads.iter().enumerate() {
+        mark(canvas, workload, subject, scale, top + ROW * (n as f64 + 0.5));
+    }
+}
+
+fn mark(canvas: &mut Canvas<'_>, workload: &Workload<'_>, subject: &str, scale: &Scale, y: f64) {
+    let Some(row) = workload.rows.iter().find(|row| row.name() == subject) else { return };
+    let ink = palette::series(row.color).0;
+    match (row.is_ok(), row.summary.ratio_to_baseline) {
+        (true, Some(ratio)) if ratio.median > scale.high || ratio.median < scale.low => {
+            off_scale(canvas, row, scale, y, ratio.median);
+        }
+        (true, Some(ratio)) => {
+            canvas.interval((scale.at(ratio.low), y), (scale.at(ratio.high), y), ink);
+            canvas.dot((scale.at(ratio.median), y), 4.5, ink);
+        }
+        (true, None) => {}
+        (false, _) => {
+            let word = shortened(status_word(row.summary.status), SMALL, scale.end - scale.start);
+            canvas.text(&word, (scale.start, y), Anchor::Left, SMALL, palette::FAILED);
+        }
+    }
+}
+
+/// A ratio beyond the panel: an arrow at its edge, with the number.
+fn off_scale(canvas: &mut Canvas<'_>, row: &Row<'_>, scale: &Scale, y: f64, ratio: f64) {
+    let ink = palette::series(row.color).0;
+    let label = format!("{}×", format::ratio(ratio));
+    let (tip, back, anchor, text) = if ratio > scale.high {
+        (scale.end, scale.end - 9.0, Anchor::Right, scale.end - 14.0)
+    } else {
+        (scale.start, scale.start + 9.0, Anchor::Left, scale.start + 14.0)
+    };
+    canvas.area(&[(tip, y), (back, y - 5.0), (back, y + 5.0)], ink);
+    canvas.text(&label, (text, y), anchor, SMALL, palette::TEXT);
+}

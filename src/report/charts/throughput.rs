@@ -1,0 +1,104 @@
+//! Operations per second of each subject, with intervals, and the ratio to the baseline in words.
+
+#![forbid(unsafe_code)]
+
+use super::axis::decimal_ticks;
+use super::bars::{Bar, BarChart, Content, Part};
+use super::canvas::Heading;
+use super::palette::{self, NEUTRAL};
+use super::{Chart, Drawn, NARROW, WIDE};
+use crate::error::Result;
+use crate::measure::results::Estimate;
+use crate::report::format;
+use crate::report::model::{Row, Workload};
+
+const NS_PER_SECOND: f64 = 1e9;
+
+pub(super) fn draw(workload: &Workload<'_>) -> Result<Chart> {
+    let measured = |row: &&Row<'_>| row.is_ok() && row.summary.ns_per_operation.is_some();
+    if !workload.rows.iter().any(|row| measured(&row)) {
+        return Ok(Chart::Absent("No throughput chart: no subject has a time.".to_owned()));
+    }
+    let fastest = |floors: bool| {
+        let rows = workload.rows.iter().filter(measured).filter(|row| floors || !row.is_floor);
+        rows.filter_map(|row| row.summary.ns_per_operation).map(|time| rate(time.low.min(time.median))).fold(0.0, f64::max)
+    };
+    // The floors are several times faster; if they set the scale, no difference could be seen.
+    let high = match fastest(false) {
+        0.0 => fastest(true),
+        allocators => allocators.max(fastest(true).min(allocators * 1.3)) * 1.02,
+    };
+    let chart = BarChart {
+        heading: Heading {
+            title: format!("Throughput on {}", workload.name),
+            subtitle: "Operations per second: longer is better. The black line is the 95 % interval.".to_owned(),
+        },
+        bars: bars(workload),
+        high,
+        ticks: decimal_ticks(high, 5),
+        tick_label: |value| if value == 0.0 { "0".to_owned() } else { format!("{}/s", format::axis_number(value)) },
+        mark: None,
+    };
+    let label = label(workload);
+    Ok(Chart::Drawn(Drawn {
+        file: "throughput",
+        label,
+        caption: String::new(),
+        wide: chart.draw(WIDE)?,
+        narrow: Some(chart.draw(NARROW)?),
+    }))
+}
+
+fn rate(ns: f64) -> f64 {
+    if ns > 0.0 { NS_PER_SECOND / ns } else { 0.0 }
+}
+
+fn bars(workload: &Workload<'_>) -> Vec<Bar> {
+    let (floors, allocators): (Vec<&Row<'_>>, Vec<&Row<'_>>) = workload.rows.iter().partition(|row| row.is_floor);
+    let mut bars: Vec<Bar> = allocators.into_iter().map(|row| bar(row, workload.baseline)).collect();
+    if !floors.is_empty() {
+        bars.push(Bar {
+            name: "No allocators, but bounds: what the harness itself costs".to_owned(),
+            content: Content::Group,
+        });
+        bars.extend(floors.into_iter().map(|row| bar(row, workload.baseline)));
+    }
+    bars
+}
+
+fn bar(row: &Row<'_>, baseline: &str) -> Bar {
+    let content = match (row.failure(), row.summary.ns_per_operation) {
+        (Some(failure), _) => Content::Reason(failure),
+        (None, None) => Content::Reason("no time was measured".to_owned()),
+        (None, Some(time)) => {
+            let ink = if row.is_floor { NEUTRAL } else { palette::series(row.color).0 };
+            Content::Value {
+                parts: vec![Part { end: rate(time.median), ink, is_pale: false }],
+                interval: Some((rate(time.high), rate(time.low))),
+                words: words(row, &time, baseline),
+            }
+        }
+    };
+    Bar { name: row.name().to_owned(), content }
+}
+
+fn words(row: &Row<'_>, time: &Estimate, baseline: &str) -> String {
+    let rate = format::rate(rate(time.median));
+    match row.summary.ratio_to_baseline {
+        _ if row.is_baseline => format!("{rate} · baseline"),
+        Some(ratio) => format!("{rate} · {}× the time of {baseline}", format::ratio(ratio.median)),
+        None => rate,
+    }
+}
+
+fn label(workload: &Workload<'_>) -> String {
+    let rows: Vec<String> = workload
+        .rows
+        .iter()
+        .map(|row| match (row.failure(), row.summary.ns_per_operation) {
+            (None, Some(time)) => format!("{} {}", row.name(), format::rate(rate(time.median))),
+            (failure, _) => format!("{} {}", row.name(), failure.unwrap_or_else(|| "not measured".to_owned())),
+        })
+        .collect();
+    format!("Bar chart of operations per second on {}: {}", workload.name, rows.join("; "))
+}

@@ -1,0 +1,227 @@
+//! Facts beside the numbers, each a name and a plain sentence or value: the trace, the method, the
+//! machine, the subjects.
+
+#![forbid(unsafe_code)]
+
+use serde::Serialize;
+
+use super::format;
+use crate::measure::environment::Environment;
+use crate::measure::results::{Results, SubjectKind, Touch, WorkloadRecord};
+use crate::trace::{EventCounts, Format};
+
+/// A name and what there is to say about it.
+#[derive(Serialize)]
+pub(crate) struct Fact {
+    name: String,
+    value: String,
+}
+
+impl Fact {
+    pub(crate) fn new(name: impl Into<String>, value: impl Into<String>) -> Self {
+        Self { name: name.into(), value: value.into() }
+    }
+}
+
+/// How many events of one kind, and whether replay performs them.
+#[derive(Serialize)]
+pub(crate) struct EventLine {
+    name: &'static str,
+    count: String,
+    is_operation: bool,
+}
+
+/// Events by kind: those that are there, operations first.
+pub(crate) fn events(counts: &EventCounts) -> Vec<EventLine> {
+    let kinds = [
+        ("malloc", counts.malloc, true),
+        ("calloc", counts.calloc, true),
+        ("realloc", counts.realloc, true),
+        ("aligned allocation (memalign and its relatives)", counts.aligned, true),
+        ("free", counts.free, true),
+        ("free(NULL)", counts.free_null, true),
+        ("thread start", counts.thread_start, false),
+        ("thread end", counts.thread_end, false),
+        ("mark of the recording tool", counts.mark, false),
+        ("allocation that had failed while recording", counts.failed_allocation, false),
+    ];
+    kinds
+        .into_iter()
+        .filter(|&(_, count, _)| count > 0)
+        .map(|(name, count, is_operation)| EventLine { name, count: format::count(count), is_operation })
+        .collect()
+}
+
+/// What the trace is like, in numbers.
+pub(crate) fn trace(record: &WorkloadRecord) -> Vec<Fact> {
+    let (origin, profile) = (&record.origin, &record.profile);
+    let bytes = |value: u64| format::bytes(value as f64);
+    let threads = if profile.threads > profile.threads_alive_peak && profile.threads_alive_peak > 0 {
+        format!("{}, at most {} alive at once", format::count(profile.threads.into()), profile.threads_alive_peak)
+    } else {
+        format::count(profile.threads.into())
+    };
+    let mut source = origin.source.clone();
+    if !origin.compression.is_empty() {
+        source.push_str(&format!(" ({})", origin.compression.join(", ")));
+    }
+    let mut facts = vec![
+        Fact::new("Source", source),
+        Fact::new("Format", format_words(origin.format)),
+        Fact::new("Threads", threads),
+        Fact::new("Blocks handed to another thread", format::count(profile.cross_thread_frees)),
+        Fact::new("Bytes asked for, in all", bytes(profile.requested_bytes)),
+        Fact::new(
+            "Live at the peak",
+            format!(
+                "{} in {}",
+                bytes(profile.live_bytes_peak),
+                format::plural(profile.live_blocks_peak, "block", "blocks")
+            ),
+        ),
+        Fact::new(
+            "Never freed",
+            format!(
+                "{} in {}",
+                bytes(profile.live_bytes_end),
+                format::plural(profile.live_blocks_end, "block", "blocks")
+            ),
+        ),
+        Fact::new("Largest request", bytes(profile.largest_bytes)),
+    ];
+    if !origin.sha256.is_empty() {
+        facts.push(Fact::new("SHA-256", origin.sha256.clone()));
+    }
+    facts
+}
+
+/// What the reader of the trace could not know, and what it dropped.
+pub(crate) fn trace_notes(record: &WorkloadRecord) -> Vec<String> {
+    let mut notes = record.origin.notes.clone();
+    let dropped = record.origin.dropped_lines;
+    if dropped > 0 {
+        let lines = format::plural(dropped, "line was", "lines were");
+        notes.push(format!("{lines} dropped while reading; the first: {}", record.origin.dropped_examples.join("; ")));
+    }
+    notes
+}
+
+fn format_words(format: Format) -> &'static str {
+    match format {
+        Format::LogallocRaw => "logalloc log with addresses",
+        Format::LogallocMunged => "logalloc log with slot numbers (the native text format)",
+        Format::Android => "Android memory_replay",
+        Format::Rep => "malloc lab .rep",
+        Format::Generated => "made by a generator of this project",
+    }
+}
+
+/// The line under the title: when, with what, how long.
+pub(crate) fn subtitle(results: &Results) -> String {
+    let seconds = results.elapsed_ns as f64 / 1e9;
+    let elapsed = if seconds < 120.0 { format!("{seconds:.1} s") } else { format!("{:.0} min", seconds / 60.0) };
+    format!("Measured {} in {elapsed} by {} {}", results.started, results.tool.name, results.tool.version)
+}
+
+/// How it was measured.
+pub(crate) fn method(results: &Results) -> Vec<Fact> {
+    let settings = &results.settings;
+    let order = if settings.order == "serial" {
+        "serial: threads replayed in recorded order on one thread".to_owned()
+    } else {
+        settings.order.clone()
+    };
+    let touch = match settings.touch {
+        Touch::None => "nothing is written into new blocks",
+        Touch::Page => "one byte in each OS page of a new block is written",
+        Touch::All => "every byte of a new block is written",
+    };
+    vec![
+        Fact::new("Order", order),
+        Fact::new(
+            "Speed pass",
+            format!(
+                "{}; in each, every subject runs once, in random order, in a fresh process; {} of the trace per process",
+                format::plural(settings.speed_blocks.into(), "block", "blocks"),
+                format::plural(settings.passes_per_sample.into(), "replay", "replays")
+            ),
+        ),
+        Fact::new(
+            "Memory pass",
+            format!(
+                "{}, in processes of their own; nothing is timed there",
+                format::plural(settings.memory_blocks.into(), "block", "blocks")
+            ),
+        ),
+        Fact::new("Touch", touch),
+        Fact::new("Baseline", settings.baseline.clone()),
+        Fact::new(
+            "Interval",
+            format!(
+                "bootstrap of the median, 95 %, {} resamples; ratios are taken inside a block",
+                format::count(settings.bootstrap_resamples.into())
+            ),
+        ),
+        Fact::new("Time limit", format!("{} s per process", settings.timeout_seconds)),
+        Fact::new("Seed", settings.seed.to_string()),
+        Fact::new(
+            "Built",
+            format!("optimisation level {}, {}", results.tool.opt_level, results.tool.rustc),
+        ),
+    ]
+}
+
+/// The machine and the moment.
+pub(crate) fn environment(environment: &Environment) -> Vec<Fact> {
+    let bytes = |value: u64| format::bytes(value as f64);
+    let mut facts = Vec::new();
+    let mut add = |name: &str, value: Option<String>| {
+        facts.push(Fact::new(name, value.unwrap_or_else(|| "not known".to_owned())));
+    };
+    add("Processor", environment.cpu.clone());
+    add("Processors usable", Some(environment.cpus.to_string()));
+    add("Kernel", environment.kernel.clone());
+    add("C library", environment.libc.clone());
+    add("OS page", Some(bytes(environment.page_size_bytes)));
+    let memory = environment.memory_total_bytes.map(|total| match environment.memory_available_bytes {
+        Some(available) => format!("{}, {} of it available at the start", bytes(total), bytes(available)),
+        None => bytes(total),
+    });
+    add("Memory", memory);
+    add("Memory limit of the control group", Some(environment.cgroup_memory_limit_bytes.map_or("none".to_owned(), bytes)));
+    add("Transparent huge pages", environment.transparent_huge_pages.clone());
+    add("Frequency governor", environment.governor.clone());
+    add("Address randomisation", environment.aslr.map(|level| level.to_string()));
+    let load = environment.load_average_start.map(|start| match environment.load_average_end {
+        Some(end) => format!("{start:.2} before, {end:.2} after"),
+        None => format!("{start:.2} before"),
+    });
+    add("Load average, 1 min", load);
+    if !environment.allocator_variables.is_empty() {
+        add("Variables that steer an allocator", Some(environment.allocator_variables.join(" ")));
+    }
+    facts
+}
+
+/// What each subject is.
+pub(crate) fn subjects(results: &Results) -> Vec<Fact> {
+    let subjects = results.subjects.iter().map(|subject| {
+        let mut words = subject.description.trim_end_matches('.').to_owned();
+        let kind = match subject.kind {
+            SubjectKind::Linked => "linked in",
+            SubjectKind::System => "the C library's own",
+            SubjectKind::Preloaded => "preloaded",
+            SubjectKind::Floor => "a bound, no allocator",
+        };
+        words.push_str(if words.is_empty() { "" } else { "; " });
+        words.push_str(kind);
+        if let Some(path) = &subject.path {
+            words.push_str(&format!(" from {path}"));
+        }
+        if let Some(version) = &subject.version {
+            words.push_str(&format!("; version {version}"));
+        }
+        Fact::new(subject.name.clone(), words)
+    });
+    subjects.collect()
+}

@@ -1,0 +1,301 @@
+//! What a report is about: the results grouped by workload and subject, ready to be told as
+//! sentences, tables and charts. Pure; it borrows the results and computes nothing that is not in
+//! them.
+
+#![forbid(unsafe_code)]
+
+use std::collections::HashSet;
+
+use crate::measure::results::{
+    Estimate, MemorySample, Pass, Results, Sample, Status, SubjectKind, SubjectRecord, SummaryRow, WorkloadRecord,
+};
+
+/// Subjects that this project wrote itself: it has a stake in their rank, and reports say so.
+pub(crate) const OWN_SUBJECTS: [&str; 2] = ["pagelist", "mymalloc"];
+
+/// Below this number of blocks a 95 % interval of a median does not exist: the range of n values
+/// misses the median with probability 2^(1-n), which is above 5 % up to n = 5.
+pub(crate) const BLOCKS_FOR_INTERVAL: usize = 6;
+
+/// One results file, grouped.
+pub(crate) struct Report<'a> {
+    pub(crate) results: &'a Results,
+    pub(crate) workloads: Vec<Workload<'a>>,
+}
+
+/// One workload with all its rows.
+pub(crate) struct Workload<'a> {
+    /// Name in the file.
+    pub(crate) name: &'a str,
+    /// Its name in file names and anchors: unique, lower-case letters, digits and hyphens.
+    pub(crate) slug: String,
+    /// What the file tells about it; a summary may name a workload that has no record.
+    pub(crate) record: Option<&'a WorkloadRecord>,
+    /// Its rows, in the order of the subjects.
+    pub(crate) rows: Vec<Row<'a>>,
+    /// Name of the subject that ratios refer to.
+    pub(crate) baseline: &'a str,
+}
+
+/// One subject on one workload.
+pub(crate) struct Row<'a> {
+    pub(crate) summary: &'a SummaryRow,
+    /// Its fixed place in the palette, the same in every chart of the file.
+    pub(crate) color: usize,
+    /// No allocator, but a bound (`null`, `bump`): shown, never recommended.
+    pub(crate) is_floor: bool,
+    pub(crate) is_own: bool,
+    pub(crate) is_baseline: bool,
+    /// The memory sample whose peak is the median one.
+    pub(crate) memory: Option<&'a MemorySample>,
+    /// Speed samples that ended `ok`.
+    pub(crate) speed_samples: usize,
+    /// Paths of the objects that served its calls, as the children told.
+    pub(crate) served_by: Vec<&'a str>,
+}
+
+/// How a row compares with the baseline, as far as its interval tells.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Standing {
+    Faster,
+    Slower,
+    NotDistinguishable,
+    /// No interval to judge by.
+    Unknown,
+}
+
+/// Judges an interval of time ratios: a difference is one only if the interval excludes 1.
+pub(crate) fn standing(ratio: Option<&Estimate>) -> Standing {
+    match ratio {
+        Some(ratio) if !(ratio.low.is_finite() && ratio.high.is_finite()) => Standing::Unknown,
+        Some(ratio) if ratio.high < 1.0 => Standing::Faster,
+        Some(ratio) if ratio.low > 1.0 => Standing::Slower,
+        Some(_) => Standing::NotDistinguishable,
+        None => Standing::Unknown,
+    }
+}
+
+/// Whether two intervals share a value.
+pub(crate) fn overlap(a: &Estimate, b: &Estimate) -> bool {
+    a.low <= b.high && b.low <= a.high
+}
+
+impl Row<'_> {
+    pub(crate) fn name(&self) -> &str {
+        &self.summary.subject
+    }
+
+    pub(crate) fn is_ok(&self) -> bool {
+        self.summary.status == Status::Ok
+    }
+
+    /// Whether it may be recommended: an allocator that finished.
+    pub(crate) fn is_candidate(&self) -> bool {
+        self.is_ok() && !self.is_floor
+    }
+
+    pub(crate) fn standing(&self) -> Standing {
+        standing(self.summary.ratio_to_baseline.as_ref())
+    }
+
+    /// Why it has no numbers, in words; empty if it has.
+    pub(crate) fn failure(&self) -> Option<String> {
+        if self.is_ok() {
+            return None;
+        }
+        Some(match &self.summary.reason {
+            Some(reason) => format!("{}: {}", status_word(self.summary.status), super::format::printable(reason)),
+            None => status_word(self.summary.status).to_owned(),
+        })
+    }
+}
+
+impl<'a> Workload<'a> {
+    /// Rows that may be recommended, fastest first; without this project's own if `without_own`.
+    pub(crate) fn ranking(&self, without_own: bool) -> Vec<&Row<'a>> {
+        let mut rows: Vec<&Row<'a>> =
+            self.rows.iter().filter(|row| row.is_candidate() && !(without_own && row.is_own)).collect();
+        let time = |row: &Row<'_>| {
+            let estimate = row.summary.ratio_to_baseline.or(row.summary.ns_per_operation);
+            estimate.map_or(f64::INFINITY, |estimate| estimate.median)
+        };
+        rows.sort_by(|a, b| time(a).total_cmp(&time(b)));
+        rows
+    }
+
+    /// The row that ratios refer to, if it is there and finished.
+    pub(crate) fn baseline_row(&self) -> Option<&Row<'a>> {
+        self.rows.iter().find(|row| row.is_baseline && row.is_ok())
+    }
+
+    /// Smallest number of speed samples behind any ratio; `None` if the file holds none.
+    pub(crate) fn blocks(&self) -> Option<usize> {
+        let with_ratio = self.rows.iter().filter(|row| row.is_ok() && row.summary.ratio_to_baseline.is_some());
+        with_ratio.map(|row| row.speed_samples).filter(|&samples| samples > 0).min()
+    }
+
+    pub(crate) fn has_own(&self) -> bool {
+        self.rows.iter().any(|row| row.is_own)
+    }
+}
+
+impl<'a> Report<'a> {
+    /// Groups a results file. Workloads and subjects keep the file's order; rows that name unknown
+    /// ones come last.
+    pub(crate) fn of(results: &'a Results) -> Self {
+        let mut names: Vec<&str> = results.workloads.iter().map(|workload| workload.name.as_str()).collect();
+        for row in &results.summary {
+            if !names.contains(&row.workload.as_str()) {
+                names.push(&row.workload);
+            }
+        }
+        let mut slugs = HashSet::new();
+        let workloads = names
+            .into_iter()
+            .map(|name| Workload {
+                name,
+                slug: unique_slug(name, &mut slugs),
+                record: results.workloads.iter().find(|record| record.name == name),
+                rows: rows_of(results, name),
+                baseline: &results.settings.baseline,
+            })
+            .collect();
+        Self { results, workloads }
+    }
+
+    /// Subjects in the file's order, those that only the summary names last.
+    pub(crate) fn subject_names(&self) -> Vec<&'a str> {
+        subject_names(self.results)
+    }
+}
+
+fn subject_names(results: &Results) -> Vec<&str> {
+    let mut names: Vec<&str> = results.subjects.iter().map(|subject| subject.name.as_str()).collect();
+    for row in &results.summary {
+        if !names.contains(&row.subject.as_str()) {
+            names.push(&row.subject);
+        }
+    }
+    names
+}
+
+fn rows_of<'a>(results: &'a Results, workload: &str) -> Vec<Row<'a>> {
+    let is_floor =
+        |record: Option<&SubjectRecord>| record.is_some_and(|record| record.kind == SubjectKind::Floor);
+    let mut rows = Vec::new();
+    let mut next_color = 0;
+    for name in subject_names(results) {
+        let floor = is_floor(results.subjects.iter().find(|subject| subject.name == name));
+        let color = next_color;
+        if !floor {
+            next_color += 1;
+        }
+        let summaries = results.summary.iter().filter(|row| row.workload == workload && row.subject == name);
+        for summary in summaries {
+            let samples: Vec<&Sample> = results
+                .samples
+                .iter()
+                .filter(|sample| sample.workload == workload && sample.subject == name)
+                .collect();
+            rows.push(Row {
+                summary,
+                color,
+                is_floor: floor,
+                is_own: OWN_SUBJECTS.contains(&name),
+                is_baseline: name == results.settings.baseline,
+                memory: median_memory(&samples),
+                speed_samples: samples
+                    .iter()
+                    .filter(|sample| sample.pass == Pass::Speed && sample.status == Status::Ok)
+                    .count(),
+                served_by: receipts(&samples),
+            });
+        }
+    }
+    rows
+}
+
+/// The sample in the middle by peak: its curve belongs to the peak that the table shows.
+fn median_memory<'a>(samples: &[&'a Sample]) -> Option<&'a MemorySample> {
+    let finished = samples.iter().filter(|sample| sample.status == Status::Ok);
+    let mut memories: Vec<&MemorySample> = finished.filter_map(|sample| sample.memory.as_ref()).collect();
+    memories.sort_by_key(|memory| memory.rss_peak_bytes);
+    memories.get(memories.len().saturating_sub(1) / 2).copied()
+}
+
+fn receipts<'a>(samples: &[&'a Sample]) -> Vec<&'a str> {
+    let mut paths = Vec::new();
+    for receipt in samples.iter().filter_map(|sample| sample.receipt.as_ref()) {
+        if !paths.contains(&receipt.path.as_str()) {
+            paths.push(receipt.path.as_str());
+        }
+    }
+    paths
+}
+
+/// A name that is safe as file name and anchor, whatever the user called the workload.
+fn unique_slug(name: &str, taken: &mut HashSet<String>) -> String {
+    let mut slug = String::new();
+    for c in name.chars() {
+        if c.is_ascii_alphanumeric() {
+            slug.push(c.to_ascii_lowercase());
+        } else if !slug.ends_with('-') && !slug.is_empty() {
+            slug.push('-');
+        }
+        if slug.len() >= 60 {
+            break;
+        }
+    }
+    let slug = match slug.trim_end_matches('-') {
+        "" => "workload".to_owned(),
+        slug => slug.to_owned(),
+    };
+    let mut candidate = slug.clone();
+    let mut number = 2;
+    while !taken.insert(candidate.clone()) {
+        candidate = format!("{slug}-{number}");
+        number += 1;
+    }
+    candidate
+}
+
+/// A status in words.
+pub(crate) fn status_word(status: Status) -> &'static str {
+    match status {
+        Status::Ok => "ok",
+        Status::Crashed => "crashed",
+        Status::TimedOut => "timed out",
+        Status::Wrong => "wrong",
+        Status::Refused => "refused",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn estimate(low: f64, median: f64, high: f64) -> Estimate {
+        Estimate { median, low, high }
+    }
+
+    #[test]
+    fn a_difference_is_one_only_if_the_interval_excludes_equality() {
+        assert_eq!(standing(Some(&estimate(0.8, 0.9, 0.99))), Standing::Faster);
+        assert_eq!(standing(Some(&estimate(1.01, 1.1, 1.2))), Standing::Slower);
+        assert_eq!(standing(Some(&estimate(0.8, 0.9, 1.0))), Standing::NotDistinguishable);
+        assert_eq!(standing(Some(&estimate(1.0, 1.0, 1.0))), Standing::NotDistinguishable);
+        assert_eq!(standing(Some(&estimate(0.8, f64::NAN, f64::NAN))), Standing::Unknown);
+        assert_eq!(standing(None), Standing::Unknown);
+    }
+
+    #[test]
+    fn slugs_are_unique_and_harmless() {
+        let mut taken = HashSet::new();
+        assert_eq!(unique_slug("traces/vim.log", &mut taken), "traces-vim-log");
+        assert_eq!(unique_slug("traces vim log", &mut taken), "traces-vim-log-2");
+        assert_eq!(unique_slug("../../etc/passwd", &mut taken), "etc-passwd");
+        assert_eq!(unique_slug("<script>", &mut taken), "script");
+        assert_eq!(unique_slug("日本", &mut taken), "workload");
+        assert_eq!(unique_slug("///", &mut taken), "workload-2");
+    }
+}

@@ -1,0 +1,433 @@
+//! The page: the model turned into strings, filled into the template. The template escapes every
+//! string; only the charts, whose text the chart code escapes itself, go in as they are.
+
+#![forbid(unsafe_code)]
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
+use minijinja::{AutoEscape, Environment as Templates, Value, context};
+use serde::Serialize;
+
+use super::charts::{self, Chart, WorkloadCharts};
+use super::facts::{self, Fact};
+use super::format;
+use super::model::{Report, Row, Standing, Workload, status_word};
+use super::verdict;
+use crate::error::{Error, Result};
+use crate::measure::results::{Estimate, Results, Status};
+
+/// A page and the charts that also become files.
+pub(crate) struct Rendered {
+    pub(crate) html: String,
+    /// Name without ending, and the drawing.
+    pub(crate) charts: Vec<(String, String)>,
+}
+
+/// A chart in the page: a drawing, or a sentence in its place.
+#[derive(Serialize)]
+struct ChartView {
+    svg: Option<Value>,
+    caption: String,
+}
+
+/// A cell of numbers: emphasised if it is the best of its column.
+#[derive(Serialize, Default)]
+struct Cell {
+    text: String,
+    detail: String,
+    best: bool,
+}
+
+#[derive(Serialize)]
+struct RowView {
+    name: String,
+    tags: Vec<&'static str>,
+    ok: bool,
+    status: &'static str,
+    reason: String,
+    standing: &'static str,
+    cells: Vec<Cell>,
+}
+
+#[derive(Serialize)]
+struct Ranked {
+    place: usize,
+    name: String,
+    own: bool,
+    ratio: String,
+    memory: String,
+}
+
+#[derive(Serialize)]
+struct WorkloadView {
+    name: String,
+    slug: String,
+    description: String,
+    bias: String,
+    sentence: String,
+    notes: Vec<String>,
+    confidence: &'static str,
+    rows: Vec<RowView>,
+    ranking: Vec<Ranked>,
+    ranking_without_own: Vec<Ranked>,
+    has_own: bool,
+    throughput: ChartView,
+    memory: ChartView,
+    fragmentation: ChartView,
+    tradeoff: ChartView,
+    trace: Vec<ChartView>,
+    trace_facts: Vec<Fact>,
+    events: Vec<facts::EventLine>,
+    events_total: String,
+    operations_total: String,
+    trace_notes: Vec<String>,
+    receipts: Vec<Fact>,
+}
+
+#[derive(Serialize)]
+struct OverviewCell {
+    text: String,
+    detail: String,
+    class: &'static str,
+}
+
+#[derive(Serialize)]
+struct OverviewRow {
+    name: String,
+    slug: String,
+    cells: Vec<OverviewCell>,
+}
+
+#[derive(Serialize)]
+struct Overview {
+    subjects: Vec<String>,
+    rows: Vec<OverviewRow>,
+    tallies: Vec<Fact>,
+    chart: ChartView,
+}
+
+/// Headings of the numeric columns, with the short explanation under the table's own words.
+const HEADINGS: [&str; 8] = [
+    "Time per operation",
+    "Ratio to baseline",
+    "Ratio, used heap",
+    "Harness share",
+    "Peak RSS",
+    "Fragmentation",
+    "Inside blocks",
+    "Retained",
+];
+
+/// Renders the page and its charts.
+pub(crate) fn render(results: &Results) -> Result<Rendered> {
+    let report = Report::of(results);
+    let mut files = Vec::new();
+    let is_single = report.workloads.len() == 1;
+    let mut workloads = Vec::new();
+    for workload in &report.workloads {
+        let drawn = charts::of_workload(workload)?;
+        let prefix = if is_single { String::new() } else { format!("{}-", workload.slug) };
+        for chart in drawn.all() {
+            if let Chart::Drawn(drawn) = chart {
+                files.push((format!("{prefix}{}", drawn.file), drawn.standalone()));
+            }
+        }
+        workloads.push(workload_view(workload, &drawn, results));
+    }
+    let overview = if report.workloads.len() > 1 {
+        let chart = charts::overview(&report)?;
+        if let Chart::Drawn(drawn) = &chart {
+            files.push((drawn.file.to_owned(), drawn.standalone()));
+        }
+        Some(overview(&report, &chart))
+    } else {
+        None
+    };
+    let html = fill(results, &report, &workloads, overview)?;
+    Ok(Rendered { html, charts: files })
+}
+
+fn fill(results: &Results, report: &Report<'_>, workloads: &[WorkloadView], overview: Option<Overview>) -> Result<String> {
+    let mut templates = Templates::new();
+    templates.set_auto_escape_callback(|_| AutoEscape::Html);
+    let failed = |error: minijinja::Error| Error::Failed(format!("cannot fill the report's template: {error:#}"));
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(failed)?;
+    templates.set_syntax(syntax);
+    templates.add_template("report", include_str!("template.html")).map_err(failed)?;
+    let title = match report.workloads.as_slice() {
+        [one] => format!("Allocators compared on {}", one.name),
+        _ => format!("Allocators compared on {} workloads", report.workloads.len()),
+    };
+    let nothing_ok = !results.summary.iter().any(|row| row.status == Status::Ok);
+    let own: Vec<&str> =
+        super::model::OWN_SUBJECTS.into_iter().filter(|own| report.subject_names().contains(own)).collect();
+    let page = context! {
+        title,
+        nothing_ok,
+        own => format::list(&own),
+        own_plural => own.len() > 1,
+        headings => Serde(HEADINGS),
+        workloads => Serde(workloads),
+        overview => Serde(overview),
+        baseline => results.settings.baseline.as_str(),
+        subtitle => facts::subtitle(results),
+        method => Serde(facts::method(results)),
+        is_serial => results.settings.order == "serial",
+        environment => Serde(facts::environment(&results.environment)),
+        subjects => Serde(facts::subjects(results)),
+        warnings => Serde(&results.warnings),
+        command => results.command.iter().map(|word| format::shell_word(word)).collect::<Vec<_>>().join(" "),
+        tool => format!("{} {}", results.tool.name, results.tool.version),
+        style => Value::from_safe_string(include_str!("style.css").to_owned()),
+        dark_rules => Value::from_safe_string(charts::dark_rules(".chart ")),
+    };
+    templates.get_template("report").and_then(|template| template.render(page)).map_err(failed)
+}
+
+fn workload_view(workload: &Workload<'_>, drawn: &WorkloadCharts, results: &Results) -> WorkloadView {
+    let verdict = verdict::of(workload, results.settings.speed_blocks);
+    let counts = workload.record.map(|record| record.profile.counts);
+    WorkloadView {
+        name: workload.name.to_owned(),
+        slug: workload.slug.clone(),
+        description: workload.record.map_or(String::new(), |record| record.description.clone()),
+        bias: workload.record.map_or(String::new(), |record| record.bias.clone()),
+        sentence: verdict.sentence,
+        notes: verdict.notes,
+        confidence: verdict.confidence,
+        rows: row_views(workload),
+        ranking: ranking(workload, false),
+        ranking_without_own: ranking(workload, true),
+        has_own: workload.has_own(),
+        throughput: chart_view(&drawn.throughput),
+        memory: chart_view(&drawn.memory),
+        fragmentation: chart_view(&drawn.fragmentation),
+        tradeoff: chart_view(&drawn.tradeoff),
+        trace: drawn.trace.iter().map(chart_view).collect(),
+        trace_facts: workload.record.map_or(Vec::new(), facts::trace),
+        events: counts.map_or(Vec::new(), |counts| facts::events(&counts)),
+        events_total: counts.map_or(String::new(), |counts| format::count(counts.total())),
+        operations_total: counts.map_or(String::new(), |counts| format::count(counts.operations())),
+        trace_notes: workload.record.map_or(Vec::new(), facts::trace_notes),
+        receipts: workload.rows.iter().map(receipt).collect(),
+    }
+}
+
+fn receipt(row: &Row<'_>) -> Fact {
+    let served = if row.served_by.is_empty() { "no receipt".to_owned() } else { row.served_by.join(", ") };
+    Fact::new(row.name(), served)
+}
+
+fn chart_view(chart: &Chart) -> ChartView {
+    match chart {
+        Chart::Drawn(drawn) => ChartView {
+            svg: Some(Value::from_safe_string(drawn.inline())),
+            caption: drawn.caption.clone(),
+        },
+        Chart::Absent(sentence) => ChartView { svg: None, caption: sentence.clone() },
+    }
+}
+
+fn row_views(workload: &Workload<'_>) -> Vec<RowView> {
+    let best = |value: fn(&Row<'_>) -> Option<f64>| -> Option<f64> {
+        let rows = workload.rows.iter().filter(|row| row.is_candidate());
+        let values: Vec<f64> = rows.filter_map(value).filter(|value| value.is_finite()).collect();
+        // One value alone is not the best of anything.
+        (values.len() > 1).then(|| values.into_iter().fold(f64::INFINITY, f64::min))
+    };
+    let bests: Vec<Option<f64>> = COLUMNS.iter().map(|column| best(column.value)).collect();
+    let rows = workload.rows.iter().map(|row| {
+        let cells = COLUMNS.iter().zip(&bests).map(|(column, &best)| {
+            let mut cell = (column.cell)(row);
+            cell.best = column.has_best && !row.is_floor && best.is_some() && (column.value)(row) == best;
+            cell
+        });
+        RowView {
+            name: row.name().to_owned(),
+            tags: tags(row),
+            ok: row.is_ok(),
+            status: status_word(row.summary.status),
+            reason: row.summary.reason.clone().unwrap_or_default(),
+            standing: standing_word(row),
+            cells: cells.collect(),
+        }
+    });
+    rows.collect()
+}
+
+/// A numeric column: what it shows, and the value whose smallest is best.
+struct Column {
+    value: fn(&Row<'_>) -> Option<f64>,
+    cell: fn(&Row<'_>) -> Cell,
+    has_best: bool,
+}
+
+const COLUMNS: [Column; HEADINGS.len()] = [
+    Column {
+        value: |row| row.summary.ns_per_operation.map(|time| time.median),
+        cell: |row| estimated(row.summary.ns_per_operation, format::time_ns),
+        has_best: true,
+    },
+    Column {
+        value: |row| row.summary.ratio_to_baseline.map(|ratio| ratio.median),
+        cell: |row| estimated(row.summary.ratio_to_baseline.filter(|_| !row.is_baseline), format::ratio),
+        has_best: true,
+    },
+    Column {
+        value: |row| row.summary.ratio_to_baseline_used_heap.map(|ratio| ratio.median),
+        cell: |row| estimated(row.summary.ratio_to_baseline_used_heap.filter(|_| !row.is_baseline), format::ratio),
+        has_best: true,
+    },
+    Column {
+        value: |row| row.summary.harness_share,
+        cell: |row| plain(row.summary.harness_share, format::percent),
+        has_best: false,
+    },
+    Column {
+        value: |row| row.summary.rss_peak_bytes.map(|bytes| bytes as f64),
+        cell: |row| {
+            let mut cell = plain(row.summary.rss_peak_bytes.map(|bytes| bytes as f64), format::bytes);
+            if let Some(ratio) = row.summary.rss_peak_ratio_to_baseline.filter(|_| !row.is_baseline) {
+                cell.detail = format!("{}× baseline", format::ratio(ratio));
+            }
+            cell
+        },
+        has_best: true,
+    },
+    Column {
+        value: |row| row.summary.fragmentation_at_peak,
+        cell: |row| {
+            let mut cell = plain(row.summary.fragmentation_at_peak, format::ratio);
+            if let Some(mean) = row.summary.fragmentation_time_weighted {
+                cell.detail = format!("{} over time", format::ratio(mean));
+            }
+            cell
+        },
+        has_best: true,
+    },
+    Column {
+        value: |row| row.summary.internal_fragmentation,
+        cell: |row| plain(row.summary.internal_fragmentation, format::ratio),
+        has_best: true,
+    },
+    Column {
+        value: |row| row.summary.rss_retained_bytes.map(|bytes| bytes as f64),
+        cell: |row| plain(row.summary.rss_retained_bytes.map(|bytes| bytes as f64), format::bytes),
+        has_best: true,
+    },
+];
+
+fn plain(value: Option<f64>, show: fn(f64) -> String) -> Cell {
+    Cell { text: value.map_or(format::ABSENT.to_owned(), show), ..Cell::default() }
+}
+
+fn estimated(value: Option<Estimate>, show: fn(f64) -> String) -> Cell {
+    match value {
+        Some(value) => Cell {
+            text: show(value.median),
+            detail: format!("{} to {}", show(value.low), show(value.high)),
+            best: false,
+        },
+        None => plain(None, show),
+    }
+}
+
+fn tags(row: &Row<'_>) -> Vec<&'static str> {
+    let mut tags = Vec::new();
+    if row.is_baseline {
+        tags.push("baseline");
+    }
+    if row.is_floor {
+        tags.push("bound, no allocator");
+    }
+    if row.is_own {
+        tags.push("ours");
+    }
+    tags
+}
+
+fn standing_word(row: &Row<'_>) -> &'static str {
+    match row.standing() {
+        _ if !row.is_ok() || row.is_baseline || row.is_floor => "",
+        Standing::Faster => "faster",
+        Standing::Slower => "slower",
+        Standing::NotDistinguishable => "not distinguishable",
+        Standing::Unknown => "",
+    }
+}
+
+/// Places by median ratio; rows whose interval overlaps the one placed before share its place.
+fn ranking(workload: &Workload<'_>, without_own: bool) -> Vec<Ranked> {
+    let mut ranked: Vec<Ranked> = Vec::new();
+    let mut leader: Option<Estimate> = None;
+    for (index, row) in workload.ranking(without_own).into_iter().enumerate() {
+        let estimate = row.summary.ratio_to_baseline.or(row.summary.ns_per_operation);
+        let is_tied = matches!((&leader, &estimate), (Some(a), Some(b)) if super::model::overlap(a, b));
+        let place = match ranked.last() {
+            Some(last) if is_tied => last.place,
+            _ => {
+                leader = estimate;
+                index + 1
+            }
+        };
+        ranked.push(Ranked {
+            place,
+            name: row.name().to_owned(),
+            own: row.is_own,
+            ratio: match (row.is_baseline, row.summary.ratio_to_baseline, row.summary.ns_per_operation) {
+                (true, ..) => "1".to_owned(),
+                (_, Some(ratio), _) => format::ratio(ratio.median),
+                (_, None, Some(time)) => format::time_ns(time.median),
+                _ => format::ABSENT.to_owned(),
+            },
+            memory: row.summary.rss_peak_bytes.map_or(format::ABSENT.to_owned(), |peak| format::bytes(peak as f64)),
+        });
+    }
+    ranked
+}
+
+fn overview(report: &Report<'_>, chart: &Chart) -> Overview {
+    let subjects = report.subject_names();
+    let rows = report.workloads.iter().map(|workload| OverviewRow {
+        name: workload.name.to_owned(),
+        slug: workload.slug.clone(),
+        cells: subjects.iter().map(|&subject| overview_cell(workload, subject)).collect(),
+    });
+    let tallies = subjects
+        .iter()
+        .filter_map(|&subject| Some(Fact::new(subject, verdict::tally(&report.workloads, subject)?)));
+    Overview {
+        rows: rows.collect(),
+        tallies: tallies.collect(),
+        subjects: subjects.iter().map(|&subject| subject.to_owned()).collect(),
+        chart: chart_view(chart),
+    }
+}
+
+fn overview_cell(workload: &Workload<'_>, subject: &str) -> OverviewCell {
+    let Some(row) = workload.rows.iter().find(|row| row.name() == subject) else {
+        return OverviewCell { text: format::ABSENT.to_owned(), detail: String::new(), class: "absent" };
+    };
+    if !row.is_ok() {
+        let text = status_word(row.summary.status).to_owned();
+        return OverviewCell { text, detail: String::new(), class: "failed" };
+    }
+    if row.is_baseline {
+        let time = row.summary.ns_per_operation.map_or(String::new(), |time| format::time_ns(time.median));
+        return OverviewCell { text: "1".to_owned(), detail: time, class: "baseline" };
+    }
+    let class = match row.standing() {
+        _ if row.is_floor => "floor",
+        Standing::Faster => "faster",
+        Standing::Slower => "slower",
+        _ => "same",
+    };
+    match row.summary.ratio_to_baseline {
+        Some(ratio) => OverviewCell {
+            text: format::ratio(ratio.median),
+            detail: format!("{} to {}", format::ratio(ratio.low), format::ratio(ratio.high)),
+            class,
+        },
+        None => OverviewCell { text: format::ABSENT.to_owned(), detail: String::new(), class: "absent" },
+    }
+}
