@@ -20,9 +20,12 @@ use super::resident::ResidentReader;
 use super::serial::{Failure, Fault};
 use crate::measure::results::Touch;
 use crate::subject::functions::Functions;
+use crate::trace::Trace;
+use hand_over::Plan;
 use watch::{Account, Touching, Watch};
 
 mod hand_over;
+mod order;
 mod threads;
 mod watch;
 
@@ -176,21 +179,35 @@ impl Kernel {
         Ok(account.finish())
     }
 
+    /// The kernel's operations in one order that the threads might take, on one thread after the
+    /// other: for a profile of the workload, and to verify it. The blocks that `cross-free` makes
+    /// before the time are missing: where it frees one of them, the trace frees null.
+    pub fn one_order(&self, name: &str) -> Trace {
+        order::one_order(self, name)
+    }
+
+    /// What the two threads of `cross-free` will do.
+    fn plans(&self) -> [Plan; 2] {
+        let Self::CrossFree {
+            exchanges,
+            slots,
+            smallest,
+            largest,
+            seed,
+        } = *self
+        else {
+            return [0, 1].map(|thread| Plan::new(0, thread, 0, 0, 0..=0));
+        };
+        [0, 1].map(|thread| Plan::new(seed, thread, exchanges, slots, smallest..=largest))
+    }
+
     fn perform(&self, functions: &Functions, watch: &impl Watch) -> Result<Timed, Failure> {
         let timed = match *self {
             Self::ProducerConsumer { blocks, size, ring } => {
                 hand_over::producer_consumer(functions, watch, blocks, size as usize, ring as usize)
             }
-            Self::CrossFree {
-                exchanges,
-                slots,
-                smallest,
-                largest,
-                seed,
-            } => {
-                let plans = [0, 1].map(|thread| {
-                    hand_over::Plan::new(seed, thread, exchanges, slots, smallest..=largest)
-                });
+            Self::CrossFree { slots, .. } => {
+                let plans = self.plans();
                 hand_over::cross_free(functions, watch, &plans, slots as usize)
             }
             Self::ThreadCreation {

@@ -10,6 +10,7 @@ use memmap2::{Mmap, MmapMut};
 use super::answer::{Answer, AnswerFile, PASS_LIMIT, STATE_DONE, STATE_REPLAYING, STATE_WRONG};
 use super::request::{ChildArguments, FIRST_ARGUMENT, Task};
 use crate::measure::results::Pass;
+use crate::replay::kernels::Kernel;
 use crate::replay::memory::{self, SlotBytes};
 use crate::replay::program::{COLD_ALIGNED, ProgramView};
 use crate::replay::resident::ResidentReader;
@@ -81,7 +82,43 @@ fn prepare_and_replay(arguments: &ChildArguments, answer: &mut Answer) -> Result
     write_receipt(&functions, answer);
     match &arguments.task {
         Task::Program(path) => replay_program(arguments, path, linked, functions, answer),
+        Task::Kernel(kernel) => run_kernel(arguments, kernel, linked, functions, answer),
     }
+}
+
+fn run_kernel(
+    arguments: &ChildArguments,
+    kernel: &Kernel,
+    linked: Option<Linked>,
+    functions: Functions,
+    answer: &mut Answer,
+) -> Result<(), Ended> {
+    if matches!(linked, Some(Linked::Null | Linked::Bump)) {
+        let reason = "a floor row serves one thread; kernels have several";
+        return Err(Ended::Refused(reason.to_owned()));
+    }
+    answer.operations = kernel.operations();
+    match arguments.pass {
+        Pass::Verify => {
+            let reason = "kernels are not verified; verify their order on one thread";
+            return Err(Ended::Refused(reason.to_owned()));
+        }
+        Pass::Speed => {
+            answer.state = STATE_REPLAYING;
+            for pass in 0..arguments.passes.max(1) {
+                let timed = kernel.run(&functions, arguments.touch)?;
+                note_pass(answer, pass, timed.elapsed_ns);
+            }
+        }
+        Pass::Memory => {
+            let reader =
+                ResidentReader::open().map_err(|error| refused("open /proc/self/statm", &error))?;
+            answer.state = STATE_REPLAYING;
+            answer.memory =
+                kernel.record(&functions, arguments.touch, &mut answer.curve, &reader)?;
+        }
+    }
+    Ok(())
 }
 
 fn replay_program(

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::measure::results::{Pass, Touch};
+use crate::replay::kernels::Kernel;
 use crate::replay::program::Program;
 use crate::subject::Subject;
 
@@ -23,6 +24,8 @@ pub enum Work {
         /// The program, to name operations in messages.
         program: Arc<Program>,
     },
+    /// A kernel with threads of its own.
+    Kernel(Kernel),
 }
 
 /// One sample to take.
@@ -49,6 +52,8 @@ pub struct Request<'a> {
 pub enum Task {
     /// Path of a saved program.
     Program(String),
+    /// A kernel, which travels in its text form.
+    Kernel(Kernel),
 }
 
 /// The child's command line, after the hidden first argument.
@@ -83,6 +88,7 @@ impl ChildArguments {
         };
         let (kind, task) = match &self.task {
             Task::Program(path) => ("program", path.clone()),
+            Task::Kernel(kernel) => ("kernel", kernel.to_string()),
         };
         [
             pass.to_owned(),
@@ -113,6 +119,7 @@ impl ChildArguments {
         let (token, answer) = (words.next()?, words.next()?);
         let task = match words.next()?.as_str() {
             "program" => Task::Program(words.next()?),
+            "kernel" => Task::Kernel(words.next()?.parse().ok()?),
             _ => return None,
         };
         words.next().is_none().then_some(Self {
@@ -132,13 +139,27 @@ mod tests {
 
     #[test]
     fn words_survive_the_command_line() {
+        let kernel = Kernel::ProducerConsumer {
+            blocks: 10,
+            size: 64,
+            ring: 4,
+        };
+        for task in [
+            Task::Program("another file".to_owned()),
+            Task::Kernel(kernel),
+        ] {
+            survives(task);
+        }
+    }
+
+    fn survives(task: Task) {
         let arguments = ChildArguments {
             pass: Pass::Memory,
             touch: Touch::All,
             passes: 3,
             token: "bump".to_owned(),
             answer: "a file".to_owned(),
-            task: Task::Program("another file".to_owned()),
+            task,
         };
         let words = arguments.to_words();
         assert_eq!(

@@ -50,9 +50,9 @@ pub struct Outcome {
 pub struct Session {
     directory: TempDir,
     files: Cell<u64>,
-    /// For each saved program: private memory of a child before its first operation when no
+    /// For each program or kernel: private memory of a child before its first operation when no
     /// allocator is preloaded.
-    anonymous_unloaded_bytes: RefCell<HashMap<PathBuf, u64>>,
+    anonymous_unloaded_bytes: RefCell<HashMap<String, u64>>,
 }
 
 impl Session {
@@ -182,8 +182,12 @@ impl Session {
     }
 
     fn anonymous_unloaded(&self, request: &Request<'_>) -> Result<u64> {
-        let Work::Program { path, .. } = &request.work;
-        if let Some(bytes) = self.anonymous_unloaded_bytes.borrow().get(path) {
+        // What a child holds before it begins hangs on its work: the program's pointers, a plan.
+        let work = match &request.work {
+            Work::Program { path, .. } => path.display().to_string(),
+            Work::Kernel(kernel) => kernel.to_string(),
+        };
+        if let Some(bytes) = self.anonymous_unloaded_bytes.borrow().get(&work) {
             return Ok(*bytes);
         }
         let null = Subject {
@@ -208,7 +212,7 @@ impl Session {
         let bytes = answer.get().memory.anonymous_start_bytes;
         self.anonymous_unloaded_bytes
             .borrow_mut()
-            .insert(path.clone(), bytes);
+            .insert(work, bytes);
         Ok(bytes)
     }
 }
@@ -217,6 +221,7 @@ impl Session {
 fn command(request: &Request<'_>, answer: &Path, said: &File) -> Result<Command> {
     let task = match &request.work {
         Work::Program { path, .. } => Task::Program(path.display().to_string()),
+        Work::Kernel(kernel) => Task::Kernel(*kernel),
     };
     let arguments = ChildArguments {
         pass: request.pass,
@@ -323,8 +328,12 @@ fn crash_text(request: &Request<'_>, answer: &Answer, ending: Ending, said: &mut
 
 /// "operation 1000 of the trace, malloc(64),".
 fn operation_text(request: &Request<'_>, operation: u64) -> String {
-    let Work::Program { program, .. } = &request.work;
-    program.describe(usize::try_from(operation).unwrap_or(usize::MAX))
+    match &request.work {
+        Work::Program { program, .. } => {
+            program.describe(usize::try_from(operation).unwrap_or(usize::MAX))
+        }
+        Work::Kernel(_) => format!("malloc, after {operation} operations of the kernel,"),
+    }
 }
 
 /// The end of what the child wrote to standard error, on one line and not longer than needed.

@@ -182,15 +182,16 @@ fn consume(
 
 /// What one thread of [`cross_free`] will do: which slots it visits, and the sizes it allocates.
 pub(super) struct Plan {
-    steps: Vec<Step>,
+    pub(super) steps: Vec<Step>,
     /// Sizes for the half of the slots that it fills before the time.
     fill: Vec<u32>,
 }
 
+/// One exchange.
 #[derive(Clone, Copy)]
-struct Step {
-    slot: u32,
-    size: u32,
+pub(super) struct Step {
+    pub(super) slot: u32,
+    pub(super) size: u32,
 }
 
 impl Plan {
@@ -215,11 +216,6 @@ impl Plan {
         let own_slots = (0..slots).skip(thread as usize).step_by(2);
         let fill = own_slots.map(|_| smallest + below(count)).collect();
         Self { steps, fill }
-    }
-
-    #[cfg(test)]
-    pub(super) fn slots_visited(&self) -> Vec<u32> {
-        self.steps.iter().map(|step| step.slot).collect()
     }
 }
 

@@ -200,12 +200,44 @@ fn wrong_texts_are_refused_with_the_reason() {
 #[test]
 fn both_threads_visit_all_slots_in_orders_of_their_own() {
     // Otherwise neither would find what the other left, or both would at the same moment.
-    let plans = [0, 1].map(|thread| hand_over::Plan::new(9, thread, 1000, 10, 16..=16));
-    assert_ne!(plans[0].slots_visited(), plans[1].slots_visited());
-    for plan in &plans {
-        let mut slots = plan.slots_visited();
-        slots.sort_unstable();
-        slots.dedup();
-        assert_eq!(slots, (0..10).collect::<Vec<u32>>());
+    let slots = KERNELS[1].plans().map(|plan| {
+        let visited: Vec<u32> = plan.steps.iter().map(|step| step.slot).collect();
+        visited
+    });
+    assert_ne!(slots[0], slots[1]);
+    for mut visited in slots {
+        visited.sort_unstable();
+        visited.dedup();
+        assert_eq!(visited, (0..101).collect::<Vec<u32>>());
+    }
+}
+
+#[test]
+fn one_order_has_the_kernels_operations() {
+    for kernel in KERNELS {
+        let trace = kernel.one_order("name");
+        assert_eq!(trace.counts().operations(), kernel.operations(), "{kernel}");
+        assert_eq!(
+            u64::from(trace.thread_count()),
+            kernel.threads(),
+            "{kernel}"
+        );
+        let mut allocated_by = Vec::new();
+        let mut crossing = 0;
+        for event in trace.events() {
+            if event.operation.allocates().is_some() {
+                allocated_by.push(event.thread);
+            }
+            if let Some(block) = event.operation.releases() {
+                crossing += u64::from(allocated_by[block.0 as usize] != event.thread);
+            }
+        }
+        let frees = trace.counts().free;
+        match kernel {
+            Kernel::ProducerConsumer { .. } => assert_eq!(crossing, frees),
+            // A fair coin, 9,899 frees or more: within five standard deviations of a half.
+            Kernel::CrossFree { .. } => assert!(crossing.abs_diff(frees / 2) < 250, "{crossing}"),
+            Kernel::ThreadCreation { .. } => assert_eq!(crossing, 0),
+        }
     }
 }
