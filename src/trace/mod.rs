@@ -11,8 +11,16 @@ pub mod import;
 mod input;
 pub mod native;
 pub mod profile;
+#[cfg(test)]
+mod round_trip;
+mod slice;
+#[cfg(test)]
+pub(crate) mod testing;
+mod write;
 
 pub use import::{ReadOptions, read};
+pub use slice::slice;
+pub use write::{Losses, TextFormat, write, write_to};
 
 use serde::{Deserialize, Serialize};
 

@@ -1,0 +1,178 @@
+//! Whatever trace is written is read back the same, up to what the grammar cannot tell, and what it
+//! cannot tell is counted.
+
+use std::path::Path;
+
+use proptest::prelude::*;
+use rustc_hash::FxHashMap;
+
+use super::builder::TraceBuilder;
+use super::{
+    AlignedFunction, Event, Losses, Operation, ReadOptions, TextFormat, ThreadIndex, Trace,
+};
+use super::{read, testing, write};
+
+/// What of an operation a grammar keeps.
+fn kept(format: TextFormat, operation: Operation) -> Option<Operation> {
+    use Operation::*;
+    match (format, operation) {
+        (_, ThreadStart) | (TextFormat::Native, ThreadEnd) | (TextFormat::Android, Mark) => None,
+        (TextFormat::Rep, ThreadEnd | Mark | FailedAllocation) => None,
+        (TextFormat::Rep, Calloc { block, .. } | Aligned { block, .. }) => Some(Malloc {
+            block,
+            size: operation.requested_bytes(),
+        }),
+        (
+            TextFormat::Android,
+            Aligned {
+                block,
+                alignment_log2,
+                size,
+                ..
+            },
+        ) => {
+            let function = AlignedFunction::Memalign;
+            Some(Aligned {
+                block,
+                alignment_log2,
+                function,
+                size,
+            })
+        }
+        (_, Free { block, .. }) => Some(Free {
+            block,
+            sized: false,
+        }),
+        _ => Some(operation),
+    }
+}
+
+/// The events as the grammar keeps them, threads numbered in order of appearance.
+fn expected(format: TextFormat, trace: &Trace) -> Vec<Event> {
+    let mut threads: FxHashMap<ThreadIndex, ThreadIndex> = FxHashMap::default();
+    trace
+        .events()
+        .iter()
+        .filter_map(|event| {
+            let operation = kept(format, event.operation)?;
+            let next = ThreadIndex(threads.len() as u32);
+            let thread = match format {
+                TextFormat::Rep => ThreadIndex(0),
+                _ => *threads.entry(event.thread).or_insert(next),
+            };
+            Some(Event { thread, operation })
+        })
+        .collect()
+}
+
+fn there_and_back(trace: &Trace, path: &Path, format: TextFormat) -> (Losses, Trace) {
+    let losses = write(trace, path, format).unwrap();
+    (losses, read(path, &ReadOptions::default()).unwrap())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn every_grammar_keeps_what_it_can(trace in testing::traces(80)) {
+        prop_assume!(trace.counts().operations() > 0);
+        let folder = tempfile::tempdir().unwrap();
+        for (format, name) in [
+            (TextFormat::Native, "a.log"),
+            (TextFormat::Android, "a.txt"),
+            (TextFormat::Rep, "a.rep"),
+        ] {
+            let (losses, back) = there_and_back(&trace, &folder.path().join(name), format);
+            let expected = expected(format, &trace);
+            prop_assert_eq!(back.events(), expected.as_slice(), "{}", name);
+            prop_assert_eq!(back.block_count(), trace.block_count());
+            let unchanged = expected == trace.events();
+            prop_assert_eq!(losses.is_empty(), unchanged, "{}: {:?}", name, losses);
+        }
+    }
+}
+
+#[test]
+fn the_extension_chooses_the_compression() {
+    let trace = testing::sawtooth(3000, 70);
+    let folder = tempfile::tempdir().unwrap();
+    let mut sizes_bytes = Vec::new();
+    for (name, compression) in [
+        ("a.log", None),
+        ("b", None),
+        ("a.log.gz", Some("gzip")),
+        ("a.log.zst", Some("zstd")),
+    ] {
+        let path = folder.path().join(name);
+        let (_, back) = there_and_back(&trace, &path, TextFormat::Native);
+        assert_eq!(back.events(), trace.events());
+        assert_eq!(
+            back.origin().compression.first().map(String::as_str),
+            compression
+        );
+        sizes_bytes.push(std::fs::metadata(&path).unwrap().len());
+    }
+    assert_eq!(sizes_bytes[0], sizes_bytes[1]);
+    assert!(sizes_bytes[2] < sizes_bytes[0] / 4 && sizes_bytes[3] < sizes_bytes[0] / 4);
+}
+
+#[test]
+fn android_keeps_time_stamps_and_the_others_say_that_they_do_not() {
+    let mut builder = TraceBuilder::new(testing::origin());
+    let thread = ThreadIndex(0);
+    let block = builder.malloc(thread, 10);
+    builder.stamp(1_000);
+    builder.free(thread, block, false);
+    builder.stamp(1_700);
+    builder.thread_end(thread);
+    builder.stamp(2_000);
+    let trace = builder.finish();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.txt");
+    let (losses, back) = there_and_back(&trace, &path, TextFormat::Android);
+    assert_eq!(back.times_ns(), Some(&[1_000, 1_700, 2_000][..]));
+    assert!(losses.is_empty(), "{losses:?}");
+    let losses = write(&trace, &path, TextFormat::Native).unwrap();
+    assert_eq!(
+        losses.counts(),
+        [("time stamps", 1), ("ends of threads", 1)]
+    );
+}
+
+#[test]
+fn a_reallocation_to_no_bytes_is_no_free_in_rep() {
+    let mut builder = TraceBuilder::new(testing::origin());
+    let block = builder.malloc(ThreadIndex(0), 10);
+    let block = builder.realloc(ThreadIndex(0), Some(block), 0);
+    builder.free(ThreadIndex(0), block, false);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.rep");
+    let (losses, back) = there_and_back(&builder.finish(), &path, TextFormat::Rep);
+    assert_eq!(back.counts().realloc, 1);
+    assert_eq!(back.counts().free, 1);
+    assert_eq!(
+        losses.counts(),
+        [("reallocations to no bytes, written as one byte", 1)]
+    );
+}
+
+#[test]
+fn what_cannot_be_written_is_said_and_leaves_nothing() {
+    let trace = testing::sawtooth(10, 3);
+    let error = write(&trace, Path::new("/nowhere/t.log"), TextFormat::Native).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("/nowhere/t.log: cannot write: "),
+        "{error}"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let occupied = folder.path().join("folder");
+    std::fs::create_dir(&occupied).unwrap();
+    write(&trace, &occupied, TextFormat::Native).unwrap_err();
+    let left: Vec<_> = std::fs::read_dir(folder.path())
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    assert_eq!(left.len(), 1, "the temporary file is gone");
+}

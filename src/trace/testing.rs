@@ -1,0 +1,112 @@
+//! Random traces for property tests.
+
+use proptest::prelude::*;
+use rustc_hash::FxHashMap;
+
+use super::builder::TraceBuilder;
+use super::{AlignedFunction, BlockId, Format, Origin, ThreadIndex, Trace};
+
+/// One step of a random trace; what it means depends on the blocks that are live.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Step {
+    kind: u8,
+    thread: u8,
+    pick: u16,
+    size: u64,
+    small: u8,
+}
+
+/// An origin for traces made by tests.
+pub(crate) fn origin() -> Origin {
+    Origin {
+        source: "test".to_owned(),
+        format: Format::Generated,
+        compression: Vec::new(),
+        sha256: String::new(),
+        dropped_lines: 0,
+        dropped_examples: Vec::new(),
+        notes: Vec::new(),
+    }
+}
+
+/// Any valid trace of at most `events` events and five threads, threads in order of appearance.
+pub(crate) fn traces(events: usize) -> impl Strategy<Value = Trace> {
+    let size = prop_oneof![0_u64..64, 0_u64..5000, Just(1 << 20), Just(1 << 40)];
+    let step = (0_u8..20, 0_u8..5, any::<u16>(), size, any::<u8>()).prop_map(
+        |(kind, thread, pick, size, small)| Step {
+            kind,
+            thread,
+            pick,
+            size,
+            small,
+        },
+    );
+    proptest::collection::vec(step, 0..=events).prop_map(|steps| build(&steps))
+}
+
+fn build(steps: &[Step]) -> Trace {
+    let mut builder = TraceBuilder::new(origin());
+    let mut threads: FxHashMap<u8, ThreadIndex> = FxHashMap::default();
+    let mut threads_seen = 0;
+    let mut live: Vec<BlockId> = Vec::new();
+    for step in steps {
+        let thread = *threads.entry(step.thread).or_insert_with(|| {
+            threads_seen += 1;
+            ThreadIndex(threads_seen - 1)
+        });
+        let picked = (!live.is_empty()).then(|| usize::from(step.pick) % live.len().max(1));
+        match (step.kind, picked) {
+            (0..=3, _) => live.push(builder.malloc(thread, step.size)),
+            (4, _) => live.push(builder.calloc(thread, u32::from(step.small), step.size % 4096)),
+            (5, _) => live.push(aligned(&mut builder, thread, step)),
+            (6, _) => live.push(builder.realloc(thread, None, step.size)),
+            (7..=8, Some(at)) => live[at] = builder.realloc(thread, Some(live[at]), step.size + 1),
+            (9..=14, Some(at)) => {
+                let block = live.swap_remove(at);
+                builder.free(thread, block, step.small == 0);
+            }
+            (15, _) => builder.free_null(thread),
+            (16, _) => builder.mark(thread),
+            (17, _) => builder.failed_allocation(thread),
+            (18, _) => builder.thread_start(thread),
+            (19, _) => {
+                builder.thread_end(thread);
+                threads.remove(&step.thread);
+            }
+            _ => builder.mark(thread),
+        }
+    }
+    builder.finish()
+}
+
+fn aligned(builder: &mut TraceBuilder, thread: ThreadIndex, step: &Step) -> BlockId {
+    use AlignedFunction::*;
+    let functions = [Memalign, PosixMemalign, AlignedAlloc, Valloc, Pvalloc];
+    let function = functions[usize::from(step.small) % functions.len()];
+    let alignment_log2 = match function {
+        Valloc | Pvalloc => 12,
+        _ => (step.pick % 20) as u8,
+    };
+    builder.aligned(thread, function, alignment_log2, step.size)
+}
+
+/// `count` events that allocate `period` blocks, free them again, and so on.
+pub(crate) fn sawtooth(count: usize, period: usize) -> Trace {
+    let mut builder = TraceBuilder::new(origin());
+    let mut live = Vec::new();
+    let mut growing = true;
+    while builder.len() < count {
+        if growing {
+            live.push(builder.malloc(ThreadIndex(0), 10));
+            growing = live.len() < period;
+        } else {
+            builder.free(
+                ThreadIndex(0),
+                live.pop().expect("it has grown before"),
+                false,
+            );
+            growing = live.is_empty();
+        }
+    }
+    builder.finish()
+}
