@@ -1,5 +1,7 @@
-//! Workload definitions.
+//! What is replayed: definitions say what a workload is and what it stands for, and lead to its
+//! trace, recorded or generated.
 
+pub mod definition;
 pub mod fleet;
 pub mod random;
 pub mod synthetic;
