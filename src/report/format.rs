@@ -88,6 +88,17 @@ pub(crate) fn axis_number(value: f64) -> String {
     }
 }
 
+/// Like [`axis_number`], to two or three digits: for powers of two, whose exact digits say nothing.
+pub(crate) fn axis_rounded(value: f64) -> String {
+    match value {
+        v if v < 1e3 => axis_number(v),
+        v => {
+            let digits = 10f64.powf((v.log10().floor() - 1.0).max(0.0));
+            axis_number((v / digits).round() * digits)
+        }
+    }
+}
+
 fn trimmed(value: f64) -> String {
     let text = format!("{value:.3}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
@@ -248,5 +259,8 @@ mod tests {
         assert_eq!(axis_bytes(1.5 * 1048576.0), "1.5 MiB");
         assert_eq!(axis_number(40e6), "40M");
         assert_eq!(axis_number(0.25), "0.25");
+        assert_eq!(axis_rounded(512.0), "512");
+        assert_eq!(axis_rounded(4096.0), "4.1k");
+        assert_eq!(axis_rounded(131072.0), "130k");
     }
 }

@@ -325,10 +325,18 @@ fn estimated(value: Option<Estimate>, show: fn(f64) -> String) -> Cell {
     match value {
         Some(value) => Cell {
             text: show(value.median),
-            detail: format!("{} to {}", show(value.low), show(value.high)),
+            detail: interval(&show(value.low), &show(value.high)),
             best: false,
         },
         None => plain(None, show),
+    }
+}
+
+/// Both ends, the unit once if it is the same: `16.2 to 16.6 ns`.
+fn interval(low: &str, high: &str) -> String {
+    match (low.split_once(' '), high.split_once(' ')) {
+        (Some((number, unit)), Some((_, other))) if unit == other => format!("{number} to {high}"),
+        _ => format!("{low} to {high}"),
     }
 }
 
@@ -338,7 +346,7 @@ fn tags(row: &Row<'_>) -> Vec<&'static str> {
         tags.push("baseline");
     }
     if row.is_floor {
-        tags.push("bound, no allocator");
+        tags.push("bound");
     }
     if row.is_own {
         tags.push("ours");

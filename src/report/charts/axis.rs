@@ -21,6 +21,12 @@ impl Scale {
         Self { low: 0.0, high, start, end, is_log: false }
     }
 
+    /// A linear scale around values that lie close together; `low < high`, both positive.
+    pub(crate) fn around(low: f64, high: f64, start: f64, end: f64) -> Self {
+        let margin = ((high - low) * 0.3).max(high * 0.04);
+        Self { low: (low - margin).max(0.0), high: high + margin, start, end, is_log: false }
+    }
+
     /// A logarithmic scale; both ends positive.
     pub(crate) fn log(low: f64, high: f64, start: f64, end: f64) -> Self {
         let low = if low.is_finite() && low > 0.0 { low } else { 1.0 };
@@ -42,26 +48,37 @@ impl Scale {
 
 /// Round decimal numbers from 0 up to `high`, about `wanted` of them.
 pub(crate) fn decimal_ticks(high: f64, wanted: usize) -> Vec<f64> {
-    if !(high.is_finite() && high > 0.0) {
+    decimal_ticks_between(0.0, high, wanted)
+}
+
+/// Round decimal numbers from `low` to `high`, about `wanted` of them.
+pub(crate) fn decimal_ticks_between(low: f64, high: f64, wanted: usize) -> Vec<f64> {
+    if !(high.is_finite() && high > low && low >= 0.0) {
         return vec![0.0];
     }
-    let raw = high / wanted.max(1) as f64;
+    let raw = (high - low) / wanted.max(1) as f64;
     let power = 10f64.powf(raw.log10().floor());
     let step = [1.0, 2.0, 2.5, 5.0, 10.0].into_iter().map(|m| m * power).find(|&step| step >= raw * 0.999);
-    multiples(step.unwrap_or(10.0 * power), high)
+    multiples(step.unwrap_or(10.0 * power), low, high)
 }
 
 /// Powers of two and their multiples from 0 up to `high` bytes.
 pub(crate) fn byte_ticks(high: f64, wanted: usize) -> Vec<f64> {
-    if !(high.is_finite() && high > 0.0) {
-        return vec![0.0];
-    }
-    let raw = (high / wanted.max(1) as f64).max(1.0);
-    multiples(2f64.powf(raw.log2().ceil()), high)
+    byte_ticks_between(0.0, high, wanted)
 }
 
-fn multiples(step: f64, high: f64) -> Vec<f64> {
-    (0..=64).map(|n| f64::from(n) * step).take_while(|&tick| tick <= high * 1.0001).collect()
+/// Powers of two and their multiples from `low` to `high` bytes.
+pub(crate) fn byte_ticks_between(low: f64, high: f64, wanted: usize) -> Vec<f64> {
+    if !(high.is_finite() && high > low && low >= 0.0) {
+        return vec![0.0];
+    }
+    let raw = ((high - low) / wanted.max(1) as f64).max(1.0);
+    multiples(2f64.powf(raw.log2().ceil()), low, high)
+}
+
+fn multiples(step: f64, low: f64, high: f64) -> Vec<f64> {
+    let first = (low / step).ceil();
+    (0..=64).map(|n| (first + f64::from(n)) * step).take_while(|&tick| tick <= high * 1.0001).collect()
 }
 
 /// Round numbers of a logarithmic scale: 1, 2, 5 times powers of ten, thinned to about `wanted`.
@@ -113,6 +130,8 @@ mod tests {
         assert_eq!(decimal_ticks(0.0, 5), [0.0]);
         let mib = 1048576.0;
         assert_eq!(byte_ticks(7.3 * mib, 4), [0.0, 2.0 * mib, 4.0 * mib, 6.0 * mib]);
+        assert_eq!(decimal_ticks_between(14.0, 26.0, 5), [15.0, 17.5, 20.0, 22.5, 25.0]);
+        assert_eq!(byte_ticks_between(11.2 * mib, 14.0 * mib, 4), [12.0 * mib, 13.0 * mib, 14.0 * mib]);
         assert_eq!(log_ticks(0.4, 3.0, 8), [0.5, 1.0, 2.0]);
         assert!(log_ticks(1e-3, 1e12, 5).len() <= 6);
     }

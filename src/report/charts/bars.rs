@@ -58,7 +58,8 @@ impl BarChart {
         if width < NARROW {
             return Layout { width, left: 4.0, right: width - 12.0, is_narrow: true };
         }
-        let names = self.bars.iter().map(|bar| text_width(&bar.name, NORMAL)).fold(60.0, f64::max);
+        let named = self.bars.iter().filter(|bar| !matches!(bar.content, Content::Group));
+        let names = named.map(|bar| text_width(&bar.name, NORMAL)).fold(60.0, f64::max);
         let words = self.bars.iter().map(|bar| match &bar.content {
             Content::Value { words, .. } => text_width(words, NORMAL),
             _ => 0.0,
@@ -104,7 +105,7 @@ impl BarChart {
             canvas.line(&[(x, top), (x, bottom)], palette::GRID, 1.0);
             let label = (self.tick_label)(tick);
             let half = text_width(&label, SMALL) / 2.0;
-            let center = x.max(half + 2.0);
+            let center = x.max(half + 2.0).min(scale.end.max(x) + 12.0 - half);
             if center - half >= free_from {
                 canvas.text(&label, (center, bottom + 14.0), Anchor::Middle, SMALL, palette::MUTED);
                 free_from = center + half + 8.0;

@@ -189,7 +189,7 @@ impl<'s> Canvas<'s> {
     /// Title and the line below it that gives unit and direction; returns the height used.
     pub(crate) fn heading(&mut self, heading: &Heading, width: f64) -> f64 {
         let mut y = 14.0;
-        for line in wrapped(&heading.title, TITLE, width - 8.0) {
+        for line in heading.title_lines(width) {
             self.bold_text(&line, (4.0, y), Anchor::Left, TITLE, palette::TEXT);
             y += 21.0;
         }
@@ -208,9 +208,14 @@ pub(crate) struct Heading {
 }
 
 impl Heading {
+    fn title_lines(&self, width: f64) -> Vec<String> {
+        // Bold letters are wider than the estimate.
+        wrapped(&self.title, TITLE * 1.12, width - 8.0)
+    }
+
     /// Height that [`Canvas::heading`] will use.
     pub(crate) fn height(&self, width: f64) -> f64 {
-        let titles = wrapped(&self.title, TITLE, width - 8.0).len() as f64;
+        let titles = self.title_lines(width).len() as f64;
         let subtitles = wrapped(&self.subtitle, SMALL, width - 8.0).len() as f64;
         14.0 + titles * 21.0 + subtitles * 17.0
     }

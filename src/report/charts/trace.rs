@@ -28,7 +28,7 @@ pub(super) fn draw(name: &str, profile: &Profile) -> Result<Vec<Chart>> {
     let lifetimes: Vec<Column> = profile
         .lifetimes
         .iter()
-        .map(|bucket| Column { label: format::axis_number(bucket.high_events as f64), count: bucket.count })
+        .map(|bucket| Column { label: format::axis_rounded(bucket.high_events as f64), count: bucket.count })
         .collect();
     let sizes_heading = Heading {
         title: "Sizes asked for".to_owned(),

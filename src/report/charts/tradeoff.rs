@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::axis::{Scale, byte_ticks, decimal_ticks, log_ticks};
+use super::axis::{Scale, byte_ticks_between, decimal_ticks_between, log_ticks};
 use super::canvas::{Anchor, Canvas, Heading, NORMAL, Picture, SMALL, shortened, text_width};
 use super::palette::{self, Ink};
 use super::{Chart, Drawn, NARROW, WIDE};
@@ -32,7 +32,8 @@ pub(super) fn draw(workload: &Workload<'_>) -> Result<Chart> {
         .iter()
         .map(|point| format!("{} {} and {}", point.name, format::time_ns(point.time.median), format::bytes(point.memory)))
         .collect();
-    let subtitle = "One point per allocator, with the 95 % interval of its time: lower left is better.".to_owned();
+    let subtitle = "One point per allocator, with the 95 % interval of its time: lower left is better. \
+                    The axes need not start at zero.".to_owned();
     let heading = Heading { title: format!("Time against memory on {}", workload.name), subtitle };
     Ok(Chart::Drawn(Drawn {
         file: "time-memory",
@@ -56,7 +57,8 @@ fn scale(values: &[f64], start: f64, end: f64) -> Scale {
     if low > 0.0 && high / low > LOG_FROM {
         Scale::log(low / 1.4, high * 1.4, start, end)
     } else {
-        Scale::from_zero(high * 1.15, start, end)
+        // Points that lie close together would be one heap in a corner of a chart from zero.
+        Scale::around(low, high, start, end)
     }
 }
 
@@ -88,16 +90,18 @@ fn picture(heading: &Heading, points: &[Point], width: f64, plot: f64) -> Result
 }
 
 fn axes(canvas: &mut Canvas<'_>, x: &Scale, y: &Scale, wanted: usize) {
-    let time_ticks = if y.is_log { log_ticks(y.low, y.high, 7) } else { decimal_ticks(y.high, 5) };
+    let time_ticks = if y.is_log { log_ticks(y.low, y.high, 7) } else { decimal_ticks_between(y.low, y.high, 5) };
     for tick in time_ticks {
         canvas.line(&[(x.start, y.at(tick)), (x.end, y.at(tick))], palette::GRID, 1.0);
         let label = format!("{} ns", format::axis_number(tick));
         canvas.text(&label, (x.start - 8.0, y.at(tick)), Anchor::Right, SMALL, palette::MUTED);
     }
-    let memory_ticks = if x.is_log { log_byte_ticks(x, wanted) } else { byte_ticks(x.high, wanted) };
+    let memory_ticks = if x.is_log { log_byte_ticks(x, wanted) } else { byte_ticks_between(x.low, x.high, wanted) };
     for tick in memory_ticks {
         canvas.line(&[(x.at(tick), y.start), (x.at(tick), y.end)], palette::GRID, 1.0);
-        canvas.text(&format::axis_bytes(tick), (x.at(tick), y.start + 15.0), Anchor::Middle, SMALL, palette::MUTED);
+        let label = format::axis_bytes(tick);
+        let center = x.at(tick).min(x.end + 10.0 - text_width(&label, SMALL) / 2.0);
+        canvas.text(&label, (center, y.start + 15.0), Anchor::Middle, SMALL, palette::MUTED);
     }
     canvas.line(&[(x.start, y.end), (x.start, y.start), (x.end, y.start)], palette::AXIS, 1.0);
     let scaled = |name: &str, scale: &Scale| {

@@ -1,0 +1,386 @@
+//! Reports from made-up results: what a reader must find, what must not get through.
+
+#[path = "report/fixture.rs"]
+mod fixture;
+
+use std::path::{Path, PathBuf};
+
+use mymalloc::measure::results::{Results, SCHEMA_VERSION, Status};
+use mymalloc::report;
+use proptest::prelude::*;
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+fn page(results: &Results) -> String {
+    let folder = folder();
+    let paths = report::write(results, folder.path()).unwrap();
+    std::fs::read_to_string(paths.index).unwrap()
+}
+
+fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/results-v1.json")
+}
+
+#[test]
+fn the_schema_is_the_one_that_was_published() {
+    let made = Path::new(env!("CARGO_TARGET_TMPDIR")).join("results-v1.json");
+    report::write_results(&fixture::small(), &made).unwrap();
+    let made = std::fs::read_to_string(made).unwrap();
+    let kept = std::fs::read_to_string(golden()).unwrap();
+    assert!(
+        made == kept,
+        "the layout of results.json changed: raise SCHEMA_VERSION and keep a golden file of the new version \
+         (this one was written to CARGO_TARGET_TMPDIR/results-v1.json)"
+    );
+    assert_eq!(report::read_results(&golden()).unwrap(), fixture::small());
+}
+
+#[test]
+fn the_summary_has_the_promised_fields() {
+    let text = std::fs::read_to_string(golden()).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(json["schema_version"], SCHEMA_VERSION);
+    let rows = json["summary"].as_array().unwrap();
+    assert_eq!(rows.len(), 4);
+    for row in rows {
+        for field in ["workload", "subject", "status", "reason", "operations", "ns_per_operation", "ratio_to_baseline",
+            "rss_peak_bytes", "live_bytes_peak", "fragmentation_at_peak", "rss_retained_bytes"]
+        {
+            assert!(row.get(field).is_some(), "{field} is missing in {row}");
+        }
+    }
+    let mimalloc = rows.iter().find(|row| row["subject"] == "mimalloc").unwrap();
+    for field in ["ns_per_operation", "ratio_to_baseline"] {
+        for end in ["median", "low", "high"] {
+            assert!(mimalloc[field][end].is_f64(), "{field}.{end}");
+        }
+    }
+    assert_eq!(mimalloc["status"], "ok");
+    assert_eq!(rows.iter().find(|row| row["subject"] == "pagelist").unwrap()["status"], "timed_out");
+}
+
+#[test]
+fn unusable_results_files_are_told_in_one_line() {
+    let folder = folder();
+    let path = folder.path().join("results.json");
+    let message = |content: Option<&[u8]>| {
+        if let Some(content) = content {
+            std::fs::write(&path, content).unwrap();
+        }
+        let message = report::read_results(&path).unwrap_err().to_string();
+        assert!(!message.contains('\n'), "{message}");
+        assert!(message.contains("results.json"), "{message}");
+        message
+    };
+    assert!(message(None).contains("no such file"));
+    assert!(message(Some(b"")).contains("empty"));
+    assert!(message(Some(b"\xff\xfe\x00binary")).contains(":1:"));
+    assert!(message(Some(b"{\n\"schema_version\": 1,\nnonsense}")).contains(":3:"));
+    assert!(message(Some(b"{\"a\": 1}")).contains("no schema_version"));
+
+    let whole = std::fs::read(golden()).unwrap();
+    assert!(message(Some(&whole[..whole.len() / 2])).contains("cut short"));
+    let text = String::from_utf8(whole).unwrap();
+    let other = text.replacen("\"schema_version\": 1", "\"schema_version\": 7", 1);
+    assert!(message(Some(other.as_bytes())).contains("schema version 7"));
+    let odd = text.replacen("\"seed\"", "\"sead\"", 1);
+    let odd = message(Some(odd.as_bytes()));
+    assert!(odd.contains("sead") && odd.contains("schema version 1"), "{odd}");
+    let folder_message = report::read_results(folder.path()).unwrap_err().to_string();
+    assert!(folder_message.contains("folder"), "{folder_message}");
+}
+
+#[test]
+fn a_report_shows_every_subject_status_and_chart() {
+    let mut results = fixture::results();
+    let mut cast = fixture::cast();
+    fixture::fail(&mut cast, "jemalloc", Status::Wrong, "block 17 overlaps block 12");
+    results.summary = fixture::assemble(&[("vim", cast)], 10, 3).summary;
+    let html = page(&results);
+    for subject in &results.subjects {
+        assert!(html.contains(&format!("{}<", subject.name)), "{} is missing", subject.name);
+    }
+    for text in ["timed out", "crashed", "wrong", "no answer within 60 s", "block 17 overlaps block 12", "SIGSEGV"] {
+        assert!(html.contains(text), "{text} is missing");
+    }
+    for text in [
+        "in recorded order on one thread", "786,454 events", "785,668 are requests", "thread start",
+        "not an allocator operation", "libmimalloc.so", "The load average was 1.9", "glibc 2.36",
+        "replay &#x27;vim trace.log&#x27; --blocks 10", "Without ours", "Time against memory on vim",
+        "Memory over vim", "Throughput on vim", "Fragmentation on vim", "Sizes asked for", "Lifetimes", "Live bytes",
+    ] {
+        assert!(html.contains(text), "{text} is missing");
+    }
+}
+
+#[test]
+fn a_page_loads_nothing() {
+    for results in [fixture::results(), fixture::many()] {
+        let html = page(&results);
+        for load in ["http://", "https://", "<script", "<link", "@import", "url(", "src=", "<iframe"] {
+            assert!(!html.contains(load), "{load} in the page");
+        }
+    }
+}
+
+#[test]
+fn strings_from_outside_are_text_and_never_markup() {
+    let mut results = fixture::many();
+    let evil = "</svg></style><script>alert('x')</script>&\u{1b}[31m";
+    let rename = |name: &mut String| {
+        if name == "vim" || name == "jemalloc" {
+            *name = format!("{name}{evil}");
+        }
+    };
+    results.workloads.iter_mut().for_each(|workload| {
+        rename(&mut workload.name);
+        workload.description = evil.into();
+        workload.bias = evil.into();
+        workload.origin.source = evil.into();
+        workload.origin.notes = vec![evil.into()];
+    });
+    results.subjects.iter_mut().for_each(|subject| {
+        rename(&mut subject.name);
+        subject.description = evil.into();
+    });
+    for sample in &mut results.samples {
+        rename(&mut sample.workload);
+        rename(&mut sample.subject);
+        sample.reason = Some(evil.into());
+        if let Some(receipt) = &mut sample.receipt {
+            receipt.path = evil.into();
+        }
+    }
+    for row in &mut results.summary {
+        rename(&mut row.workload);
+        rename(&mut row.subject);
+        if row.status != Status::Ok {
+            row.reason = Some(evil.into());
+        }
+    }
+    results.command = vec![evil.into()];
+    results.warnings = vec![evil.into()];
+    results.environment.cpu = Some(evil.into());
+    let folder = folder();
+    let paths = report::write(&results, folder.path()).unwrap();
+    let html = std::fs::read_to_string(&paths.index).unwrap();
+    assert!(!html.contains("<script") && html.contains("&lt;script"));
+    assert_eq!(html.matches("</style>").count(), 1, "only the page's own style sheet ends");
+    for chart in &paths.charts {
+        let svg = std::fs::read_to_string(chart).unwrap();
+        assert!(!svg.contains("<script"), "{}", chart.display());
+        roxmltree::Document::parse(&svg).unwrap_or_else(|error| panic!("{}: {error}", chart.display()));
+        assert_eq!(chart.parent().unwrap(), folder.path().join("charts"));
+    }
+    let terminal = report::table::render(&results, 80);
+    assert!(!terminal.contains('\u{1b}'));
+}
+
+#[test]
+fn charts_are_well_formed_in_both_places() {
+    // Left under target/ for a look at them in a browser.
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    for (name, results) in
+        [("one", fixture::results()), ("many", fixture::many()), ("failed", fixture::all_failed())]
+    {
+        let paths = report::write(&results, &folder.join("report").join(name)).unwrap();
+        for chart in &paths.charts {
+            let svg = std::fs::read_to_string(chart).unwrap();
+            let document = roxmltree::Document::parse(&svg).unwrap();
+            let title = document.descendants().find(|node| node.has_tag_name(("http://www.w3.org/2000/svg", "title")));
+            assert!(title.is_some_and(|title| title.text().is_some_and(|text| !text.is_empty())));
+            assert!(svg.contains("prefers-color-scheme: dark"));
+            assert!(!svg.contains("NaN") && !svg.contains("inf\""), "{}", chart.display());
+        }
+        let html = std::fs::read_to_string(paths.index).unwrap();
+        for inline in html.split("<svg").skip(1) {
+            let inline = format!("<svg{}</svg>", inline.split("</svg>").next().unwrap());
+            roxmltree::Document::parse(&inline).unwrap();
+        }
+    }
+}
+
+#[test]
+fn ids_are_unique_and_every_anchor_leads_somewhere() {
+    let html = page(&fixture::many());
+    let ids: Vec<&str> = html.split(" id=\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+    let unique: std::collections::HashSet<&&str> = ids.iter().collect();
+    assert_eq!(unique.len(), ids.len());
+    let anchors: Vec<&str> = html.split("href=\"#").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+    assert_eq!(anchors.len(), 30);
+    assert!(anchors.iter().all(|anchor| ids.contains(anchor)));
+}
+
+#[test]
+fn many_workloads_get_an_overview_and_missing_memory_a_sentence() {
+    let folder = folder();
+    let paths = report::write(&fixture::many(), folder.path()).unwrap();
+    let html = std::fs::read_to_string(paths.index).unwrap();
+    assert!(html.contains("id=\"overview\"") && html.contains("not distinguishable on"));
+    assert_eq!(html.matches("No fragmentation chart: ").count(), 7);
+    assert_eq!(html.matches("No chart of time against memory: ").count(), 7);
+    assert!(folder.path().join("charts/overview.svg").is_file());
+    assert!(folder.path().join("charts/vim-throughput.svg").is_file());
+    assert!(!folder.path().join("charts/churn-64-memory.svg").exists());
+}
+
+#[test]
+fn a_file_in_which_everything_failed_still_makes_a_report() {
+    let results = fixture::all_failed();
+    let html = page(&results);
+    assert!(html.contains("Every subject failed") && html.contains("No subject finished on vim"));
+    assert!(html.contains("No throughput chart"));
+    assert!(html.contains("malloc came from libc.so.6"));
+    assert!(report::table::render(&results, 80).contains("nothing to recommend"));
+    let mut nothing = results;
+    nothing.workloads.clear();
+    nothing.summary.clear();
+    nothing.samples.clear();
+    assert!(page(&nothing).contains("Nothing was measured"));
+    assert!(report::table::render(&nothing, 80).contains("Nothing was measured"));
+}
+
+#[test]
+fn an_existing_report_is_replaced_and_strangers_are_left_alone() {
+    let folder = folder();
+    std::fs::write(folder.path().join("notes.txt"), "mine").unwrap();
+    std::fs::write(folder.path().join("index.html"), "old").unwrap();
+    let first = report::write(&fixture::results(), folder.path()).unwrap();
+    let second = report::write(&fixture::results(), folder.path()).unwrap();
+    assert_eq!(first, second);
+    assert_eq!(first.charts.len(), 7);
+    assert_eq!(std::fs::read_to_string(folder.path().join("notes.txt")).unwrap(), "mine");
+    assert!(std::fs::read_to_string(first.index).unwrap().ends_with("</html>"));
+    let hidden = |path: &Path| {
+        let entries = std::fs::read_dir(path).unwrap();
+        entries.filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with('.')).count()
+    };
+    assert_eq!(hidden(folder.path()) + hidden(&folder.path().join("charts")), 0);
+}
+
+#[test]
+fn an_unwritable_place_is_told_with_its_path() {
+    let folder = folder();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let message = report::write(&fixture::results(), &file.join("report")).unwrap_err().to_string();
+    assert!(message.contains("file/report") && message.contains("cannot create"), "{message}");
+    let message = report::write_results(&fixture::small(), &folder.path().join("none/results.json")).unwrap_err();
+    assert!(message.to_string().contains("cannot write"), "{message}");
+}
+
+fn sentence(cast: Vec<fixture::Behaviour>, blocks: u32) -> String {
+    let results = fixture::assemble(&[("vim", cast)], blocks, 1);
+    let text = report::table::render(&results, 10_000);
+    let lines: Vec<&str> = text.lines().collect();
+    let own = report::sentences(&results).remove(0);
+    let at = lines.iter().position(|line| *line == own).unwrap_or_else(|| panic!("{own} is not in\n{text}"));
+    lines[at..].join("\n")
+}
+
+#[test]
+fn the_sentence_names_a_faster_allocator_and_its_price() {
+    let text = sentence(fixture::cast(), 10);
+    assert!(text.starts_with("On vim, mimalloc is faster: it takes 32 % less time than system (95 % interval: 31 % to 33 % less), but needs 10 % more memory"), "{text}");
+    assert!(text.contains("Measured in 10 blocks") && text.contains("excludes equal speed"), "{text}");
+    assert!(text.contains("the leanest is jemalloc"), "{text}");
+    assert!(text.contains("pagelist (timed out) and tcmalloc (crashed)"), "{text}");
+    assert!(!text.contains("bump") && !text.contains("null"), "floors are never recommended: {text}");
+}
+
+#[test]
+fn the_sentence_claims_nothing_that_the_interval_does_not_show() {
+    let mut cast = fixture::cast();
+    fixture::time(&mut cast, "mimalloc", 23.5, 0.05);
+    fixture::time(&mut cast, "jemalloc", 30.0, 0.05);
+    let text = sentence(cast.clone(), 10);
+    assert!(text.starts_with("On vim, no allocator was shown to be faster than system: mimalloc is not distinguishable from it; jemalloc takes 24 % more time than it"), "{text}");
+
+    fixture::time(&mut cast, "mimalloc", 16.0, 0.05);
+    fixture::time(&mut cast, "jemalloc", 16.5, 0.05);
+    let text = sentence(cast, 10);
+    assert!(text.contains("jemalloc may be as fast: the intervals overlap"), "{text}");
+}
+
+#[test]
+fn the_sentence_says_when_blocks_are_too_few() {
+    let text = sentence(fixture::cast(), 3);
+    assert!(text.contains("mimalloc looks faster") && text.contains("Measured in 3 blocks") && text.contains("too few"), "{text}");
+    assert!(!text.contains("excludes equal speed"), "{text}");
+}
+
+#[test]
+fn without_a_baseline_there_is_no_verdict() {
+    let mut cast = fixture::cast();
+    fixture::fail(&mut cast, "system", Status::Crashed, "signal 6");
+    let text = sentence(cast, 10);
+    assert!(text.starts_with("No verdict on vim: the baseline, system, has no result (crashed)"), "{text}");
+    assert!(text.contains("by mimalloc"), "{text}");
+}
+
+#[test]
+fn alone_or_with_floors_only_there_is_nothing_to_recommend() {
+    let mut cast = fixture::cast();
+    cast.retain(|member| member.name == "system" || member.kind == mymalloc::measure::results::SubjectKind::Floor);
+    assert!(sentence(cast.clone(), 10).starts_with("Only the baseline, system, was measured on vim"));
+    fixture::fail(&mut cast, "system", Status::TimedOut, "no answer");
+    let text = sentence(cast, 10);
+    assert!(text.starts_with("No allocator finished on vim") && text.contains("nothing to recommend"), "{text}");
+}
+
+#[test]
+fn terminal_table_shows_numbers_and_whole_reasons() {
+    let text = report::table::render(&fixture::results(), 80);
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    let line = text.lines().find(|line| line.starts_with("mimalloc")).unwrap();
+    for value in ["16.4 ns", "0.680 [0.670, 0.691]", "21 %", "1.310", "MiB"] {
+        assert!(line.contains(value), "{value} is not in {line}");
+    }
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("crashed: signal 11 (SIGSEGV) in operation 1,000 of the verify pass"), "{text}");
+    assert!(words.contains("warning: The load average was 1.9 on 2 processors"), "{text}");
+}
+
+#[test]
+fn markdown_and_csv_have_a_line_per_row() {
+    let results = fixture::many();
+    let csv = report::table::csv(&results);
+    assert_eq!(csv.lines().count(), 1 + results.summary.len());
+    let columns = csv.lines().next().unwrap().split(',').count();
+    let plain = csv.lines().find(|line| line.contains(",mimalloc,")).unwrap();
+    assert_eq!(plain.split(',').count(), columns);
+    let markdown = report::table::markdown(&results);
+    assert_eq!(markdown.lines().filter(|line| line.starts_with("| mimalloc |")).count(), 15);
+    assert!(markdown.lines().filter(|line| line.starts_with('|')).all(|line| line.ends_with('|')));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn no_line_of_the_terminal_table_is_too_long(
+        name in "\\PC{0,60}", reason in "(\\PC{0,30} ?){0,8}", width in 40usize..=80,
+        values in prop::collection::vec(prop_oneof![0.0..1e3, 0.0..1e300, Just(f64::NAN), Just(f64::INFINITY)], 6),
+    ) {
+        let mut results = fixture::results();
+        for (n, row) in results.summary.iter_mut().enumerate() {
+            if n % 2 == 0 { row.subject = format!("{name}{n}"); }
+            if row.status != Status::Ok { row.reason = Some(reason.clone()); }
+            if let Some(ratio) = &mut row.ratio_to_baseline {
+                (ratio.median, ratio.low, ratio.high) = (values[0], values[1], values[2]);
+            }
+            if let Some(time) = &mut row.ns_per_operation { time.median = values[3]; }
+            row.fragmentation_at_peak = Some(values[4]);
+            row.harness_share = Some(values[5]);
+            row.rss_peak_bytes = Some(values[5] as u64);
+        }
+        results.workloads[0].name = "vim".into();
+        let text = report::table::render(&results, width);
+        for line in text.lines() {
+            prop_assert!(line.chars().count() <= width, "{} columns: {line}", line.chars().count());
+        }
+        // The same values must not stop a page from being drawn.
+        prop_assert!(page(&results).ends_with("</html>"));
+    }
+}
