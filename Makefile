@@ -10,7 +10,7 @@ test:
 
 # `make lib`: leaves ./mylibmalloc.so, for `LD_PRELOAD=./mylibmalloc.so ls`.
 lib:
-	$(CARGO) run --quiet --release -- lib --out mylibmalloc.so
+	$(CARGO) run --quiet -- lib --out mylibmalloc.so
 
 clean:
 	$(CARGO) clean

@@ -23,6 +23,8 @@ pub mod cli;
 #[cfg(feature = "suite")]
 pub mod error;
 #[cfg(feature = "suite")]
+pub mod files;
+#[cfg(feature = "suite")]
 pub mod measure;
 #[cfg(feature = "suite")]
 pub mod plan;

@@ -1,1 +1,8 @@
-fn main() {}
+//! `mymalloc`: compare memory allocators on what real programs asked of theirs.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    mymalloc::run::child::intercept();
+    mymalloc::cli::mymalloc()
+}

@@ -1,1 +1,80 @@
-//! Command line.
+//! The command line: one file per subcommand; each parses, makes one call into the library, and
+//! turns the result into an exit code.
+
+#![forbid(unsafe_code)]
+
+mod completions;
+mod convert;
+
+mod lib_file;
+mod replay;
+mod report;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::error::Result;
+
+/// Replay what a real program asked of its allocator against every allocator, and see which one to
+/// use.
+#[derive(Debug, Parser)]
+#[command(name = "mymalloc", version, max_term_width = 100)]
+#[command(after_help = "\
+Examples:
+  mymalloc replay trace.log              compare the default allocators on a trace
+  mymalloc report reports/trace/results.json
+                                         draw the report again, without measuring
+  mymalloc lib --out mylibmalloc.so      the page list as a shared object, then:
+  LD_PRELOAD=./mylibmalloc.so ls")]
+struct Mymalloc {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Replay(replay::Arguments),
+    Report(report::Arguments),
+    Convert(convert::Arguments),
+
+    Lib(lib_file::Arguments),
+    Completions(completions::Arguments),
+}
+
+/// The same as `mymalloc replay`, under the name that people type.
+#[derive(Debug, Parser)]
+#[command(name = "replay", version, max_term_width = 100)]
+struct Replay {
+    #[command(flatten)]
+    arguments: replay::Arguments,
+}
+
+/// `main` of the `mymalloc` program.
+pub fn mymalloc() -> ExitCode {
+    let parsed = Mymalloc::parse();
+    finish(match &parsed.command {
+        Command::Replay(arguments) => replay::run(arguments),
+        Command::Report(arguments) => report::run(arguments),
+        Command::Convert(arguments) => convert::run(arguments),
+
+        Command::Lib(arguments) => lib_file::run(arguments),
+        Command::Completions(arguments) => completions::run(arguments),
+    })
+}
+
+/// `main` of the `replay` program.
+pub fn replay() -> ExitCode {
+    finish(replay::run(&Replay::parse().arguments))
+}
+
+fn finish(result: Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            terminal::complain(&format!("error: {error}"));
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

@@ -1,40 +1,31 @@
-//! The files of a report: written beside their destination and renamed, so that a reader sees the
-//! old file or the new one; read back with errors that say what to do.
+//! The files of a report, and reading results back with errors that say what to do.
 
 #![forbid(unsafe_code)]
 
-use std::io::Write;
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::files::write_atomically;
 use crate::measure::results::{Results, SCHEMA_VERSION};
-
-/// Replaces a file as a whole.
-pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let refused = |source: std::io::Error| Error::io(path, "write", source);
-    let mut file = tempfile::Builder::new()
-        .prefix(".partial-")
-        .permissions(readable_by_all())
-        .tempfile_in(folder)
-        .map_err(refused)?;
-    file.write_all(content).map_err(refused)?;
-    file.as_file().sync_all().map_err(refused)?;
-    file.persist(path).map_err(|error| Error::io(path, "write", error.error))?;
-    Ok(())
-}
-
-/// What a file made without tempfile would have; the umask still applies.
-fn readable_by_all() -> std::fs::Permissions {
-    std::os::unix::fs::PermissionsExt::from_mode(0o666)
-}
 
 /// Makes a folder and those above it.
 pub(crate) fn create_folder(path: &Path) -> Result<()> {
     std::fs::create_dir_all(path).map_err(|source| Error::io(path, "create", source))
+}
+
+/// Makes the folder of a report to come, and tries it out, so that a long measurement does not end
+/// in an error that could have been told at its start.
+///
+/// # Errors
+///
+/// The folder cannot be made, or no file can be made in it.
+pub fn prepare_directory(path: &Path) -> Result<()> {
+    create_folder(path)?;
+    tempfile::Builder::new()
+        .prefix(".partial-")
+        .tempfile_in(path)
+        .map(drop)
+        .map_err(|source| Error::io(path, "write into", source))
 }
 
 /// Writes a results file: one line per sample would be unreadable, so it is indented JSON.

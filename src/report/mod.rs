@@ -22,9 +22,10 @@ mod verdict;
 
 use std::path::{Path, PathBuf};
 
-pub use files::{read_results, write_results};
+pub use files::{prepare_directory, read_results, write_results};
 
 use crate::error::Result;
+use crate::files::write_atomically;
 use crate::measure::results::Results;
 
 /// What [`write`] wrote.
@@ -49,11 +50,11 @@ pub fn write(results: &Results, directory: &Path) -> Result<ReportPaths> {
     let mut charts = Vec::new();
     for (name, svg) in &rendered.charts {
         let path = chart_folder.join(format!("{name}.svg"));
-        files::write_atomically(&path, svg.as_bytes())?;
+        write_atomically(&path, svg.as_bytes())?;
         charts.push(path);
     }
     let index = directory.join("index.html");
-    files::write_atomically(&index, rendered.html.as_bytes())?;
+    write_atomically(&index, rendered.html.as_bytes())?;
     Ok(ReportPaths { index, charts })
 }
 

@@ -1,0 +1,444 @@
+//! What people type, right and wrong: exit codes, one clear line, nothing half-written.
+
+mod suite;
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use suite::{
+    assert_complete, assert_one_line_error, folder, mymalloc, replay, results, row, shared_object,
+    stderr, stdout, trace_text, write_trace,
+};
+
+/// `replay --quick --blocks 2` of a trace into a folder of its own.
+fn quick(trace: &Path, out: &Path, extra: &[&str]) -> Output {
+    replay()
+        .args(["--quick", "--blocks", "2", "--subjects", "system,null"])
+        .args(extra)
+        .arg("--out")
+        .args([out, trace])
+        .output()
+        .expect("the program starts")
+}
+
+/// A file with these bytes is refused with this code and these words, and leaves no report.
+fn assert_refused(name: &str, bytes: &[u8], code: i32, words: &[&str]) {
+    let folder = folder();
+    let trace = folder.path().join(name);
+    fs::write(&trace, bytes).expect("the folder is ours");
+    let out = folder.path().join("report");
+    let output = quick(&trace, &out, &[]);
+    assert_one_line_error(&output, code, &[&[name], words].concat());
+    assert!(!out.join("index.html").exists() && !out.join("results.json").exists());
+}
+
+#[test]
+fn a_trace_becomes_a_report() {
+    let folder = folder();
+    let trace = write_trace(folder.path(), 2000);
+    let out = folder.path().join("report");
+    let output = replay()
+        .args(["--quick", "--out"])
+        .args([&out, &trace])
+        .output()
+        .expect("starts");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let text = stdout(&output);
+    let last = text.lines().last().expect("some output");
+    assert_eq!(
+        last,
+        format!("Report: {}", out.join("index.html").display())
+    );
+    assert!(
+        text.lines()
+            .all(|line| line.chars().count() <= 80 || line == last),
+        "{text}"
+    );
+    let results = results(&out);
+    for subject in ["pagelist", "system", "mimalloc", "jemalloc", "null", "bump"] {
+        assert_complete(row(&results, subject));
+        assert!(text.contains(subject), "{subject}: {text}");
+    }
+    let counts = results.workloads[0].profile.counts;
+    assert_eq!(counts.operations(), row(&results, "system").operations);
+    assert!(fs::read_dir(out.join("charts")).expect("charts").count() >= 4);
+}
+
+#[test]
+fn samples_are_complete_and_in_blocks() {
+    let folder = folder();
+    let trace = write_trace(folder.path(), 500);
+    let out = folder.path().join("report");
+    let output = replay()
+        .args([
+            "--quick",
+            "--blocks",
+            "7",
+            "--subjects",
+            "mimalloc",
+            "--out",
+        ])
+        .args([&out, &trace])
+        .output()
+        .expect("starts");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let results = results(&out);
+    // The baseline joined by itself; verify once, speed seven times, memory once.
+    assert_eq!(results.samples.len(), 2 * (1 + 7 + 1));
+    for sample in results
+        .samples
+        .iter()
+        .filter_map(|sample| sample.speed.as_ref())
+    {
+        assert_eq!(
+            sample.passes_ns.len() as u32,
+            results.settings.passes_per_sample
+        );
+        assert!(sample.passes_ns.iter().all(|ns| *ns > 0));
+    }
+}
+
+#[test]
+fn the_same_command_replaces_the_report() {
+    let folder = folder();
+    let trace = write_trace(folder.path(), 300);
+    let out = folder.path().join("report");
+    assert_eq!(quick(&trace, &out, &[]).status.code(), Some(0));
+    fs::write(out.join("notes.txt"), "mine").expect("the folder is ours");
+    let first = fs::read(out.join("results.json")).expect("written");
+    let output = quick(&trace, &out, &["--seed", "9"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_ne!(fs::read(out.join("results.json")).expect("written"), first);
+    assert_eq!(results(&out).settings.seed, 9);
+    // Nothing but the report's own files is touched, and no temporary file stays.
+    let mut names: Vec<String> = fs::read_dir(&out)
+        .expect("the report's folder")
+        .map(|entry| {
+            entry
+                .expect("readable")
+                .file_name()
+                .to_string_lossy()
+                .into_owned()
+        })
+        .collect();
+    names.sort();
+    assert_eq!(names, ["charts", "index.html", "notes.txt", "results.json"]);
+}
+
+#[test]
+fn a_report_is_drawn_again_without_measuring() {
+    let folder = folder();
+    let trace = write_trace(folder.path(), 300);
+    let out = folder.path().join("report");
+    assert_eq!(quick(&trace, &out, &[]).status.code(), Some(0));
+    let drawn = fs::read(out.join("index.html")).expect("written");
+    let measured = fs::read(out.join("results.json")).expect("written");
+    fs::remove_file(out.join("index.html")).expect("there");
+    let output = mymalloc()
+        .arg("report")
+        .arg(out.join("results.json"))
+        .output()
+        .expect("starts");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(fs::read(out.join("index.html")).expect("written"), drawn);
+    assert_eq!(
+        fs::read(out.join("results.json")).expect("still there"),
+        measured
+    );
+}
+
+#[test]
+fn formats_for_other_programs() {
+    let folder = folder();
+    let trace = write_trace(folder.path(), 300);
+    let out = folder.path().join("report");
+    let json = quick(&trace, &out, &["--format", "json"]);
+    let summary: serde_json::Value = serde_json::from_str(&stdout(&json)).expect("JSON only");
+    assert!(
+        summary.to_string().contains("ratio_to_baseline"),
+        "{summary}"
+    );
+    let csv = stdout(&quick(&trace, &out, &["--format", "csv"]));
+    assert!(
+        csv.lines().next().expect("a header").contains("subject"),
+        "{csv}"
+    );
+    assert_eq!(csv.lines().count(), 3, "{csv}");
+    let markdown = stdout(&quick(&trace, &out, &["--format", "markdown"]));
+    assert!(
+        markdown.contains("|---") || markdown.contains("| ---"),
+        "{markdown}"
+    );
+}
+
+#[test]
+fn a_missing_file() {
+    let folder = folder();
+    let output = quick(
+        &folder.path().join("no.log"),
+        &folder.path().join("report"),
+        &[],
+    );
+    assert_one_line_error(&output, 1, &["no.log"]);
+}
+
+#[test]
+fn a_directory() {
+    let folder = folder();
+    let output = quick(folder.path(), &folder.path().join("report"), &[]);
+    assert_one_line_error(&output, 1, &["directory"]);
+}
+
+#[test]
+fn unusable_contents() {
+    assert_refused("empty.log", b"", 1, &["empty"]);
+    assert_refused(
+        "binary.log",
+        &[0, 159, 146, 150, 0, 1, 2, 3, 10, 255],
+        1,
+        &[],
+    );
+    assert_refused(
+        "latin.log",
+        b"1 1 malloc(8)=#1\n1 1 mall\xf6c(8)=#2\n",
+        1,
+        &[":2:"],
+    );
+    assert_refused("prose.log", b"Dear reader,\nthis is no trace.\n", 1, &[]);
+    let mut bad = trace_text(100);
+    bad.push_str("1 1 free(#77777)\n");
+    let line = format!(":{}:", bad.lines().count());
+    assert_refused("unknown.log", bad.as_bytes(), 1, &[&line, "77777"]);
+}
+
+#[test]
+fn a_truncated_compressed_trace() {
+    let text = trace_text(5000);
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    gzip.write_all(text.as_bytes()).expect("memory");
+    let gzip = gzip.finish().expect("memory");
+    assert_refused("cut.log.gz", &gzip[..gzip.len() / 2], 1, &[]);
+    let zstd = zstd::encode_all(text.as_bytes(), 3).expect("memory");
+    assert_refused("cut.log.zst", &zstd[..zstd.len() / 2], 1, &[]);
+}
+
+#[test]
+fn a_million_bad_lines() {
+    let bad = "1 1 freee(#1)\n".repeat(1_000_000);
+    let mut text = trace_text(50);
+    let lines = text.lines().count();
+    text.push_str(&bad);
+    assert_refused(
+        "million.log",
+        text.as_bytes(),
+        1,
+        &[&format!(":{}:", lines + 1)],
+    );
+    // Lenient: counted, and the rest is replayed.
+    let folder = folder();
+    let trace = folder.path().join("million.log");
+    fs::write(&trace, text).expect("the folder is ours");
+    let out = folder.path().join("report");
+    let output = quick(&trace, &out, &["--lenient"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("1000000 lines"),
+        "{}",
+        stderr(&output)
+    );
+    assert_eq!(results(&out).workloads[0].origin.dropped_lines, 1_000_000);
+}
+
+#[test]
+fn unusable_requests() {
+    let folder = folder();
+    let trace = write_trace(folder.path(), 100);
+    let out = folder.path().join("report");
+    let refuse = |extra: &[&str], words: &[&str]| {
+        let output = quick(&trace, &out, extra);
+        assert_one_line_error(&output, 2, words);
+        assert!(!out.join("results.json").exists());
+    };
+    refuse(
+        &["--baseline", "hoard"],
+        &["hoard", "known: pagelist, system, mimalloc, jemalloc"],
+    );
+    refuse(&["--subject", "x"], &["NAME=PATH.so"]);
+    refuse(
+        &["--subject", "x=/no/such.so"],
+        &["/no/such.so", "no such file"],
+    );
+    let text = folder.path().join("text.so");
+    fs::write(&text, "not a library").expect("the folder is ours");
+    refuse(
+        &["--subject", &format!("x={}", text.display())],
+        &["text.so", "not an ELF file"],
+    );
+    let object = shared_object(folder.path(), "no_malloc.c", "nothing", &[]);
+    refuse(
+        &["--subject", &format!("x={}", object.display())],
+        &["nothing.so", "no malloc"],
+    );
+    let cut = folder.path().join("cut.so");
+    fs::write(&cut, &fs::read(&object).expect("just made")[..300]).expect("the folder is ours");
+    refuse(&["--subject", &format!("x={}", cut.display())], &["cut.so"]);
+    refuse(
+        &["--subject", &format!("system={}", object.display())],
+        &["system"],
+    );
+    // What clap itself refuses takes more than a line, and the same code.
+    for extra in [
+        ["--blocks", "0"],
+        ["--touch", "some"],
+        ["--timeout", "-3"],
+        ["--unknown", "1"],
+    ] {
+        let output = quick(&trace, &out, &extra);
+        assert_eq!(
+            output.status.code(),
+            Some(2),
+            "{extra:?}: {}",
+            stderr(&output)
+        );
+    }
+    let none = replay().output().expect("starts");
+    assert_eq!(none.status.code(), Some(2));
+}
+
+#[test]
+fn an_unwritable_folder_for_the_report() {
+    let folder = folder();
+    let trace = write_trace(folder.path(), 100);
+    let file = folder.path().join("file");
+    fs::write(&file, "").expect("the folder is ours");
+    let output = quick(&trace, &file.join("report"), &[]);
+    assert_one_line_error(&output, 1, &["report"]);
+    let output = quick(&trace, Path::new("/proc/report"), &[]);
+    assert_one_line_error(&output, 1, &["/proc/report"]);
+}
+
+#[test]
+fn an_interrupt_leaves_nothing_half_written() {
+    let folder = folder();
+    let trace = write_trace(folder.path(), 20_000);
+    let out = folder.path().join("report");
+    assert_eq!(quick(&trace, &out, &[]).status.code(), Some(0));
+    let before = fs::read(out.join("results.json")).expect("written");
+    let temporary = folder.path().join("temporary");
+    fs::create_dir(&temporary).expect("the folder is ours");
+    let mut child = replay()
+        .args(["--blocks", "100000", "--subjects", "system,null", "--out"])
+        .args([&out, &trace])
+        .env("TMPDIR", &temporary)
+        .stderr(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    // The measurement is under way as soon as a compiled trace lies in the temporary folder.
+    while !has_program(&temporary) {
+        assert!(
+            child.try_wait().expect("our child").is_none(),
+            "it ended by itself"
+        );
+        std::thread::yield_now();
+    }
+    signal(child.id(), "INT");
+    let output = child.wait_with_output().expect("our child");
+    assert_one_line_error(&output, 130, &["interrupted"]);
+    assert_eq!(
+        fs::read(out.join("results.json")).expect("still there"),
+        before
+    );
+    assert_eq!(
+        fs::read_dir(&temporary).expect("still there").count(),
+        0,
+        "temporary files gone"
+    );
+}
+
+fn has_program(temporary: &Path) -> bool {
+    let inside = |directory: PathBuf| directory.join("program-0").exists();
+    fs::read_dir(temporary)
+        .expect("ours")
+        .flatten()
+        .any(|entry| inside(entry.path()))
+}
+
+fn signal(process: u32, name: &str) {
+    let status = Command::new("kill")
+        .args(["-s", name, &process.to_string()])
+        .status();
+    assert!(status.expect("kill is everywhere").success());
+}
+
+#[test]
+fn damaged_results_files() {
+    let folder = folder();
+    let path = folder.path().join("results.json");
+    let refuse = |bytes: &[u8], words: &[&str]| {
+        fs::write(&path, bytes).expect("the folder is ours");
+        let output = mymalloc()
+            .arg("report")
+            .arg(&path)
+            .output()
+            .expect("starts");
+        assert_one_line_error(&output, 1, words);
+        assert!(!folder.path().join("index.html").exists());
+    };
+    refuse(b"", &["results.json"]);
+    refuse(b"{\"schema_version\": 1,", &["results.json"]);
+    refuse(b"{\"schema_version\": 999}", &["999"]);
+    refuse(b"[1, 2]", &["results.json"]);
+}
+
+#[test]
+fn the_shim_is_written_ready_to_preload() {
+    let folder = folder();
+    let path = folder.path().join("mylibmalloc.so");
+    let output = mymalloc()
+        .args(["lib", "--out"])
+        .arg(&path)
+        .output()
+        .expect("starts");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let mode = fs::metadata(&path).expect("written").permissions().mode();
+    assert_eq!(mode & 0o777, 0o755);
+    let listing = |preload: Option<&Path>| {
+        let mut command = Command::new("ls");
+        command.arg("-la").arg(env!("CARGO_MANIFEST_DIR"));
+        if let Some(path) = preload {
+            command.env("LD_PRELOAD", path);
+        }
+        let output = command.output().expect("ls is everywhere");
+        assert!(
+            output.status.success() && output.stderr.is_empty(),
+            "{}",
+            stderr(&output)
+        );
+        output.stdout
+    };
+    assert_eq!(listing(Some(&path)), listing(None));
+}
+
+#[test]
+fn help_and_completions() {
+    for command in [&mut replay(), mymalloc().arg("replay")] {
+        let output = command.arg("--help").output().expect("starts");
+        let text = stdout(&output);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(
+            text.contains("Examples:") && text.contains("--subject"),
+            "{text}"
+        );
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        let output = mymalloc()
+            .args(["completions", shell])
+            .output()
+            .expect("starts");
+        assert!(stdout(&output).contains("replay"), "{shell}");
+    }
+}

@@ -1,0 +1,124 @@
+/* A correct, wasteful allocator (addresses counted upwards, size kept in front of each block) that
+ * does one thing wrong, chosen by -DFAULT_...; without any it is right. The fault shows from the
+ * AFTERth allocation on, so that the program that loads it starts. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#ifndef AFTER
+#define AFTER 1000
+#endif
+#define ARENA_BYTES ((size_t)16 << 30)
+
+static char *arena, *next;
+static unsigned long count;
+
+static int faulty(void) { return count >= AFTER; }
+
+static void *take(size_t alignment, size_t size) {
+    if (!arena) {
+        arena = mmap(0, ARENA_BYTES, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (arena == MAP_FAILED) _exit(99);
+        next = arena;
+    }
+    count++;
+    if (faulty()) {
+#ifdef FAULT_CRASH
+        raise(SIGSEGV);
+#endif
+#ifdef FAULT_EXIT
+        _exit(7);
+#endif
+#ifdef FAULT_ABORT
+        static const char text[] = "faulty allocator: heap corrupted\n";
+        if (write(2, text, sizeof text - 1) < 0) _exit(98);
+        raise(SIGABRT);
+#endif
+#ifdef FAULT_HANG
+        for (;;) pause();
+#endif
+#ifdef FAULT_FORK_AND_HANG
+        if (fork() == 0) for (;;) pause();
+        for (;;) pause();
+#endif
+#ifdef FAULT_NULL
+        errno = ENOMEM;
+        return 0;
+#endif
+    }
+    if (alignment < 16) alignment = 16;
+    uintptr_t block = ((uintptr_t)next + 16 + alignment - 1) & ~(alignment - 1);
+#ifdef FAULT_MISALIGN
+    if (faulty() && size >= 16) block += 8;
+#endif
+    if (block + size > (uintptr_t)arena + ARENA_BYTES) { errno = ENOMEM; return 0; }
+    ((size_t *)block)[-1] = size;
+#ifdef FAULT_OVERLAP
+    next = (char *)block + (faulty() && size > 64 ? size / 2 : size);
+#else
+    next = (char *)block + size;
+#endif
+    return (void *)block;
+}
+
+void *malloc(size_t size) { return take(16, size); }
+
+void free(void *block) {
+#ifdef FAULT_WRITE_AFTER_FREE
+    /* Writes into the block behind the one freed, which may be live. */
+    if (block && faulty()) {
+        char *behind = (char *)block + ((size_t *)block)[-1] + 16;
+        if (behind + 16 < next) memset(behind, 0xEE, 16);
+    }
+#else
+    (void)block;
+#endif
+}
+
+void *calloc(size_t n, size_t size) {
+    size_t bytes;
+    if (__builtin_mul_overflow(n, size, &bytes)) { errno = ENOMEM; return 0; }
+    void *block = take(16, bytes);
+#ifdef FAULT_DIRTY_CALLOC
+    if (block && faulty()) memset(block, 1, bytes);
+#endif
+    return block;
+}
+
+void *realloc(void *old, size_t size) {
+    void *block = take(16, size);
+    if (old && block) {
+        size_t kept = ((size_t *)old)[-1];
+        if (kept > size) kept = size;
+#ifdef FAULT_LOSSY_REALLOC
+        if (faulty()) kept /= 2;
+#endif
+        memcpy(block, old, kept);
+    }
+    return block;
+}
+
+int posix_memalign(void **out, size_t alignment, size_t size) {
+    void *block = take(alignment, size);
+    if (!block) return ENOMEM;
+    *out = block;
+    return 0;
+}
+
+void *aligned_alloc(size_t alignment, size_t size) { return take(alignment, size); }
+void *memalign(size_t alignment, size_t size) { return take(alignment, size); }
+
+size_t malloc_usable_size(void *block) {
+    if (!block) return 0;
+    size_t size = ((size_t *)block)[-1];
+#ifdef FAULT_LYING_USABLE
+    if (faulty()) return size / 2;
+#endif
+    return size;
+}

@@ -1,0 +1,2 @@
+/* A shared object that is no allocator. */
+int answer(void) { return 42; }
