@@ -101,17 +101,25 @@ fn calloc_zeroes_recycled_memory_and_refuses_overflow() {
     let _alone = alone();
     for size in [1, 100, 4000, 4096, 4097, 50_000] {
         let dirty = malloc(size);
+        let wall = malloc(16);
         fill(bytes(dirty), size, 0xff);
         free(dirty);
         // SAFETY: the block is read within its size.
         unsafe {
             let zeroed = c::calloc(size, 1);
+            if size <= 4000 {
+                assert_eq!(
+                    zeroed, dirty,
+                    "the wall keeps the page, first fit finds the place"
+                );
+            }
             assert!(
                 (0..size).all(|at| bytes(zeroed).add(at).read() == 0),
                 "{size}"
             );
             free(zeroed);
         }
+        free(wall);
     }
     // SAFETY: nothing is served.
     unsafe {

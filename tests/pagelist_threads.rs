@@ -246,8 +246,11 @@ fn a_child_forked_beside_allocating_threads_allocates_at_once() {
                 }
             });
         }
-        let statuses: Vec<i32> = (0..100).map(|_| fork_and_allocate()).collect();
+        // Ends with the first child that hung, and was ended by its alarm, or was refused memory.
+        let failed = (0..100)
+            .map(|_| fork_and_allocate())
+            .find(|&status| status != 0);
         stop.store(true, Ordering::Relaxed);
-        assert!(statuses.iter().all(|&status| status == 0), "{statuses:?}");
+        assert_eq!(failed, None, "the wait status of a child");
     });
 }

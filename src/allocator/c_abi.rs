@@ -167,7 +167,7 @@ pub unsafe fn posix_memalign<A: ProcessAllocator>(
     alignment: usize,
     size: usize,
 ) -> c_int {
-    if !alignment.is_power_of_two() || alignment % size_of::<*mut c_void>() != 0 {
+    if !alignment.is_power_of_two() || !alignment.is_multiple_of(size_of::<*mut c_void>()) {
         return os::EINVAL;
     }
     match aligned::<A>(size, alignment) {

@@ -139,6 +139,7 @@ mod tests {
         let waiter = std::thread::spawn(|| drop(LOCK.lock()));
         // The waiter marks the word before it sleeps; from then on only a wake-up ends its wait.
         while LOCK.state.load(Relaxed) != TAKEN_WITH_SLEEPERS {
+            assert!(!waiter.is_finished(), "the lock is held");
             std::thread::yield_now();
         }
         drop(guard);

@@ -4,7 +4,7 @@
 use core::ptr::NonNull;
 
 use super::super::{FreeError, os};
-use super::page::{PAGE_HEADER_BYTES, Page, block_bytes_for};
+use super::page::{ALIGNMENT, PAGE_HEADER_BYTES, Page, block_bytes_for};
 use super::{AllocateError, PAGE_BYTES, REQUEST_BYTES_MAX, ReallocateError};
 
 /// The pages, newest first.
@@ -129,7 +129,7 @@ impl Pages {
     /// The page that `address` lies in, and the page before it in the list. Pages are compared, the
     /// address is not followed: it may be anything.
     fn find(&self, address: usize) -> Result<(Option<Page>, Page), FreeError> {
-        if address % super::page::ALIGNMENT != 0 {
+        if !address.is_multiple_of(ALIGNMENT) {
             return Err(FreeError::Misaligned);
         }
         let mut previous = None;

@@ -263,7 +263,7 @@ impl Page {
     }
 
     fn set_header(self, offset: usize, bytes: usize, state: usize) {
-        debug_assert!(offset % ALIGNMENT == 0 && offset + bytes <= self.bytes());
+        debug_assert!(offset.is_multiple_of(ALIGNMENT) && offset + bytes <= self.bytes());
         // SAFETY: as in `header`; and the bytes are a header already, or of a block being split.
         unsafe {
             self.0
@@ -301,7 +301,7 @@ impl Blocks {
         // that the next header lies in the page too.
         let rest = room.wrapping_sub(header.bytes);
         let sound = header.bytes >= BLOCK_BYTES_MIN
-            && header.bytes % ALIGNMENT == 0
+            && header.bytes.is_multiple_of(ALIGNMENT)
             && header.bytes <= room
             && (rest == 0 || rest >= BLOCK_BYTES_MIN)
             && header.state <= ALLOCATED;
