@@ -1,4 +1,4 @@
-//! Reads traces: one file per grammar parses a line into a [`Record`], [`intake`] checks it and
+//! Reads traces: one file per grammar parses a line into a record, `intake` checks it and
 //! makes it an event. The grammar is told by the content, never by the file's name.
 
 mod android;

@@ -161,8 +161,7 @@ fn detect(lines: &mut Lines, options: &ReadOptions, dropped: &mut Dropped) -> Re
     match (found, first_bad) {
         (Some(grammar), Some((number, explanation))) if !options.lenient => {
             let (name, example) = grammar.name_and_example();
-            let message =
-                format!("{explanation}, expected a {name} line such as \"{example}\" {ADVICE}");
+            let message = format!("{explanation}, expected {name}, such as \"{example}\" {ADVICE}");
             Err(Error::line(path, number, message))
         }
         (Some(grammar), _) => {

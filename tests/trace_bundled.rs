@@ -1,0 +1,130 @@
+//! The bundled traces hold exactly what their definitions say.
+
+#![cfg(feature = "suite")]
+#![forbid(unsafe_code)]
+
+use std::path::{Path, PathBuf};
+
+use mymalloc::trace::profile::Profile;
+use mymalloc::trace::{EventCounts, Format, Operation, ReadOptions, Trace, read, slice};
+use mymalloc::workload::definition::{Kind, find_for_trace, load_all};
+
+fn workloads() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("workloads")
+}
+
+fn bundled(name: &str) -> Trace {
+    let path = workloads().join("traces").join(name);
+    read(&path, &ReadOptions::default()).unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[test]
+fn systemui() {
+    let trace = bundled("systemui.txt.zst");
+    let counts = EventCounts {
+        malloc: 383_154,
+        calloc: 7_847,
+        realloc: 29_167,
+        aligned: 1_066,
+        free: 349_045,
+        free_null: 15_818,
+        thread_end: 357,
+        ..EventCounts::default()
+    };
+    assert_eq!(*trace.counts(), counts);
+    assert_eq!(trace.counts().total(), 786_454);
+    assert_eq!(trace.counts().operations(), 786_097);
+    assert_eq!(trace.origin().format, Format::Android);
+    let profile = Profile::of(&trace);
+    assert_eq!((profile.threads, profile.threads_alive_peak), (393, 23));
+    assert_eq!(profile.live_blocks_peak, 60_097);
+    assert_eq!(profile.live_bytes_peak, 10_441_709);
+    assert_eq!(profile.cross_thread_frees, 39_476);
+    assert_eq!(profile.live_blocks_end, 53_645);
+}
+
+#[test]
+fn surfaceflinger_and_the_piece_of_it() {
+    let trace = bundled("surfaceflinger.txt.zst");
+    let counts = EventCounts {
+        malloc: 1_142_990,
+        calloc: 44_229,
+        realloc: 73_781,
+        free: 1_191_725,
+        free_null: 2_514,
+        thread_end: 1,
+        ..EventCounts::default()
+    };
+    assert_eq!(*trace.counts(), counts);
+    assert_eq!(trace.counts().total(), 2_455_240);
+    assert_eq!(trace.counts().operations(), 2_455_239);
+    let profile = Profile::of(&trace);
+    assert_eq!((profile.threads, profile.threads_alive_peak), (15, 13));
+    assert_eq!(profile.live_blocks_peak, 3_833);
+    assert_eq!(profile.live_bytes_peak, 2_063_697);
+    assert_eq!(profile.cross_thread_frees, 22_209);
+    assert_eq!(profile.live_blocks_end, 3_567);
+
+    let quickstart = bundled("quickstart.log.zst");
+    assert_eq!(quickstart.origin().format, Format::LogallocMunged);
+    let mut expected = slice(&trace, 0, 60_000).events().to_vec();
+    // The native text does not tell the end of a thread.
+    expected.retain(|event| event.operation != Operation::ThreadEnd);
+    assert_eq!(quickstart.events(), expected);
+    assert_eq!(quickstart.counts().operations(), QUICKSTART_OPERATIONS);
+    let profile = Profile::of(&quickstart);
+    assert_eq!((profile.threads, profile.live_blocks_peak), (11, 3_120));
+}
+
+/// One of the first 60,000 events of surfaceflinger is the end of a thread.
+const QUICKSTART_OPERATIONS: u64 = 59_999;
+
+#[test]
+fn definitions_and_traces_belong_together() {
+    let definitions = load_all(&workloads().join("definitions")).unwrap();
+    let recorded: Vec<_> = definitions
+        .iter()
+        .filter(|d| d.kind == Kind::Trace)
+        .collect();
+    let names: Vec<&str> = recorded
+        .iter()
+        .map(|definition| definition.name.as_str())
+        .collect();
+    assert_eq!(names, ["quickstart", "surfaceflinger", "systemui"]);
+    let mut described = Vec::new();
+    for definition in &recorded {
+        let file = definition.trace_file().unwrap();
+        assert_eq!(find_for_trace(&file).as_ref(), Some(*definition));
+        described.push(file.canonicalize().unwrap());
+    }
+    for definition in &definitions {
+        for text in [
+            &definition.description,
+            &definition.stands_for,
+            &definition.origin,
+            &definition.licence,
+            &definition.bias,
+        ] {
+            assert!(
+                text.trim().len() >= 3,
+                "{} answers every question",
+                definition.name
+            );
+        }
+    }
+    let mut stored_bytes = 0;
+    for entry in std::fs::read_dir(workloads().join("traces")).unwrap() {
+        let entry = entry.unwrap();
+        stored_bytes += entry.metadata().unwrap().len();
+        if entry.file_name() != "NOTICE" {
+            assert!(
+                described.contains(&entry.path().canonicalize().unwrap()),
+                "{entry:?}"
+            );
+        }
+    }
+    assert!(
+        stored_bytes < 3_000_000,
+        "{stored_bytes} bytes in the repository"
+    );
+}
