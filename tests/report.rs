@@ -45,20 +45,38 @@ fn the_summary_has_the_promised_fields() {
     let rows = json["summary"].as_array().unwrap();
     assert_eq!(rows.len(), 4);
     for row in rows {
-        for field in ["workload", "subject", "status", "reason", "operations", "ns_per_operation", "ratio_to_baseline",
-            "rss_peak_bytes", "live_bytes_peak", "fragmentation_at_peak", "rss_retained_bytes"]
-        {
+        for field in [
+            "workload",
+            "subject",
+            "status",
+            "reason",
+            "operations",
+            "ns_per_operation",
+            "ratio_to_baseline",
+            "rss_peak_bytes",
+            "live_bytes_peak",
+            "fragmentation_at_peak",
+            "rss_retained_bytes",
+        ] {
             assert!(row.get(field).is_some(), "{field} is missing in {row}");
         }
     }
-    let mimalloc = rows.iter().find(|row| row["subject"] == "mimalloc").unwrap();
+    let mimalloc = rows
+        .iter()
+        .find(|row| row["subject"] == "mimalloc")
+        .unwrap();
     for field in ["ns_per_operation", "ratio_to_baseline"] {
         for end in ["median", "low", "high"] {
             assert!(mimalloc[field][end].is_f64(), "{field}.{end}");
         }
     }
     assert_eq!(mimalloc["status"], "ok");
-    assert_eq!(rows.iter().find(|row| row["subject"] == "pagelist").unwrap()["status"], "timed_out");
+    assert_eq!(
+        rows.iter()
+            .find(|row| row["subject"] == "pagelist")
+            .unwrap()["status"],
+        "timed_out"
+    );
 }
 
 #[test]
@@ -87,7 +105,10 @@ fn unusable_results_files_are_told_in_one_line() {
     assert!(message(Some(other.as_bytes())).contains("schema version 7"));
     let odd = text.replacen("\"seed\"", "\"sead\"", 1);
     let odd = message(Some(odd.as_bytes()));
-    assert!(odd.contains("sead") && odd.contains("schema version 1"), "{odd}");
+    assert!(
+        odd.contains("sead") && odd.contains("schema version 1"),
+        "{odd}"
+    );
     let folder_message = report::read_results(folder.path()).unwrap_err().to_string();
     assert!(folder_message.contains("folder"), "{folder_message}");
 }
@@ -96,20 +117,49 @@ fn unusable_results_files_are_told_in_one_line() {
 fn a_report_shows_every_subject_status_and_chart() {
     let mut results = fixture::results();
     let mut cast = fixture::cast();
-    fixture::fail(&mut cast, "jemalloc", Status::Wrong, "block 17 overlaps block 12");
+    fixture::fail(
+        &mut cast,
+        "jemalloc",
+        Status::Wrong,
+        "block 17 overlaps block 12",
+    );
     results.summary = fixture::assemble(&[("vim", cast)], 10, 3).summary;
     let html = page(&results);
     for subject in &results.subjects {
-        assert!(html.contains(&format!("{}<", subject.name)), "{} is missing", subject.name);
+        assert!(
+            html.contains(&format!("{}<", subject.name)),
+            "{} is missing",
+            subject.name
+        );
     }
-    for text in ["timed out", "crashed", "wrong", "no answer within 60 s", "block 17 overlaps block 12", "SIGSEGV"] {
+    for text in [
+        "timed out",
+        "crashed",
+        "wrong",
+        "no answer within 60 s",
+        "block 17 overlaps block 12",
+        "SIGSEGV",
+    ] {
         assert!(html.contains(text), "{text} is missing");
     }
     for text in [
-        "in recorded order on one thread", "786,454 events", "785,668 are requests", "thread start",
-        "not an allocator operation", "libmimalloc.so", "The load average was 1.9", "glibc 2.36",
-        "replay &#x27;vim trace.log&#x27; --blocks 10", "Without ours", "Time against memory on vim",
-        "Memory over vim", "Throughput on vim", "Fragmentation on vim", "Sizes asked for", "Lifetimes", "Live bytes",
+        "in recorded order on one thread",
+        "786,454 events",
+        "785,668 are requests",
+        "thread start",
+        "not an allocator operation",
+        "libmimalloc.so",
+        "The load average was 1.9",
+        "glibc 2.36",
+        "replay &#x27;vim trace.log&#x27; --blocks 10",
+        "Without ours",
+        "Time against memory on vim",
+        "Memory over vim",
+        "Throughput on vim",
+        "Fragmentation on vim",
+        "Sizes asked for",
+        "Lifetimes",
+        "Live bytes",
     ] {
         assert!(html.contains(text), "{text} is missing");
     }
@@ -119,7 +169,9 @@ fn a_report_shows_every_subject_status_and_chart() {
 fn a_page_loads_nothing() {
     for results in [fixture::results(), fixture::many()] {
         let html = page(&results);
-        for load in ["http://", "https://", "<script", "<link", "@import", "url(", "src=", "<iframe"] {
+        for load in [
+            "http://", "https://", "<script", "<link", "@import", "url(", "src=", "<iframe",
+        ] {
             assert!(!html.contains(load), "{load} in the page");
         }
     }
@@ -167,11 +219,16 @@ fn strings_from_outside_are_text_and_never_markup() {
     let paths = report::write(&results, folder.path()).unwrap();
     let html = std::fs::read_to_string(&paths.index).unwrap();
     assert!(!html.contains("<script") && html.contains("&lt;script"));
-    assert_eq!(html.matches("</style>").count(), 1, "only the page's own style sheet ends");
+    assert_eq!(
+        html.matches("</style>").count(),
+        1,
+        "only the page's own style sheet ends"
+    );
     for chart in &paths.charts {
         let svg = std::fs::read_to_string(chart).unwrap();
         assert!(!svg.contains("<script"), "{}", chart.display());
-        roxmltree::Document::parse(&svg).unwrap_or_else(|error| panic!("{}: {error}", chart.display()));
+        roxmltree::Document::parse(&svg)
+            .unwrap_or_else(|error| panic!("{}: {error}", chart.display()));
         assert_eq!(chart.parent().unwrap(), folder.path().join("charts"));
     }
     let terminal = report::table::render(&results, 80);
@@ -182,17 +239,25 @@ fn strings_from_outside_are_text_and_never_markup() {
 fn charts_are_well_formed_in_both_places() {
     // Left under target/ for a look at them in a browser.
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    for (name, results) in
-        [("one", fixture::results()), ("many", fixture::many()), ("failed", fixture::all_failed())]
-    {
+    for (name, results) in [
+        ("one", fixture::results()),
+        ("many", fixture::many()),
+        ("failed", fixture::all_failed()),
+    ] {
         let paths = report::write(&results, &folder.join("report").join(name)).unwrap();
         for chart in &paths.charts {
             let svg = std::fs::read_to_string(chart).unwrap();
             let document = roxmltree::Document::parse(&svg).unwrap();
-            let title = document.descendants().find(|node| node.has_tag_name(("http://www.w3.org/2000/svg", "title")));
+            let title = document
+                .descendants()
+                .find(|node| node.has_tag_name(("http://www.w3.org/2000/svg", "title")));
             assert!(title.is_some_and(|title| title.text().is_some_and(|text| !text.is_empty())));
             assert!(svg.contains("prefers-color-scheme: dark"));
-            assert!(!svg.contains("NaN") && !svg.contains("inf\""), "{}", chart.display());
+            assert!(
+                !svg.contains("NaN") && !svg.contains("inf\""),
+                "{}",
+                chart.display()
+            );
         }
         let html = std::fs::read_to_string(paths.index).unwrap();
         for inline in html.split("<svg").skip(1) {
@@ -205,10 +270,18 @@ fn charts_are_well_formed_in_both_places() {
 #[test]
 fn ids_are_unique_and_every_anchor_leads_somewhere() {
     let html = page(&fixture::many());
-    let ids: Vec<&str> = html.split(" id=\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+    let ids: Vec<&str> = html
+        .split(" id=\"")
+        .skip(1)
+        .map(|rest| rest.split('"').next().unwrap())
+        .collect();
     let unique: std::collections::HashSet<&&str> = ids.iter().collect();
     assert_eq!(unique.len(), ids.len());
-    let anchors: Vec<&str> = html.split("href=\"#").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+    let anchors: Vec<&str> = html
+        .split("href=\"#")
+        .skip(1)
+        .map(|rest| rest.split('"').next().unwrap())
+        .collect();
     assert_eq!(anchors.len(), 30);
     assert!(anchors.iter().all(|anchor| ids.contains(anchor)));
 }
@@ -251,13 +324,32 @@ fn an_existing_report_is_replaced_and_strangers_are_left_alone() {
     let second = report::write(&fixture::results(), folder.path()).unwrap();
     assert_eq!(first, second);
     assert_eq!(first.charts.len(), 7);
-    assert_eq!(std::fs::read_to_string(folder.path().join("notes.txt")).unwrap(), "mine");
-    assert!(std::fs::read_to_string(first.index).unwrap().ends_with("</html>"));
+    assert_eq!(
+        std::fs::read_to_string(folder.path().join("notes.txt")).unwrap(),
+        "mine"
+    );
+    assert!(
+        std::fs::read_to_string(first.index)
+            .unwrap()
+            .ends_with("</html>")
+    );
     let hidden = |path: &Path| {
         let entries = std::fs::read_dir(path).unwrap();
-        entries.filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with('.')).count()
+        entries
+            .filter(|entry| {
+                entry
+                    .as_ref()
+                    .unwrap()
+                    .file_name()
+                    .to_string_lossy()
+                    .starts_with('.')
+            })
+            .count()
     };
-    assert_eq!(hidden(folder.path()) + hidden(&folder.path().join("charts")), 0);
+    assert_eq!(
+        hidden(folder.path()) + hidden(&folder.path().join("charts")),
+        0
+    );
 }
 
 #[test]
@@ -265,9 +357,16 @@ fn an_unwritable_place_is_told_with_its_path() {
     let folder = folder();
     let file = folder.path().join("file");
     std::fs::write(&file, "").unwrap();
-    let message = report::write(&fixture::results(), &file.join("report")).unwrap_err().to_string();
-    assert!(message.contains("file/report") && message.contains("cannot create"), "{message}");
-    let message = report::write_results(&fixture::small(), &folder.path().join("none/results.json")).unwrap_err();
+    let message = report::write(&fixture::results(), &file.join("report"))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        message.contains("file/report") && message.contains("cannot create"),
+        "{message}"
+    );
+    let message =
+        report::write_results(&fixture::small(), &folder.path().join("none/results.json"))
+            .unwrap_err();
     assert!(message.to_string().contains("cannot write"), "{message}");
 }
 
@@ -276,7 +375,10 @@ fn sentence(cast: Vec<fixture::Behaviour>, blocks: u32) -> String {
     let text = report::table::render(&results, 10_000);
     let lines: Vec<&str> = text.lines().collect();
     let own = report::sentences(&results).remove(0);
-    let at = lines.iter().position(|line| *line == own).unwrap_or_else(|| panic!("{own} is not in\n{text}"));
+    let at = lines
+        .iter()
+        .position(|line| *line == own)
+        .unwrap_or_else(|| panic!("{own} is not in\n{text}"));
     lines[at..].join("\n")
 }
 
@@ -284,10 +386,19 @@ fn sentence(cast: Vec<fixture::Behaviour>, blocks: u32) -> String {
 fn the_sentence_names_a_faster_allocator_and_its_price() {
     let text = sentence(fixture::cast(), 10);
     assert!(text.starts_with("On vim, mimalloc is faster: it takes 32 % less time than system (95 % interval: 31 % to 33 % less), but needs 10 % more memory"), "{text}");
-    assert!(text.contains("Measured in 10 blocks") && text.contains("excludes equal speed"), "{text}");
+    assert!(
+        text.contains("Measured in 10 blocks") && text.contains("excludes equal speed"),
+        "{text}"
+    );
     assert!(text.contains("the leanest is jemalloc"), "{text}");
-    assert!(text.contains("pagelist (timed out) and tcmalloc (crashed)"), "{text}");
-    assert!(!text.contains("bump") && !text.contains("null"), "floors are never recommended: {text}");
+    assert!(
+        text.contains("pagelist (timed out) and tcmalloc (crashed)"),
+        "{text}"
+    );
+    assert!(
+        !text.contains("bump") && !text.contains("null"),
+        "floors are never recommended: {text}"
+    );
 }
 
 #[test]
@@ -301,13 +412,21 @@ fn the_sentence_claims_nothing_that_the_interval_does_not_show() {
     fixture::time(&mut cast, "mimalloc", 16.0, 0.05);
     fixture::time(&mut cast, "jemalloc", 16.5, 0.05);
     let text = sentence(cast, 10);
-    assert!(text.contains("jemalloc may be as fast: the intervals overlap"), "{text}");
+    assert!(
+        text.contains("jemalloc may be as fast: the intervals overlap"),
+        "{text}"
+    );
 }
 
 #[test]
 fn the_sentence_says_when_blocks_are_too_few() {
     let text = sentence(fixture::cast(), 3);
-    assert!(text.contains("mimalloc looks faster") && text.contains("Measured in 3 blocks") && text.contains("too few"), "{text}");
+    assert!(
+        text.contains("mimalloc looks faster")
+            && text.contains("Measured in 3 blocks")
+            && text.contains("too few"),
+        "{text}"
+    );
     assert!(!text.contains("excludes equal speed"), "{text}");
 }
 
@@ -316,31 +435,53 @@ fn without_a_baseline_there_is_no_verdict() {
     let mut cast = fixture::cast();
     fixture::fail(&mut cast, "system", Status::Crashed, "signal 6");
     let text = sentence(cast, 10);
-    assert!(text.starts_with("No verdict on vim: the baseline, system, has no result (crashed)"), "{text}");
+    assert!(
+        text.starts_with("No verdict on vim: the baseline, system, has no result (crashed)"),
+        "{text}"
+    );
     assert!(text.contains("by mimalloc"), "{text}");
 }
 
 #[test]
 fn alone_or_with_floors_only_there_is_nothing_to_recommend() {
     let mut cast = fixture::cast();
-    cast.retain(|member| member.name == "system" || member.kind == mymalloc::measure::results::SubjectKind::Floor);
-    assert!(sentence(cast.clone(), 10).starts_with("Only the baseline, system, was measured on vim"));
+    cast.retain(|member| {
+        member.name == "system" || member.kind == mymalloc::measure::results::SubjectKind::Floor
+    });
+    assert!(
+        sentence(cast.clone(), 10).starts_with("Only the baseline, system, was measured on vim")
+    );
     fixture::fail(&mut cast, "system", Status::TimedOut, "no answer");
     let text = sentence(cast, 10);
-    assert!(text.starts_with("No allocator finished on vim") && text.contains("nothing to recommend"), "{text}");
+    assert!(
+        text.starts_with("No allocator finished on vim") && text.contains("nothing to recommend"),
+        "{text}"
+    );
 }
 
 #[test]
 fn terminal_table_shows_numbers_and_whole_reasons() {
     let text = report::table::render(&fixture::results(), 80);
-    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
-    let line = text.lines().find(|line| line.starts_with("mimalloc")).unwrap();
+    assert!(
+        text.lines().all(|line| line.chars().count() <= 80),
+        "{text}"
+    );
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("mimalloc"))
+        .unwrap();
     for value in ["16.4 ns", "0.680 [0.670, 0.691]", "21 %", "1.310", "MiB"] {
         assert!(line.contains(value), "{value} is not in {line}");
     }
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(words.contains("crashed: signal 11 (SIGSEGV) in operation 1,000 of the verify pass"), "{text}");
-    assert!(words.contains("warning: The load average was 1.9 on 2 processors"), "{text}");
+    assert!(
+        words.contains("crashed: signal 11 (SIGSEGV) in operation 1,000 of the verify pass"),
+        "{text}"
+    );
+    assert!(
+        words.contains("warning: The load average was 1.9 on 2 processors"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -349,11 +490,25 @@ fn markdown_and_csv_have_a_line_per_row() {
     let csv = report::table::csv(&results);
     assert_eq!(csv.lines().count(), 1 + results.summary.len());
     let columns = csv.lines().next().unwrap().split(',').count();
-    let plain = csv.lines().find(|line| line.contains(",mimalloc,")).unwrap();
+    let plain = csv
+        .lines()
+        .find(|line| line.contains(",mimalloc,"))
+        .unwrap();
     assert_eq!(plain.split(',').count(), columns);
     let markdown = report::table::markdown(&results);
-    assert_eq!(markdown.lines().filter(|line| line.starts_with("| mimalloc |")).count(), 15);
-    assert!(markdown.lines().filter(|line| line.starts_with('|')).all(|line| line.ends_with('|')));
+    assert_eq!(
+        markdown
+            .lines()
+            .filter(|line| line.starts_with("| mimalloc |"))
+            .count(),
+        15
+    );
+    assert!(
+        markdown
+            .lines()
+            .filter(|line| line.starts_with('|'))
+            .all(|line| line.ends_with('|'))
+    );
 }
 
 proptest! {

@@ -27,7 +27,7 @@ pub(super) struct Arguments {
     #[arg(long, value_enum, default_value_t = Format::Native)]
     format: Format,
 
-    /// Number of the first event to keep, from 0; blocks live at that moment are allocated anew
+    /// Number of the first event to keep, from 0; frees of blocks from before it are left out
     #[arg(long, value_name = "N")]
     first: Option<usize>,
 

@@ -19,7 +19,10 @@ pub(crate) struct Fact {
 
 impl Fact {
     pub(crate) fn new(name: impl Into<String>, value: impl Into<String>) -> Self {
-        Self { name: name.into(), value: value.into() }
+        Self {
+            name: name.into(),
+            value: value.into(),
+        }
     }
 }
 
@@ -37,18 +40,30 @@ pub(crate) fn events(counts: &EventCounts) -> Vec<EventLine> {
         ("malloc", counts.malloc, true),
         ("calloc", counts.calloc, true),
         ("realloc", counts.realloc, true),
-        ("aligned allocation (memalign and its relatives)", counts.aligned, true),
+        (
+            "aligned allocation (memalign and its relatives)",
+            counts.aligned,
+            true,
+        ),
         ("free", counts.free, true),
         ("free(NULL)", counts.free_null, true),
         ("thread start", counts.thread_start, false),
         ("thread end", counts.thread_end, false),
         ("mark of the recording tool", counts.mark, false),
-        ("allocation that had failed while recording", counts.failed_allocation, false),
+        (
+            "allocation that had failed while recording",
+            counts.failed_allocation,
+            false,
+        ),
     ];
     kinds
         .into_iter()
         .filter(|&(_, count, _)| count > 0)
-        .map(|(name, count, is_operation)| EventLine { name, count: format::count(count), is_operation })
+        .map(|(name, count, is_operation)| EventLine {
+            name,
+            count: format::count(count),
+            is_operation,
+        })
         .collect()
 }
 
@@ -56,8 +71,13 @@ pub(crate) fn events(counts: &EventCounts) -> Vec<EventLine> {
 pub(crate) fn trace(record: &WorkloadRecord) -> Vec<Fact> {
     let (origin, profile) = (&record.origin, &record.profile);
     let bytes = |value: u64| format::bytes(value as f64);
-    let threads = if profile.threads > profile.threads_alive_peak && profile.threads_alive_peak > 0 {
-        format!("{}, at most {} alive at once", format::count(profile.threads.into()), profile.threads_alive_peak)
+    let threads = if profile.threads > profile.threads_alive_peak && profile.threads_alive_peak > 0
+    {
+        format!(
+            "{}, at most {} alive at once",
+            format::count(profile.threads.into()),
+            profile.threads_alive_peak
+        )
     } else {
         format::count(profile.threads.into())
     };
@@ -69,7 +89,10 @@ pub(crate) fn trace(record: &WorkloadRecord) -> Vec<Fact> {
         Fact::new("Source", source),
         Fact::new("Format", format_words(origin.format)),
         Fact::new("Threads", threads),
-        Fact::new("Blocks handed to another thread", format::count(profile.cross_thread_frees)),
+        Fact::new(
+            "Blocks handed to another thread",
+            format::count(profile.cross_thread_frees),
+        ),
         Fact::new("Bytes asked for, in all", bytes(profile.requested_bytes)),
         Fact::new(
             "Live at the peak",
@@ -101,7 +124,10 @@ pub(crate) fn trace_notes(record: &WorkloadRecord) -> Vec<String> {
     let dropped = record.origin.dropped_lines;
     if dropped > 0 {
         let lines = format::plural(dropped, "line was", "lines were");
-        notes.push(format!("{lines} dropped while reading; the first: {}", record.origin.dropped_examples.join("; ")));
+        notes.push(format!(
+            "{lines} dropped while reading; the first: {}",
+            record.origin.dropped_examples.join("; ")
+        ));
     }
     notes
 }
@@ -119,8 +145,15 @@ fn format_words(format: Format) -> &'static str {
 /// The line under the title: when, with what, how long.
 pub(crate) fn subtitle(results: &Results) -> String {
     let seconds = results.elapsed_ns as f64 / 1e9;
-    let elapsed = if seconds < 120.0 { format!("{seconds:.1} s") } else { format!("{:.0} min", seconds / 60.0) };
-    format!("Measured {} in {elapsed} by {} {}", results.started, results.tool.name, results.tool.version)
+    let elapsed = if seconds < 120.0 {
+        format!("{seconds:.1} s")
+    } else {
+        format!("{:.0} min", seconds / 60.0)
+    };
+    format!(
+        "Measured {} in {elapsed} by {} {}",
+        results.started, results.tool.name, results.tool.version
+    )
 }
 
 /// How it was measured.
@@ -162,11 +195,17 @@ pub(crate) fn method(results: &Results) -> Vec<Fact> {
                 format::count(settings.bootstrap_resamples.into())
             ),
         ),
-        Fact::new("Time limit", format!("{} s per process", settings.timeout_seconds)),
+        Fact::new(
+            "Time limit",
+            format!("{} s per process", settings.timeout_seconds),
+        ),
         Fact::new("Seed", settings.seed.to_string()),
         Fact::new(
             "Built",
-            format!("optimisation level {}, {}", results.tool.opt_level, results.tool.rustc),
+            format!(
+                "optimisation level {}, {}",
+                results.tool.opt_level, results.tool.rustc
+            ),
         ),
     ]
 }
@@ -176,29 +215,57 @@ pub(crate) fn environment(environment: &Environment) -> Vec<Fact> {
     let bytes = |value: u64| format::bytes(value as f64);
     let mut facts = Vec::new();
     let mut add = |name: &str, value: Option<String>| {
-        facts.push(Fact::new(name, value.unwrap_or_else(|| "not known".to_owned())));
+        facts.push(Fact::new(
+            name,
+            value.unwrap_or_else(|| "not known".to_owned()),
+        ));
     };
     add("Processor", environment.cpu.clone());
     add("Processors usable", Some(environment.cpus.to_string()));
     add("Kernel", environment.kernel.clone());
     add("C library", environment.libc.clone());
     add("OS page", Some(bytes(environment.page_size_bytes)));
-    let memory = environment.memory_total_bytes.map(|total| match environment.memory_available_bytes {
-        Some(available) => format!("{}, {} of it available at the start", bytes(total), bytes(available)),
-        None => bytes(total),
-    });
+    let memory =
+        environment
+            .memory_total_bytes
+            .map(|total| match environment.memory_available_bytes {
+                Some(available) => format!(
+                    "{}, {} of it available at the start",
+                    bytes(total),
+                    bytes(available)
+                ),
+                None => bytes(total),
+            });
     add("Memory", memory);
-    add("Memory limit of the control group", Some(environment.cgroup_memory_limit_bytes.map_or("none".to_owned(), bytes)));
-    add("Transparent huge pages", environment.transparent_huge_pages.clone());
+    add(
+        "Memory limit of the control group",
+        Some(
+            environment
+                .cgroup_memory_limit_bytes
+                .map_or("none".to_owned(), bytes),
+        ),
+    );
+    add(
+        "Transparent huge pages",
+        environment.transparent_huge_pages.clone(),
+    );
     add("Frequency governor", environment.governor.clone());
-    add("Address randomisation", environment.aslr.map(|level| level.to_string()));
-    let load = environment.load_average_start.map(|start| match environment.load_average_end {
-        Some(end) => format!("{start:.2} before, {end:.2} after"),
-        None => format!("{start:.2} before"),
-    });
+    add(
+        "Address randomisation",
+        environment.aslr.map(|level| level.to_string()),
+    );
+    let load = environment
+        .load_average_start
+        .map(|start| match environment.load_average_end {
+            Some(end) => format!("{start:.2} before, {end:.2} after"),
+            None => format!("{start:.2} before"),
+        });
     add("Load average, 1 min", load);
     if !environment.allocator_variables.is_empty() {
-        add("Variables that steer an allocator", Some(environment.allocator_variables.join(" ")));
+        add(
+            "Variables that steer an allocator",
+            Some(environment.allocator_variables.join(" ")),
+        );
     }
     facts
 }

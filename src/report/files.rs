@@ -34,8 +34,9 @@ pub fn prepare_directory(path: &Path) -> Result<()> {
 ///
 /// The folder does not exist or cannot be written, or the disk is full; the old file is then left.
 pub fn write_results(results: &Results, path: &Path) -> Result<()> {
-    let mut text = serde_json::to_vec_pretty(results)
-        .map_err(|error| Error::file(path, format!("cannot write these results as JSON: {error}")))?;
+    let mut text = serde_json::to_vec_pretty(results).map_err(|error| {
+        Error::file(path, format!("cannot write these results as JSON: {error}"))
+    })?;
     text.push(b'\n');
     write_atomically(path, &text)
 }
@@ -50,17 +51,27 @@ pub fn read_results(path: &Path) -> Result<Results> {
     let text = match std::fs::read(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(Error::file(path, "no such file; a results file is called results.json and is written by `replay`"));
+            return Err(Error::file(
+                path,
+                "no such file; a results file is called results.json and is written by `replay`",
+            ));
         }
         Err(error) if error.kind() == std::io::ErrorKind::IsADirectory => {
-            return Err(Error::file(path, "this is a folder; name the results.json inside it"));
+            return Err(Error::file(
+                path,
+                "this is a folder; name the results.json inside it",
+            ));
         }
         Err(error) => return Err(Error::io(path, "read", error)),
     };
     if text.iter().all(u8::is_ascii_whitespace) {
-        return Err(Error::file(path, "the file is empty; expected a results file (JSON)"));
+        return Err(Error::file(
+            path,
+            "the file is empty; expected a results file (JSON)",
+        ));
     }
-    let version: VersionOnly = serde_json::from_slice(&text).map_err(|error| located(path, &error))?;
+    let version: VersionOnly =
+        serde_json::from_slice(&text).map_err(|error| located(path, &error))?;
     match version.schema_version {
         Some(SCHEMA_VERSION) => {}
         Some(other) => {
@@ -73,7 +84,10 @@ pub fn read_results(path: &Path) -> Result<Results> {
             ));
         }
         None => {
-            return Err(Error::file(path, "not a results file: it is JSON, but has no schema_version"));
+            return Err(Error::file(
+                path,
+                "not a results file: it is JSON, but has no schema_version",
+            ));
         }
     }
     serde_json::from_slice(&text).map_err(|error| located(path, &error))
@@ -89,10 +103,20 @@ fn located(path: &Path, error: &serde_json::Error) -> Error {
     use serde_json::error::Category;
     let line = error.line().max(1) as u64;
     match error.classify() {
-        Category::Eof => Error::line(path, line, "the file ends in the middle: it was cut short; copy or measure it again"),
-        Category::Syntax => Error::line(path, line, format!("not a results file: this is not JSON ({error})")),
-        Category::Data | Category::Io => {
-            Error::line(path, line, format!("not a results file of schema version {SCHEMA_VERSION}: {error}"))
-        }
+        Category::Eof => Error::line(
+            path,
+            line,
+            "the file ends in the middle: it was cut short; copy or measure it again",
+        ),
+        Category::Syntax => Error::line(
+            path,
+            line,
+            format!("not a results file: this is not JSON ({error})"),
+        ),
+        Category::Data | Category::Io => Error::line(
+            path,
+            line,
+            format!("not a results file of schema version {SCHEMA_VERSION}: {error}"),
+        ),
     }
 }

@@ -7,7 +7,8 @@
 use std::collections::HashSet;
 
 use crate::measure::results::{
-    Estimate, MemorySample, Pass, Results, Sample, Status, SubjectKind, SubjectRecord, SummaryRow, WorkloadRecord,
+    Estimate, MemorySample, Pass, Results, Sample, Status, SubjectKind, SubjectRecord, SummaryRow,
+    WorkloadRecord,
 };
 
 /// Subjects that this project wrote itself: it has a stake in their rank, and reports say so.
@@ -104,7 +105,11 @@ impl Row<'_> {
             return None;
         }
         Some(match &self.summary.reason {
-            Some(reason) => format!("{}: {}", status_word(self.summary.status), super::format::printable(reason)),
+            Some(reason) => format!(
+                "{}: {}",
+                status_word(self.summary.status),
+                super::format::printable(reason)
+            ),
             None => status_word(self.summary.status).to_owned(),
         })
     }
@@ -113,10 +118,16 @@ impl Row<'_> {
 impl<'a> Workload<'a> {
     /// Rows that may be recommended, fastest first; without this project's own if `without_own`.
     pub(crate) fn ranking(&self, without_own: bool) -> Vec<&Row<'a>> {
-        let mut rows: Vec<&Row<'a>> =
-            self.rows.iter().filter(|row| row.is_candidate() && !(without_own && row.is_own)).collect();
+        let mut rows: Vec<&Row<'a>> = self
+            .rows
+            .iter()
+            .filter(|row| row.is_candidate() && !(without_own && row.is_own))
+            .collect();
         let time = |row: &Row<'_>| {
-            let estimate = row.summary.ratio_to_baseline.or(row.summary.ns_per_operation);
+            let estimate = row
+                .summary
+                .ratio_to_baseline
+                .or(row.summary.ns_per_operation);
             estimate.map_or(f64::INFINITY, |estimate| estimate.median)
         };
         rows.sort_by(|a, b| time(a).total_cmp(&time(b)));
@@ -130,8 +141,14 @@ impl<'a> Workload<'a> {
 
     /// Smallest number of speed samples behind any ratio; `None` if the file holds none.
     pub(crate) fn blocks(&self) -> Option<usize> {
-        let with_ratio = self.rows.iter().filter(|row| row.is_ok() && row.summary.ratio_to_baseline.is_some());
-        with_ratio.map(|row| row.speed_samples).filter(|&samples| samples > 0).min()
+        let with_ratio = self
+            .rows
+            .iter()
+            .filter(|row| row.is_ok() && row.summary.ratio_to_baseline.is_some());
+        with_ratio
+            .map(|row| row.speed_samples)
+            .filter(|&samples| samples > 0)
+            .min()
     }
 
     pub(crate) fn has_own(&self) -> bool {
@@ -143,7 +160,11 @@ impl<'a> Report<'a> {
     /// Groups a results file. Workloads and subjects keep the file's order; rows that name unknown
     /// ones come last.
     pub(crate) fn of(results: &'a Results) -> Self {
-        let mut names: Vec<&str> = results.workloads.iter().map(|workload| workload.name.as_str()).collect();
+        let mut names: Vec<&str> = results
+            .workloads
+            .iter()
+            .map(|workload| workload.name.as_str())
+            .collect();
         for row in &results.summary {
             if !names.contains(&row.workload.as_str()) {
                 names.push(&row.workload);
@@ -170,7 +191,11 @@ impl<'a> Report<'a> {
 }
 
 fn subject_names(results: &Results) -> Vec<&str> {
-    let mut names: Vec<&str> = results.subjects.iter().map(|subject| subject.name.as_str()).collect();
+    let mut names: Vec<&str> = results
+        .subjects
+        .iter()
+        .map(|subject| subject.name.as_str())
+        .collect();
     for row in &results.summary {
         if !names.contains(&row.subject.as_str()) {
             names.push(&row.subject);
@@ -180,8 +205,9 @@ fn subject_names(results: &Results) -> Vec<&str> {
 }
 
 fn rows_of<'a>(results: &'a Results, workload: &str) -> Vec<Row<'a>> {
-    let is_floor =
-        |record: Option<&SubjectRecord>| record.is_some_and(|record| record.kind == SubjectKind::Floor);
+    let is_floor = |record: Option<&SubjectRecord>| {
+        record.is_some_and(|record| record.kind == SubjectKind::Floor)
+    };
     let mut rows = Vec::new();
     let mut next_color = 0;
     for name in subject_names(results) {
@@ -190,7 +216,10 @@ fn rows_of<'a>(results: &'a Results, workload: &str) -> Vec<Row<'a>> {
         if !floor {
             next_color += 1;
         }
-        let summaries = results.summary.iter().filter(|row| row.workload == workload && row.subject == name);
+        let summaries = results
+            .summary
+            .iter()
+            .filter(|row| row.workload == workload && row.subject == name);
         for summary in summaries {
             let samples: Vec<&Sample> = results
                 .samples
@@ -218,7 +247,9 @@ fn rows_of<'a>(results: &'a Results, workload: &str) -> Vec<Row<'a>> {
 /// The sample in the middle by peak: its curve belongs to the peak that the table shows.
 fn median_memory<'a>(samples: &[&'a Sample]) -> Option<&'a MemorySample> {
     let finished = samples.iter().filter(|sample| sample.status == Status::Ok);
-    let mut memories: Vec<&MemorySample> = finished.filter_map(|sample| sample.memory.as_ref()).collect();
+    let mut memories: Vec<&MemorySample> = finished
+        .filter_map(|sample| sample.memory.as_ref())
+        .collect();
     memories.sort_by_key(|memory| memory.rss_peak_bytes);
     memories.get(memories.len().saturating_sub(1) / 2).copied()
 }
@@ -282,9 +313,18 @@ mod tests {
     fn a_difference_is_one_only_if_the_interval_excludes_equality() {
         assert_eq!(standing(Some(&estimate(0.8, 0.9, 0.99))), Standing::Faster);
         assert_eq!(standing(Some(&estimate(1.01, 1.1, 1.2))), Standing::Slower);
-        assert_eq!(standing(Some(&estimate(0.8, 0.9, 1.0))), Standing::NotDistinguishable);
-        assert_eq!(standing(Some(&estimate(1.0, 1.0, 1.0))), Standing::NotDistinguishable);
-        assert_eq!(standing(Some(&estimate(0.8, f64::NAN, f64::NAN))), Standing::Unknown);
+        assert_eq!(
+            standing(Some(&estimate(0.8, 0.9, 1.0))),
+            Standing::NotDistinguishable
+        );
+        assert_eq!(
+            standing(Some(&estimate(1.0, 1.0, 1.0))),
+            Standing::NotDistinguishable
+        );
+        assert_eq!(
+            standing(Some(&estimate(0.8, f64::NAN, f64::NAN))),
+            Standing::Unknown
+        );
         assert_eq!(standing(None), Standing::Unknown);
     }
 
@@ -292,7 +332,10 @@ mod tests {
     fn slugs_are_unique_and_harmless() {
         let mut taken = HashSet::new();
         assert_eq!(unique_slug("traces/vim.log", &mut taken), "traces-vim-log");
-        assert_eq!(unique_slug("traces vim log", &mut taken), "traces-vim-log-2");
+        assert_eq!(
+            unique_slug("traces vim log", &mut taken),
+            "traces-vim-log-2"
+        );
         assert_eq!(unique_slug("../../etc/passwd", &mut taken), "etc-passwd");
         assert_eq!(unique_slug("<script>", &mut taken), "script");
         assert_eq!(unique_slug("日本", &mut taken), "workload");

@@ -126,7 +126,11 @@ pub(crate) fn render(results: &Results) -> Result<Rendered> {
     let mut workloads = Vec::new();
     for workload in &report.workloads {
         let drawn = charts::of_workload(workload)?;
-        let prefix = if is_single { String::new() } else { format!("{}-", workload.slug) };
+        let prefix = if is_single {
+            String::new()
+        } else {
+            format!("{}-", workload.slug)
+        };
         for chart in drawn.all() {
             if let Chart::Drawn(drawn) = chart {
                 files.push((format!("{prefix}{}", drawn.file), drawn.standalone()));
@@ -144,23 +148,44 @@ pub(crate) fn render(results: &Results) -> Result<Rendered> {
         None
     };
     let html = fill(results, &report, &workloads, overview)?;
-    Ok(Rendered { html, charts: files })
+    Ok(Rendered {
+        html,
+        charts: files,
+    })
 }
 
-fn fill(results: &Results, report: &Report<'_>, workloads: &[WorkloadView], overview: Option<Overview>) -> Result<String> {
+fn fill(
+    results: &Results,
+    report: &Report<'_>,
+    workloads: &[WorkloadView],
+    overview: Option<Overview>,
+) -> Result<String> {
     let mut templates = Templates::new();
     templates.set_auto_escape_callback(|_| AutoEscape::Html);
-    let failed = |error: minijinja::Error| Error::Failed(format!("cannot fill the report's template: {error:#}"));
-    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(failed)?;
+    let failed = |error: minijinja::Error| {
+        Error::Failed(format!("cannot fill the report's template: {error:#}"))
+    };
+    let syntax = SyntaxConfig::builder()
+        .trim_blocks(true)
+        .lstrip_blocks(true)
+        .build()
+        .map_err(failed)?;
     templates.set_syntax(syntax);
-    templates.add_template("report", include_str!("template.html")).map_err(failed)?;
+    templates
+        .add_template("report", include_str!("template.html"))
+        .map_err(failed)?;
     let title = match report.workloads.as_slice() {
         [one] => format!("Allocators compared on {}", one.name),
-        _ => format!("Allocators compared on {} workloads", report.workloads.len()),
+        _ => format!(
+            "Allocators compared on {} workloads",
+            report.workloads.len()
+        ),
     };
     let nothing_ok = !results.summary.iter().any(|row| row.status == Status::Ok);
-    let own: Vec<&str> =
-        super::model::OWN_SUBJECTS.into_iter().filter(|own| report.subject_names().contains(own)).collect();
+    let own: Vec<&str> = super::model::OWN_SUBJECTS
+        .into_iter()
+        .filter(|own| report.subject_names().contains(own))
+        .collect();
     let page = context! {
         title,
         nothing_ok,
@@ -181,19 +206,30 @@ fn fill(results: &Results, report: &Report<'_>, workloads: &[WorkloadView], over
         style => Value::from_safe_string(include_str!("style.css").to_owned()),
         dark_rules => Value::from_safe_string(charts::dark_rules(".chart ")),
     };
-    templates.get_template("report").and_then(|template| template.render(page)).map_err(failed)
+    templates
+        .get_template("report")
+        .and_then(|template| template.render(page))
+        .map_err(failed)
 }
 
-fn workload_view(workload: &Workload<'_>, drawn: &WorkloadCharts, results: &Results) -> WorkloadView {
+fn workload_view(
+    workload: &Workload<'_>,
+    drawn: &WorkloadCharts,
+    results: &Results,
+) -> WorkloadView {
     let verdict = verdict::of(workload, results.settings.speed_blocks);
     let counts = workload.record.map(|record| record.profile.counts);
     WorkloadView {
         name: workload.name.to_owned(),
         slug: workload.slug.clone(),
-        description: workload.record.map_or(String::new(), |record| record.description.clone()),
-        bias: workload.record.map_or(String::new(), |record| record.bias.clone()),
-        sentence: verdict.sentence,
-        notes: verdict.notes,
+        description: workload
+            .record
+            .map_or(String::new(), |record| record.description.clone()),
+        bias: workload
+            .record
+            .map_or(String::new(), |record| record.bias.clone()),
+        sentence: glued(&verdict.sentence),
+        notes: verdict.notes.iter().map(|note| glued(note)).collect(),
         confidence: verdict.confidence,
         rows: row_views(workload),
         ranking: ranking(workload, false),
@@ -213,8 +249,23 @@ fn workload_view(workload: &Workload<'_>, drawn: &WorkloadCharts, results: &Resu
     }
 }
 
+/// Numbers that are not torn from their units at the end of a line.
+fn glued(sentence: &str) -> String {
+    let mut text = sentence.to_owned();
+    for unit in ["%", "KiB", "MiB", "GiB", "B", "ns", "µs"] {
+        for end in [" ", ",", ".", ")", ";", ":"] {
+            text = text.replace(&format!(" {unit}{end}"), &format!("\u{a0}{unit}{end}"));
+        }
+    }
+    text
+}
+
 fn receipt(row: &Row<'_>) -> Fact {
-    let served = if row.served_by.is_empty() { "no receipt".to_owned() } else { row.served_by.join(", ") };
+    let served = if row.served_by.is_empty() {
+        "no receipt".to_owned()
+    } else {
+        row.served_by.join(", ")
+    };
     Fact::new(row.name(), served)
 }
 
@@ -224,14 +275,20 @@ fn chart_view(chart: &Chart) -> ChartView {
             svg: Some(Value::from_safe_string(drawn.inline())),
             caption: drawn.caption.clone(),
         },
-        Chart::Absent(sentence) => ChartView { svg: None, caption: sentence.clone() },
+        Chart::Absent(sentence) => ChartView {
+            svg: None,
+            caption: sentence.clone(),
+        },
     }
 }
 
 fn row_views(workload: &Workload<'_>) -> Vec<RowView> {
     let best = |value: fn(&Row<'_>) -> Option<f64>| -> Option<f64> {
         let rows = workload.rows.iter().filter(|row| row.is_candidate());
-        let values: Vec<f64> = rows.filter_map(value).filter(|value| value.is_finite()).collect();
+        let values: Vec<f64> = rows
+            .filter_map(value)
+            .filter(|value| value.is_finite())
+            .collect();
         // One value alone is not the best of anything.
         (values.len() > 1).then(|| values.into_iter().fold(f64::INFINITY, f64::min))
     };
@@ -239,7 +296,8 @@ fn row_views(workload: &Workload<'_>) -> Vec<RowView> {
     let rows = workload.rows.iter().map(|row| {
         let cells = COLUMNS.iter().zip(&bests).map(|(column, &best)| {
             let mut cell = (column.cell)(row);
-            cell.best = column.has_best && !row.is_floor && best.is_some() && (column.value)(row) == best;
+            cell.best =
+                column.has_best && !row.is_floor && best.is_some() && (column.value)(row) == best;
             cell
         });
         RowView {
@@ -270,12 +328,28 @@ const COLUMNS: [Column; HEADINGS.len()] = [
     },
     Column {
         value: |row| row.summary.ratio_to_baseline.map(|ratio| ratio.median),
-        cell: |row| estimated(row.summary.ratio_to_baseline.filter(|_| !row.is_baseline), format::ratio),
+        cell: |row| {
+            estimated(
+                row.summary.ratio_to_baseline.filter(|_| !row.is_baseline),
+                format::ratio,
+            )
+        },
         has_best: true,
     },
     Column {
-        value: |row| row.summary.ratio_to_baseline_used_heap.map(|ratio| ratio.median),
-        cell: |row| estimated(row.summary.ratio_to_baseline_used_heap.filter(|_| !row.is_baseline), format::ratio),
+        value: |row| {
+            row.summary
+                .ratio_to_baseline_used_heap
+                .map(|ratio| ratio.median)
+        },
+        cell: |row| {
+            estimated(
+                row.summary
+                    .ratio_to_baseline_used_heap
+                    .filter(|_| !row.is_baseline),
+                format::ratio,
+            )
+        },
         has_best: true,
     },
     Column {
@@ -286,8 +360,15 @@ const COLUMNS: [Column; HEADINGS.len()] = [
     Column {
         value: |row| row.summary.rss_peak_bytes.map(|bytes| bytes as f64),
         cell: |row| {
-            let mut cell = plain(row.summary.rss_peak_bytes.map(|bytes| bytes as f64), format::bytes);
-            if let Some(ratio) = row.summary.rss_peak_ratio_to_baseline.filter(|_| !row.is_baseline) {
+            let mut cell = plain(
+                row.summary.rss_peak_bytes.map(|bytes| bytes as f64),
+                format::bytes,
+            );
+            if let Some(ratio) = row
+                .summary
+                .rss_peak_ratio_to_baseline
+                .filter(|_| !row.is_baseline)
+            {
                 cell.detail = format!("{}× baseline", format::ratio(ratio));
             }
             cell
@@ -312,13 +393,21 @@ const COLUMNS: [Column; HEADINGS.len()] = [
     },
     Column {
         value: |row| row.summary.rss_retained_bytes.map(|bytes| bytes as f64),
-        cell: |row| plain(row.summary.rss_retained_bytes.map(|bytes| bytes as f64), format::bytes),
+        cell: |row| {
+            plain(
+                row.summary.rss_retained_bytes.map(|bytes| bytes as f64),
+                format::bytes,
+            )
+        },
         has_best: true,
     },
 ];
 
 fn plain(value: Option<f64>, show: fn(f64) -> String) -> Cell {
-    Cell { text: value.map_or(format::ABSENT.to_owned(), show), ..Cell::default() }
+    Cell {
+        text: value.map_or(format::ABSENT.to_owned(), show),
+        ..Cell::default()
+    }
 }
 
 fn estimated(value: Option<Estimate>, show: fn(f64) -> String) -> Cell {
@@ -369,8 +458,12 @@ fn ranking(workload: &Workload<'_>, without_own: bool) -> Vec<Ranked> {
     let mut ranked: Vec<Ranked> = Vec::new();
     let mut leader: Option<Estimate> = None;
     for (index, row) in workload.ranking(without_own).into_iter().enumerate() {
-        let estimate = row.summary.ratio_to_baseline.or(row.summary.ns_per_operation);
-        let is_tied = matches!((&leader, &estimate), (Some(a), Some(b)) if super::model::overlap(a, b));
+        let estimate = row
+            .summary
+            .ratio_to_baseline
+            .or(row.summary.ns_per_operation);
+        let is_tied =
+            matches!((&leader, &estimate), (Some(a), Some(b)) if super::model::overlap(a, b));
         let place = match ranked.last() {
             Some(last) if is_tied => last.place,
             _ => {
@@ -382,13 +475,20 @@ fn ranking(workload: &Workload<'_>, without_own: bool) -> Vec<Ranked> {
             place,
             name: row.name().to_owned(),
             own: row.is_own,
-            ratio: match (row.is_baseline, row.summary.ratio_to_baseline, row.summary.ns_per_operation) {
+            ratio: match (
+                row.is_baseline,
+                row.summary.ratio_to_baseline,
+                row.summary.ns_per_operation,
+            ) {
                 (true, ..) => "1".to_owned(),
                 (_, Some(ratio), _) => format::ratio(ratio.median),
                 (_, None, Some(time)) => format::time_ns(time.median),
                 _ => format::ABSENT.to_owned(),
             },
-            memory: row.summary.rss_peak_bytes.map_or(format::ABSENT.to_owned(), |peak| format::bytes(peak as f64)),
+            memory: row
+                .summary
+                .rss_peak_bytes
+                .map_or(format::ABSENT.to_owned(), |peak| format::bytes(peak as f64)),
         });
     }
     ranked
@@ -399,11 +499,17 @@ fn overview(report: &Report<'_>, chart: &Chart) -> Overview {
     let rows = report.workloads.iter().map(|workload| OverviewRow {
         name: workload.name.to_owned(),
         slug: workload.slug.clone(),
-        cells: subjects.iter().map(|&subject| overview_cell(workload, subject)).collect(),
+        cells: subjects
+            .iter()
+            .map(|&subject| overview_cell(workload, subject))
+            .collect(),
     });
-    let tallies = subjects
-        .iter()
-        .filter_map(|&subject| Some(Fact::new(subject, verdict::tally(&report.workloads, subject)?)));
+    let tallies = subjects.iter().filter_map(|&subject| {
+        Some(Fact::new(
+            subject,
+            verdict::tally(&report.workloads, subject)?,
+        ))
+    });
     Overview {
         rows: rows.collect(),
         tallies: tallies.collect(),
@@ -414,15 +520,30 @@ fn overview(report: &Report<'_>, chart: &Chart) -> Overview {
 
 fn overview_cell(workload: &Workload<'_>, subject: &str) -> OverviewCell {
     let Some(row) = workload.rows.iter().find(|row| row.name() == subject) else {
-        return OverviewCell { text: format::ABSENT.to_owned(), detail: String::new(), class: "absent" };
+        return OverviewCell {
+            text: format::ABSENT.to_owned(),
+            detail: String::new(),
+            class: "absent",
+        };
     };
     if !row.is_ok() {
         let text = status_word(row.summary.status).to_owned();
-        return OverviewCell { text, detail: String::new(), class: "failed" };
+        return OverviewCell {
+            text,
+            detail: String::new(),
+            class: "failed",
+        };
     }
     if row.is_baseline {
-        let time = row.summary.ns_per_operation.map_or(String::new(), |time| format::time_ns(time.median));
-        return OverviewCell { text: "1".to_owned(), detail: time, class: "baseline" };
+        let time = row
+            .summary
+            .ns_per_operation
+            .map_or(String::new(), |time| format::time_ns(time.median));
+        return OverviewCell {
+            text: "1".to_owned(),
+            detail: time,
+            class: "baseline",
+        };
     }
     let class = match row.standing() {
         _ if row.is_floor => "floor",
@@ -433,9 +554,17 @@ fn overview_cell(workload: &Workload<'_>, subject: &str) -> OverviewCell {
     match row.summary.ratio_to_baseline {
         Some(ratio) => OverviewCell {
             text: format::ratio(ratio.median),
-            detail: format!("{} to {}", format::ratio(ratio.low), format::ratio(ratio.high)),
+            detail: format!(
+                "{} to {}",
+                format::ratio(ratio.low),
+                format::ratio(ratio.high)
+            ),
             class,
         },
-        None => OverviewCell { text: format::ABSENT.to_owned(), detail: String::new(), class: "absent" },
+        None => OverviewCell {
+            text: format::ABSENT.to_owned(),
+            detail: String::new(),
+            class: "absent",
+        },
     }
 }

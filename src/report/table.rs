@@ -36,12 +36,21 @@ pub fn render(results: &Results, width: usize) -> String {
     text
 }
 
-fn workload_lines(workload: &Workload<'_>, results: &Results, width: usize, lines: &mut Vec<String>) {
+fn workload_lines(
+    workload: &Workload<'_>,
+    results: &Results,
+    width: usize,
+    lines: &mut Vec<String>,
+) {
     let mut heading = workload.name.to_owned();
     if let Some(record) = workload.record {
         heading.push_str(&format!(
             ": {}, {} live at the peak",
-            format::plural(record.profile.counts.operations(), "operation", "operations"),
+            format::plural(
+                record.profile.counts.operations(),
+                "operation",
+                "operations"
+            ),
             format::bytes(record.profile.live_bytes_peak as f64)
         ));
     }
@@ -63,15 +72,38 @@ struct Column {
 }
 
 const COLUMNS: [Column; 6] = [
-    Column { heading: "time/op", cell: |row| estimate_median(row.summary.ns_per_operation, format::time_ns) },
-    Column { heading: "ratio, 95 % interval", cell: ratio_cell },
-    Column { heading: "floor", cell: |row| row.summary.harness_share.map_or(format::ABSENT.to_owned(), format::percent) },
-    Column { heading: "peak RSS", cell: |row| optional_bytes(row.summary.rss_peak_bytes) },
+    Column {
+        heading: "time/op",
+        cell: |row| estimate_median(row.summary.ns_per_operation, format::time_ns),
+    },
+    Column {
+        heading: "ratio, 95 % interval",
+        cell: ratio_cell,
+    },
+    Column {
+        heading: "floor",
+        cell: |row| {
+            row.summary
+                .harness_share
+                .map_or(format::ABSENT.to_owned(), format::percent)
+        },
+    },
+    Column {
+        heading: "peak RSS",
+        cell: |row| optional_bytes(row.summary.rss_peak_bytes),
+    },
     Column {
         heading: "frag",
-        cell: |row| row.summary.fragmentation_at_peak.map_or(format::ABSENT.to_owned(), format::ratio),
+        cell: |row| {
+            row.summary
+                .fragmentation_at_peak
+                .map_or(format::ABSENT.to_owned(), format::ratio)
+        },
     },
-    Column { heading: "retained", cell: |row| optional_bytes(row.summary.rss_retained_bytes) },
+    Column {
+        heading: "retained",
+        cell: |row| optional_bytes(row.summary.rss_retained_bytes),
+    },
 ];
 
 fn estimate_median(estimate: Option<Estimate>, show: fn(f64) -> String) -> String {
@@ -79,19 +111,28 @@ fn estimate_median(estimate: Option<Estimate>, show: fn(f64) -> String) -> Strin
 }
 
 fn optional_bytes(bytes: Option<u64>) -> String {
-    bytes.map_or(format::ABSENT.to_owned(), |bytes| format::bytes(bytes as f64))
+    bytes.map_or(format::ABSENT.to_owned(), |bytes| {
+        format::bytes(bytes as f64)
+    })
 }
 
 fn ratio_cell(row: &Row<'_>) -> String {
     if row.is_baseline {
         return "baseline".to_owned();
     }
-    row.summary.ratio_to_baseline.map_or(format::ABSENT.to_owned(), |ratio| interval(&ratio))
+    row.summary
+        .ratio_to_baseline
+        .map_or(format::ABSENT.to_owned(), |ratio| interval(&ratio))
 }
 
 /// `0.812 [0.794, 0.838]`
 pub(crate) fn interval(ratio: &Estimate) -> String {
-    format!("{} [{}, {}]", format::ratio(ratio.median), format::ratio(ratio.low), format::ratio(ratio.high))
+    format!(
+        "{} [{}, {}]",
+        format::ratio(ratio.median),
+        format::ratio(ratio.low),
+        format::ratio(ratio.high)
+    )
 }
 
 fn table_lines(workload: &Workload<'_>, width: usize, lines: &mut Vec<String>) {
@@ -99,13 +140,25 @@ fn table_lines(workload: &Workload<'_>, width: usize, lines: &mut Vec<String>) {
         .rows
         .iter()
         .filter(|row| row.is_ok())
-        .map(|row| (marked_name(row), COLUMNS.iter().map(|column| (column.cell)(row)).collect()))
+        .map(|row| {
+            (
+                marked_name(row),
+                COLUMNS.iter().map(|column| (column.cell)(row)).collect(),
+            )
+        })
         .collect();
     let names = rows.iter().map(|(name, _)| columns_of(name));
-    let name_width = names.filter(|&name| name <= NAME_MAX).max().unwrap_or(0).max("subject".len());
+    let name_width = names
+        .filter(|&name| name <= NAME_MAX)
+        .max()
+        .unwrap_or(0)
+        .max("subject".len());
     let widths = column_widths(&rows, width - name_width);
     if !rows.is_empty() {
-        let headings = COLUMNS.iter().map(|column| column.heading.to_owned()).collect::<Vec<_>>();
+        let headings = COLUMNS
+            .iter()
+            .map(|column| column.heading.to_owned())
+            .collect::<Vec<_>>();
         lines.push(table_line("subject", name_width, &headings, &widths));
     }
     for (name, cells) in &rows {
@@ -118,7 +171,11 @@ fn table_lines(workload: &Workload<'_>, width: usize, lines: &mut Vec<String>) {
     }
     for row in workload.rows.iter().filter(|row| !row.is_ok()) {
         let failure = row.failure().unwrap_or_default();
-        lines.extend(wrap(&format!("{}  {failure}", marked_name(row)), width, "    "));
+        lines.extend(wrap(
+            &format!("{}  {failure}", marked_name(row)),
+            width,
+            "    ",
+        ));
     }
     if workload.rows.is_empty() {
         lines.push("no subject was measured".to_owned());
@@ -147,9 +204,15 @@ fn column_widths(rows: &[(String, Vec<String>)], room: usize) -> Vec<usize> {
 
 fn table_line(name: &str, name_width: usize, cells: &[String], widths: &[usize]) -> String {
     let mut line = name.to_owned();
-    line.extend(std::iter::repeat_n(' ', name_width.saturating_sub(columns_of(name))));
+    line.extend(std::iter::repeat_n(
+        ' ',
+        name_width.saturating_sub(columns_of(name)),
+    ));
     for (cell, width) in cells.iter().zip(widths) {
-        line.extend(std::iter::repeat_n(' ', 1 + width.saturating_sub(columns_of(cell))));
+        line.extend(std::iter::repeat_n(
+            ' ',
+            1 + width.saturating_sub(columns_of(cell)),
+        ));
         line.push_str(cell);
     }
     line.trim_end().to_owned()
@@ -157,7 +220,11 @@ fn table_line(name: &str, name_width: usize, cells: &[String], widths: &[usize])
 
 fn marked_name(row: &Row<'_>) -> String {
     let name = format::printable(row.name());
-    if row.is_floor { format!("({name})") } else { name }
+    if row.is_floor {
+        format!("({name})")
+    } else {
+        name
+    }
 }
 
 /// Columns a terminal gives a character: two for the wide scripts and pictures, else one.
@@ -181,7 +248,10 @@ pub(crate) fn wrap(text: &str, width: usize, indent: &str) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     let mut line = String::new();
     let mut line_is_empty = true;
-    for word in format::printable(text).split(' ').filter(|word| !word.is_empty()) {
+    for word in format::printable(text)
+        .split(' ')
+        .filter(|word| !word.is_empty())
+    {
         if !line_is_empty && columns_of(&line) + 1 + columns_of(word) > width {
             lines.push(std::mem::replace(&mut line, indent.to_owned()));
             line_is_empty = true;
@@ -210,12 +280,21 @@ pub fn markdown(results: &Results) -> String {
             text.push('\n');
         }
         text.push_str(&format!("### {}\n\n", markdown_cell(workload.name)));
-        text.push_str(&format!("{}\n\n", markdown_cell(&verdict::of(workload, results.settings.speed_blocks).sentence)));
+        text.push_str(&format!(
+            "{}\n\n",
+            markdown_cell(&verdict::of(workload, results.settings.speed_blocks).sentence)
+        ));
         text.push_str("| subject | status | time per operation | ratio to baseline | floor share | peak RSS | fragmentation | retained |\n");
         text.push_str("|---|---|--:|--:|--:|--:|--:|--:|\n");
         for row in &workload.rows {
-            let status = row.failure().unwrap_or_else(|| status_word(row.summary.status).to_owned());
-            text.push_str(&format!("| {} | {} |", markdown_cell(&marked_name(row)), markdown_cell(&status)));
+            let status = row
+                .failure()
+                .unwrap_or_else(|| status_word(row.summary.status).to_owned());
+            text.push_str(&format!(
+                "| {} | {} |",
+                markdown_cell(&marked_name(row)),
+                markdown_cell(&status)
+            ));
             for column in &COLUMNS {
                 text.push_str(&format!(" {} |", (column.cell)(row)));
             }
@@ -260,9 +339,15 @@ pub fn csv(results: &Results) -> String {
             csv_cell(row.reason.as_deref().unwrap_or("")),
             row.operations.to_string(),
         ];
-        for estimate in [row.ns_per_operation, row.ratio_to_baseline, row.ratio_to_baseline_used_heap] {
+        for estimate in [
+            row.ns_per_operation,
+            row.ratio_to_baseline,
+            row.ratio_to_baseline_used_heap,
+        ] {
             match estimate {
-                Some(e) => cells.extend([e.median.to_string(), e.low.to_string(), e.high.to_string()]),
+                Some(e) => {
+                    cells.extend([e.median.to_string(), e.low.to_string(), e.high.to_string()])
+                }
                 None => cells.extend([const { String::new() }; 3]),
             }
         }
@@ -298,7 +383,10 @@ mod tests {
     #[test]
     fn wrapping_keeps_every_character_and_the_width() {
         let lines = wrap("one two three abcdefghijklmnop", 9, "  ");
-        assert_eq!(lines, ["one two", "  three", "  abcdefg", "  hijklmn", "  op"]);
+        assert_eq!(
+            lines,
+            ["one two", "  three", "  abcdefg", "  hijklmn", "  op"]
+        );
         assert_eq!(wrap("", 9, ""), [""]);
     }
 

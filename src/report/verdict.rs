@@ -42,10 +42,19 @@ pub(crate) fn of(workload: &Workload<'_>, blocks_asked: u32) -> Verdict {
         .rows
         .iter()
         .filter(|row| !row.is_ok())
-        .map(|row| format!("{} ({})", row.name(), model::status_word(row.summary.status)))
+        .map(|row| {
+            format!(
+                "{} ({})",
+                row.name(),
+                model::status_word(row.summary.status)
+            )
+        })
         .collect();
     if !failed.is_empty() && failed.len() < workload.rows.len() {
-        verdict.notes.push(format!("Without a result: {}; the table tells why.", format::list(&failed)));
+        verdict.notes.push(format!(
+            "Without a result: {}; the table tells why.",
+            format::list(&failed)
+        ));
     }
     verdict
 }
@@ -64,20 +73,36 @@ fn nothing_finished(workload: &Workload<'_>) -> Verdict {
             of_workload(workload)
         )
     } else {
-        format!("No subject finished{}: there is nothing to recommend.", of_workload(workload))
+        format!(
+            "No subject finished{}: there is nothing to recommend.",
+            of_workload(workload)
+        )
     };
-    Verdict { sentence, notes: Vec::new(), confidence: "no comparison" }
+    Verdict {
+        sentence,
+        notes: Vec::new(),
+        confidence: "no comparison",
+    }
 }
 
 fn no_baseline(workload: &Workload<'_>, ranking: &[&Row<'_>]) -> Verdict {
     let baseline = workload.baseline;
     let failed = workload.rows.iter().find(|row| row.is_baseline);
     let why = match failed {
-        Some(row) => format!("the baseline, {baseline}, has no result ({})", model::status_word(row.summary.status)),
+        Some(row) => format!(
+            "the baseline, {baseline}, has no result ({})",
+            model::status_word(row.summary.status)
+        ),
         None => format!("the baseline, {baseline}, was not measured"),
     };
-    let mut sentence = format!("No verdict{}: {why}, so there is nothing to compare with", of_workload(workload));
-    if let Some((first, time)) = ranking.iter().find_map(|row| Some((row, row.summary.ns_per_operation?))) {
+    let mut sentence = format!(
+        "No verdict{}: {why}, so there is nothing to compare with",
+        of_workload(workload)
+    );
+    if let Some((first, time)) = ranking
+        .iter()
+        .find_map(|row| Some((row, row.summary.ns_per_operation?)))
+    {
         sentence.push_str(&format!(
             "; the lowest time was {} per operation, by {}",
             format::time_ns(time.median),
@@ -85,13 +110,29 @@ fn no_baseline(workload: &Workload<'_>, ranking: &[&Row<'_>]) -> Verdict {
         ));
     }
     sentence.push('.');
-    Verdict { sentence, notes: Vec::new(), confidence: "no comparison" }
+    Verdict {
+        sentence,
+        notes: Vec::new(),
+        confidence: "no comparison",
+    }
 }
 
-fn compared(workload: &Workload<'_>, baseline: &Row<'_>, ranking: &[&Row<'_>], blocks: usize) -> Verdict {
+fn compared(
+    workload: &Workload<'_>,
+    baseline: &Row<'_>,
+    ranking: &[&Row<'_>],
+    blocks: usize,
+) -> Verdict {
     let few = blocks < BLOCKS_FOR_INTERVAL;
-    let rivals: Vec<&Row<'_>> = ranking.iter().copied().filter(|row| !row.is_baseline).collect();
-    let fastest = rivals.iter().copied().find(|row| row.standing() == Standing::Faster);
+    let rivals: Vec<&Row<'_>> = ranking
+        .iter()
+        .copied()
+        .filter(|row| !row.is_baseline)
+        .collect();
+    let fastest = rivals
+        .iter()
+        .copied()
+        .find(|row| row.standing() == Standing::Faster);
     let mut notes = Vec::new();
     let sentence = match fastest {
         Some(best) => {
@@ -108,11 +149,23 @@ fn compared(workload: &Workload<'_>, baseline: &Row<'_>, ranking: &[&Row<'_>], b
         (false, None) if rivals.iter().all(|row| row.standing() == Standing::Slower) => "sure",
         (false, None) => "not distinguishable",
     };
-    Verdict { sentence, notes, confidence }
+    Verdict {
+        sentence,
+        notes,
+        confidence,
+    }
 }
 
-fn faster_sentence(workload: &Workload<'_>, baseline: &Row<'_>, best: &Row<'_>, few: bool) -> String {
-    let ratio = best.summary.ratio_to_baseline.expect("a faster row has a ratio");
+fn faster_sentence(
+    workload: &Workload<'_>,
+    baseline: &Row<'_>,
+    best: &Row<'_>,
+    few: bool,
+) -> String {
+    let ratio = best
+        .summary
+        .ratio_to_baseline
+        .expect("a faster row has a ratio");
     let claim = if few { "looks faster:" } else { "is faster:" };
     format!(
         "{}{} {claim} it takes {} {} ({}){}.",
@@ -125,9 +178,17 @@ fn faster_sentence(workload: &Workload<'_>, baseline: &Row<'_>, best: &Row<'_>, 
     )
 }
 
-fn none_faster_sentence(workload: &Workload<'_>, baseline: &Row<'_>, rivals: &[&Row<'_>]) -> String {
+fn none_faster_sentence(
+    workload: &Workload<'_>,
+    baseline: &Row<'_>,
+    rivals: &[&Row<'_>],
+) -> String {
     let named = |wanted: Standing| -> Vec<&str> {
-        rivals.iter().filter(|row| row.standing() == wanted).map(|row| row.name()).collect()
+        rivals
+            .iter()
+            .filter(|row| row.standing() == wanted)
+            .map(|row| row.name())
+            .collect()
     };
     let mut parts = Vec::new();
     let same = named(Standing::NotDistinguishable);
@@ -135,7 +196,13 @@ fn none_faster_sentence(workload: &Workload<'_>, baseline: &Row<'_>, rivals: &[&
         .iter()
         .filter(|row| row.standing() == Standing::Slower)
         .filter_map(|row| Some((row.name(), row.summary.ratio_to_baseline?)))
-        .map(|(name, ratio)| format!("{name} takes {} it ({})", time_words(ratio.median), interval_words(&ratio)))
+        .map(|(name, ratio)| {
+            format!(
+                "{name} takes {} it ({})",
+                time_words(ratio.median),
+                interval_words(&ratio)
+            )
+        })
         .collect();
     let unknown = named(Standing::Unknown);
     if !same.is_empty() {
@@ -148,11 +215,19 @@ fn none_faster_sentence(workload: &Workload<'_>, baseline: &Row<'_>, rivals: &[&
         parts.push(format!("{} without a ratio", is_are(&unknown)));
     }
     let capital = capitalised_on(workload);
-    format!("{capital}no allocator was shown to be faster than {}: {}.", baseline.name(), parts.join("; "))
+    format!(
+        "{capital}no allocator was shown to be faster than {}: {}.",
+        baseline.name(),
+        parts.join("; ")
+    )
 }
 
 fn is_are(names: &[&str]) -> String {
-    format!("{} {}", format::list(names), if names.len() == 1 { "is" } else { "are" })
+    format!(
+        "{} {}",
+        format::list(names),
+        if names.len() == 1 { "is" } else { "are" }
+    )
 }
 
 fn capitalised_on(workload: &Workload<'_>) -> String {
@@ -165,7 +240,11 @@ fn rivals_as_good(best: &Row<'_>, rivals: &[&Row<'_>]) -> Option<String> {
     let close: Vec<&str> = rivals
         .iter()
         .filter(|row| row.name() != best.name())
-        .filter(|row| row.summary.ratio_to_baseline.is_some_and(|ratio| model::overlap(&ratio, &best_ratio)))
+        .filter(|row| {
+            row.summary
+                .ratio_to_baseline
+                .is_some_and(|ratio| model::overlap(&ratio, &best_ratio))
+        })
         .map(|row| row.name())
         .collect();
     if close.is_empty() {
@@ -179,7 +258,10 @@ fn rivals_as_good(best: &Row<'_>, rivals: &[&Row<'_>]) -> Option<String> {
 }
 
 fn how_sure(fastest: Option<&Row<'_>>, baseline: &Row<'_>, blocks: usize) -> String {
-    let measured = format!("Measured in {}, side by side", format::plural(blocks as u64, "block", "blocks"));
+    let measured = format!(
+        "Measured in {}, side by side",
+        format::plural(blocks as u64, "block", "blocks")
+    );
     if blocks < BLOCKS_FOR_INTERVAL {
         return format!(
             "{measured}: too few for an interval that holds in 95 of 100 cases ({BLOCKS_FOR_INTERVAL} are needed). \
@@ -187,8 +269,13 @@ fn how_sure(fastest: Option<&Row<'_>>, baseline: &Row<'_>, blocks: usize) -> Str
         );
     }
     match fastest {
-        Some(_) => format!("{measured}; the 95 % interval excludes equal speed, so the difference is not noise."),
-        None => format!("{measured}; a difference from {} counts only if the 95 % interval excludes 1.", baseline.name()),
+        Some(_) => format!(
+            "{measured}; the 95 % interval excludes equal speed: noise alone is an unlikely cause."
+        ),
+        None => format!(
+            "{measured}; a difference from {} counts only if the 95 % interval excludes 1.",
+            baseline.name()
+        ),
     }
 }
 
@@ -200,15 +287,23 @@ fn leaner_note(chosen: &Row<'_>, ranking: &[&Row<'_>]) -> Option<String> {
         .filter(|row| row.summary.rss_peak_bytes.is_some())
         .min_by_key(|row| row.summary.rss_peak_bytes)?;
     let peak = leanest.summary.rss_peak_bytes?;
-    if leanest.name() == chosen.name() || peak as f64 >= chosen_peak as f64 * (1.0 - MEMORY_TOLERANCE) {
+    if leanest.name() == chosen.name()
+        || peak as f64 >= chosen_peak as f64 * (1.0 - MEMORY_TOLERANCE)
+    {
         return None;
     }
-    let time = match (leanest.is_baseline, leanest.summary.ratio_to_baseline, leanest.standing()) {
+    let time = match (
+        leanest.is_baseline,
+        leanest.summary.ratio_to_baseline,
+        leanest.standing(),
+    ) {
         (true, ..) => ", the baseline".to_owned(),
         (false, Some(ratio), Standing::Faster | Standing::Slower) => {
             format!(", at {} the baseline", time_words(ratio.median))
         }
-        (false, _, Standing::NotDistinguishable) => ", at a time not distinguishable from the baseline's".to_owned(),
+        (false, _, Standing::NotDistinguishable) => {
+            ", at a time not distinguishable from the baseline's".to_owned()
+        }
         _ => String::new(),
     };
     Some(format!(
@@ -221,21 +316,33 @@ fn leaner_note(chosen: &Row<'_>, ranking: &[&Row<'_>]) -> Option<String> {
 }
 
 fn memory_clause(row: &Row<'_>, baseline: &Row<'_>) -> String {
-    let (Some(ratio), Some(peak), Some(base)) =
-        (row.summary.rss_peak_ratio_to_baseline, row.summary.rss_peak_bytes, baseline.summary.rss_peak_bytes)
-    else {
+    let (Some(ratio), Some(peak), Some(base)) = (
+        row.summary.rss_peak_ratio_to_baseline,
+        row.summary.rss_peak_bytes,
+        baseline.summary.rss_peak_bytes,
+    ) else {
         return String::new();
     };
-    let sizes = format!("{} instead of {}", format::bytes(peak as f64), format::bytes(base as f64));
+    let sizes = format!(
+        "{} instead of {}",
+        format::bytes(peak as f64),
+        format::bytes(base as f64)
+    );
     if !ratio.is_finite() {
         return String::new();
     }
     if (ratio - 1.0).abs() <= MEMORY_TOLERANCE {
         format!(", with about the same memory at its peak ({sizes})")
     } else if ratio < 1.0 {
-        format!(", with {} less memory at its peak ({sizes})", format::percent(1.0 - ratio))
+        format!(
+            ", with {} less memory at its peak ({sizes})",
+            format::percent(1.0 - ratio)
+        )
     } else {
-        format!(", but needs {} memory at its peak ({sizes})", more_words(ratio))
+        format!(
+            ", but needs {} memory at its peak ({sizes})",
+            more_words(ratio)
+        )
     }
 }
 
@@ -264,7 +371,11 @@ pub(crate) fn time_words(ratio: f64) -> String {
 }
 
 fn trimmed_ratio(ratio: f64) -> String {
-    if ratio < 99.5 { format!("{ratio:.1}") } else { format::ratio(ratio) }
+    if ratio < 99.5 {
+        format!("{ratio:.1}")
+    } else {
+        format::ratio(ratio)
+    }
 }
 
 /// The interval in the same words as its median.
@@ -277,14 +388,22 @@ fn interval_words(ratio: &Estimate) -> String {
         let (from, to) = (format::percent(low - 1.0), format::percent(high - 1.0));
         format!("95 % interval: {from} to {to} more")
     } else {
-        format!("95 % interval: {} to {} times", format::ratio(low), format::ratio(high))
+        format!(
+            "95 % interval: {} to {} times",
+            format::ratio(low),
+            format::ratio(high)
+        )
     }
 }
 
 /// One sentence per subject over many workloads: on how many it was faster, slower, or neither.
 pub(crate) fn tally(workloads: &[Workload<'_>], subject: &str) -> Option<String> {
     let (mut faster, mut slower, mut same, mut failed) = (0u64, 0u64, 0u64, 0u64);
-    for row in workloads.iter().flat_map(|workload| &workload.rows).filter(|row| row.name() == subject) {
+    for row in workloads
+        .iter()
+        .flat_map(|workload| &workload.rows)
+        .filter(|row| row.name() == subject)
+    {
         if row.is_floor || row.is_baseline {
             return None;
         }

@@ -21,8 +21,22 @@ pub struct Behaviour {
     pub reason: Option<&'static str>,
 }
 
-const fn behaviour(name: &'static str, kind: SubjectKind, ns: f64, spread: f64, fragmentation: f64) -> Behaviour {
-    Behaviour { name, kind, ns, spread, fragmentation, status: Status::Ok, reason: None }
+const fn behaviour(
+    name: &'static str,
+    kind: SubjectKind,
+    ns: f64,
+    spread: f64,
+    fragmentation: f64,
+) -> Behaviour {
+    Behaviour {
+        name,
+        kind,
+        ns,
+        spread,
+        fragmentation,
+        status: Status::Ok,
+        reason: None,
+    }
 }
 
 /// Seven subjects; the page list runs into the time limit, a preloaded one crashes.
@@ -36,20 +50,36 @@ pub fn cast() -> Vec<Behaviour> {
         behaviour("null", SubjectKind::Floor, 3.4, 0.01, 0.0),
         behaviour("bump", SubjectKind::Floor, 6.2, 0.02, 9.0),
     ];
-    fail(&mut cast, "pagelist", Status::TimedOut, "no answer within 60 s; the process group was killed");
-    fail(&mut cast, "tcmalloc", Status::Crashed, "signal 11 (SIGSEGV) in operation 1,000 of the verify pass");
+    fail(
+        &mut cast,
+        "pagelist",
+        Status::TimedOut,
+        "no answer within 60 s; the process group was killed",
+    );
+    fail(
+        &mut cast,
+        "tcmalloc",
+        Status::Crashed,
+        "signal 11 (SIGSEGV) in operation 1,000 of the verify pass",
+    );
     cast
 }
 
 /// Makes one of the cast fail.
 pub fn fail(cast: &mut [Behaviour], name: &str, status: Status, reason: &'static str) {
-    let member = cast.iter_mut().find(|member| member.name == name).expect("a member of the cast");
+    let member = cast
+        .iter_mut()
+        .find(|member| member.name == name)
+        .expect("a member of the cast");
     (member.status, member.reason) = (status, Some(reason));
 }
 
 /// Sets time and spread of one of the cast.
 pub fn time(cast: &mut [Behaviour], name: &str, ns: f64, spread: f64) {
-    let member = cast.iter_mut().find(|member| member.name == name).expect("a member of the cast");
+    let member = cast
+        .iter_mut()
+        .find(|member| member.name == name)
+        .expect("a member of the cast");
     (member.ns, member.spread, member.status, member.reason) = (ns, spread, Status::Ok, None);
 }
 
@@ -61,9 +91,21 @@ pub fn results() -> Results {
 /// Many workloads, as `cargo bench` makes them; every second one without memory samples.
 pub fn many() -> Results {
     let names = [
-        "churn-16", "churn-64", "churn-1024", "mixed-sizes", "lifo", "fifo", "growing-vectors", "batch",
-        "producer-consumer", "random-cross-thread-free", "thread-creation", "fleet-profile", "systemui",
-        "surfaceflinger", "vim",
+        "churn-16",
+        "churn-64",
+        "churn-1024",
+        "mixed-sizes",
+        "lifo",
+        "fifo",
+        "growing-vectors",
+        "batch",
+        "producer-consumer",
+        "random-cross-thread-free",
+        "thread-creation",
+        "fleet-profile",
+        "systemui",
+        "surfaceflinger",
+        "vim",
     ];
     let workloads: Vec<(&str, Vec<Behaviour>)> = names
         .iter()
@@ -84,9 +126,19 @@ pub fn many() -> Results {
         .collect();
     let mut results = assemble(&workloads, 10, 3);
     for name in names.iter().skip(1).step_by(2) {
-        results.samples.retain(|sample| sample.workload != *name || sample.pass != Pass::Memory);
-        for row in results.summary.iter_mut().filter(|row| row.workload == *name) {
-            (row.rss_peak_bytes, row.rss_peak_ratio_to_baseline, row.live_bytes_peak) = (None, None, None);
+        results
+            .samples
+            .retain(|sample| sample.workload != *name || sample.pass != Pass::Memory);
+        for row in results
+            .summary
+            .iter_mut()
+            .filter(|row| row.workload == *name)
+        {
+            (
+                row.rss_peak_bytes,
+                row.rss_peak_ratio_to_baseline,
+                row.live_bytes_peak,
+            ) = (None, None, None);
             (row.fragmentation_at_peak, row.fragmentation_time_weighted) = (None, None);
             (row.internal_fragmentation, row.rss_retained_bytes) = (None, None);
         }
@@ -98,7 +150,10 @@ pub fn many() -> Results {
 pub fn all_failed() -> Results {
     let mut cast = cast();
     for member in &mut cast {
-        (member.status, member.reason) = (Status::Refused, Some("it did not serve the calls: malloc came from libc.so.6"));
+        (member.status, member.reason) = (
+            Status::Refused,
+            Some("it did not serve the calls: malloc came from libc.so.6"),
+        );
     }
     assemble(&[("vim", cast)], 10, 3)
 }
@@ -118,7 +173,11 @@ pub fn small() -> Results {
 }
 
 /// Results of these subjects on these workloads.
-pub fn assemble(workloads: &[(&str, Vec<Behaviour>)], speed_blocks: u32, memory_blocks: u32) -> Results {
+pub fn assemble(
+    workloads: &[(&str, Vec<Behaviour>)],
+    speed_blocks: u32,
+    memory_blocks: u32,
+) -> Results {
     let subjects = workloads[0].1.iter().map(subject).collect();
     let mut samples = Vec::new();
     let mut summary = Vec::new();
@@ -143,7 +202,12 @@ pub fn assemble(workloads: &[(&str, Vec<Behaviour>)], speed_blocks: u32, memory_
         },
         started: "2026-11-22T21:04:05Z".into(),
         elapsed_ns: 48_200_000_000,
-        command: vec!["replay".into(), "vim trace.log".into(), "--blocks".into(), speed_blocks.to_string()],
+        command: vec![
+            "replay".into(),
+            "vim trace.log".into(),
+            "--blocks".into(),
+            speed_blocks.to_string(),
+        ],
         settings: Settings {
             speed_blocks,
             memory_blocks,
@@ -160,7 +224,10 @@ pub fn assemble(workloads: &[(&str, Vec<Behaviour>)], speed_blocks: u32, memory_
         subjects,
         samples,
         summary,
-        warnings: vec!["The load average was 1.9 on 2 processors: stop other programs and measure again.".into()],
+        warnings: vec![
+            "The load average was 1.9 on 2 processors: stop other programs and measure again."
+                .into(),
+        ],
     }
 }
 
@@ -188,7 +255,8 @@ fn subject(member: &Behaviour) -> SubjectRecord {
         name: member.name.into(),
         description: format!("The {} of this made-up file.", member.name),
         kind: member.kind,
-        path: (member.kind == SubjectKind::Preloaded).then(|| format!("/usr/lib/lib{}.so.4", member.name)),
+        path: (member.kind == SubjectKind::Preloaded)
+            .then(|| format!("/usr/lib/lib{}.so.4", member.name)),
         version: (member.kind != SubjectKind::Floor).then(|| "1.2.3".into()),
     }
 }
@@ -201,16 +269,24 @@ fn live_at(share: f64) -> f64 {
 }
 
 fn live_peak() -> f64 {
-    (0..=200).map(|n| live_at(f64::from(n) / 200.0)).fold(0.0, f64::max)
+    (0..=200)
+        .map(|n| live_at(f64::from(n) / 200.0))
+        .fold(0.0, f64::max)
 }
 
 const OPERATIONS: u64 = 786_454 - 786;
 
 fn workload(name: &str) -> WorkloadRecord {
-    let sizes = [120, 80, 900, 5_200, 41_000, 120_431, 98_000, 61_000, 22_000, 9_100, 2_500, 800, 0, 31, 4];
+    let sizes = [
+        120, 80, 900, 5_200, 41_000, 120_431, 98_000, 61_000, 22_000, 9_100, 2_500, 800, 0, 31, 4,
+    ];
     let sizes = sizes.iter().enumerate().map(|(n, &count)| {
         let high = if n == 0 { 0 } else { 1u64 << (n - 1) };
-        SizeBucket { low_bytes: if n < 2 { high } else { (high >> 1) + 1 }, high_bytes: high, count }
+        SizeBucket {
+            low_bytes: if n < 2 { high } else { (high >> 1) + 1 },
+            high_bytes: high,
+            count,
+        }
     });
     let lifetimes = (0..18u32).map(|n| LifetimeBucket {
         low_events: if n == 0 { 1 } else { (1 << (n - 1)) + 1 },
@@ -219,7 +295,8 @@ fn workload(name: &str) -> WorkloadRecord {
     });
     WorkloadRecord {
         name: name.into(),
-        description: "An editor opens a file, searches, and quits: many short-lived small blocks.".into(),
+        description: "An editor opens a file, searches, and quits: many short-lived small blocks."
+            .into(),
         bias: "One person's habits; no plugins.".into(),
         origin: Origin {
             source: format!("{name}.log.zst"),
@@ -282,9 +359,11 @@ fn sample(workload: &str, member: &Behaviour, pass: Pass, block: u32, position: 
             path: format!("/usr/lib/lib{}.so", member.name),
             functions: vec!["malloc".into(), "free".into()],
         }),
-        speed: (ok && pass == Pass::Speed)
-            .then(|| SpeedSample { passes_ns: vec![first as u64, (first * 0.9) as u64, (first * 0.89) as u64] }),
-        memory: (ok && pass == Pass::Memory && member.name != "null").then(|| memory(member, jitter)),
+        speed: (ok && pass == Pass::Speed).then(|| SpeedSample {
+            passes_ns: vec![first as u64, (first * 0.9) as u64, (first * 0.89) as u64],
+        }),
+        memory: (ok && pass == Pass::Memory && member.name != "null")
+            .then(|| memory(member, jitter)),
         minor_faults: 2_345,
         major_faults: 0,
         involuntary_switches: 3,
@@ -315,7 +394,10 @@ fn memory(member: &Behaviour, jitter: f64) -> MemorySample {
 }
 
 fn summary_row(workload: &str, member: &Behaviour, cast: &[Behaviour]) -> SummaryRow {
-    let system = cast.iter().find(|other| other.name == "system").expect("the cast has a baseline");
+    let system = cast
+        .iter()
+        .find(|other| other.name == "system")
+        .expect("the cast has a baseline");
     let ok = member.status == Status::Ok;
     let with_base = ok && system.status == Status::Ok;
     let estimate = |value: f64, spread: f64| Estimate {
@@ -336,10 +418,12 @@ fn summary_row(workload: &str, member: &Behaviour, cast: &[Behaviour]) -> Summar
         ns_per_operation: ok.then(|| estimate(member.ns, member.spread)),
         ns_per_operation_used_heap: ok.then(|| estimate(member.ns * 0.9, member.spread)),
         ratio_to_baseline: with_base.then(|| estimate(member.ns / system.ns, ratio_spread)),
-        ratio_to_baseline_used_heap: with_base.then(|| estimate(member.ns / system.ns * 1.02, ratio_spread)),
+        ratio_to_baseline_used_heap: with_base
+            .then(|| estimate(member.ns / system.ns * 1.02, ratio_spread)),
         harness_share: ok.then(|| 3.4 / member.ns),
         rss_peak_bytes: has_memory.then_some(peak as u64),
-        rss_peak_ratio_to_baseline: (has_memory && with_base).then(|| member.fragmentation / system.fragmentation),
+        rss_peak_ratio_to_baseline: (has_memory && with_base)
+            .then(|| member.fragmentation / system.fragmentation),
         live_bytes_peak: has_memory.then(|| live_peak() as u64),
         fragmentation_at_peak: has_memory.then_some(member.fragmentation),
         fragmentation_time_weighted: has_memory.then(|| member.fragmentation * 1.2),

@@ -16,7 +16,11 @@ pub(crate) struct Bar {
 /// What stands beside the name.
 pub(crate) enum Content {
     /// Parts that follow one another from zero, as end values; an interval; the words at the end.
-    Value { parts: Vec<Part>, interval: Option<(f64, f64)>, words: String },
+    Value {
+        parts: Vec<Part>,
+        interval: Option<(f64, f64)>,
+        words: String,
+    },
     /// The reason why there is no bar.
     Reason(String),
     /// A heading between groups of bars.
@@ -56,16 +60,31 @@ const REASON_LINES_MAX: usize = 3;
 impl BarChart {
     fn layout(&self, width: f64) -> Layout {
         if width < NARROW {
-            return Layout { width, left: 4.0, right: width - 12.0, is_narrow: true };
+            return Layout {
+                width,
+                left: 4.0,
+                right: width - 12.0,
+                is_narrow: true,
+            };
         }
-        let named = self.bars.iter().filter(|bar| !matches!(bar.content, Content::Group));
-        let names = named.map(|bar| text_width(&bar.name, NORMAL)).fold(60.0, f64::max);
+        let named = self
+            .bars
+            .iter()
+            .filter(|bar| !matches!(bar.content, Content::Group));
+        let names = named
+            .map(|bar| text_width(&bar.name, NORMAL))
+            .fold(60.0, f64::max);
         let words = self.bars.iter().map(|bar| match &bar.content {
             Content::Value { words, .. } => text_width(words, NORMAL),
             _ => 0.0,
         });
         let words = words.fold(80.0, f64::max).min(width * 0.36);
-        Layout { width, left: names.min(180.0) + 20.0, right: width - words - 24.0, is_narrow: false }
+        Layout {
+            width,
+            left: names.min(180.0) + 20.0,
+            right: width - words - 24.0,
+            is_narrow: false,
+        }
     }
 
     fn height_of(&self, bar: &Bar, layout: &Layout) -> f64 {
@@ -84,7 +103,11 @@ impl BarChart {
     pub(crate) fn draw(&self, width: f64) -> crate::error::Result<super::canvas::Picture> {
         let layout = self.layout(width);
         let top = self.heading.height(width) + if self.mark.is_some() { 22.0 } else { 6.0 };
-        let rows: f64 = self.bars.iter().map(|bar| self.height_of(bar, &layout)).sum();
+        let rows: f64 = self
+            .bars
+            .iter()
+            .map(|bar| self.height_of(bar, &layout))
+            .sum();
         let bottom = top + rows;
         Canvas::draw(width, bottom + 34.0, |canvas| {
             canvas.heading(&self.heading, width);
@@ -107,11 +130,21 @@ impl BarChart {
             let half = text_width(&label, SMALL) / 2.0;
             let center = x.max(half + 2.0).min(scale.end.max(x) + 12.0 - half);
             if center - half >= free_from {
-                canvas.text(&label, (center, bottom + 14.0), Anchor::Middle, SMALL, palette::MUTED);
+                canvas.text(
+                    &label,
+                    (center, bottom + 14.0),
+                    Anchor::Middle,
+                    SMALL,
+                    palette::MUTED,
+                );
                 free_from = center + half + 8.0;
             }
         }
-        canvas.line(&[(scale.at(0.0), top), (scale.at(0.0), bottom)], palette::AXIS, 1.0);
+        canvas.line(
+            &[(scale.at(0.0), top), (scale.at(0.0), bottom)],
+            palette::AXIS,
+            1.0,
+        );
         if let Some((value, name)) = self.mark {
             let x = scale.at(value);
             canvas.line(&[(x, top - 4.0), (x, bottom)], palette::AXIS, 1.5);
@@ -120,40 +153,86 @@ impl BarChart {
     }
 
     fn bar(&self, canvas: &mut Canvas<'_>, bar: &Bar, layout: &Layout, scale: &Scale, y: f64) {
-        let name_room = if layout.is_narrow { layout.width * 0.45 } else { layout.left - 14.0 };
+        let name_room = if layout.is_narrow {
+            layout.width * 0.45
+        } else {
+            layout.left - 14.0
+        };
         let name = shortened(&bar.name, NORMAL, name_room);
         match &bar.content {
             Content::Group => {
-                canvas.rectangle((0.0, y + 8.0), (layout.width, y + 26.0), palette::BACKGROUND);
+                canvas.rectangle(
+                    (0.0, y + 8.0),
+                    (layout.width, y + 26.0),
+                    palette::BACKGROUND,
+                );
                 let group = shortened(&bar.name, SMALL, layout.width - 8.0);
                 canvas.text(&group, (4.0, y + 17.0), Anchor::Left, SMALL, palette::MUTED);
             }
             Content::Reason(reason) => {
                 let lines = reason_lines(reason, layout);
-                let (x, first) = if layout.is_narrow { (layout.left, y + 31.0) } else { (layout.left + 8.0, y + 16.0) };
+                let (x, first) = if layout.is_narrow {
+                    (layout.left, y + 31.0)
+                } else {
+                    (layout.left + 8.0, y + 16.0)
+                };
                 let ground = (x - 4.0, first - 10.0);
-                canvas.rectangle(ground, (layout.width, first + 17.0 * lines.len() as f64 - 7.0), palette::BACKGROUND);
+                canvas.rectangle(
+                    ground,
+                    (layout.width, first + 17.0 * lines.len() as f64 - 7.0),
+                    palette::BACKGROUND,
+                );
                 let name_y = if layout.is_narrow { y + 12.0 } else { y + 16.0 };
                 canvas.text(&name, (4.0, name_y), Anchor::Left, NORMAL, palette::TEXT);
                 for (n, line) in lines.iter().enumerate() {
-                    canvas.text(line, (x, first + 17.0 * n as f64), Anchor::Left, SMALL, palette::FAILED);
+                    canvas.text(
+                        line,
+                        (x, first + 17.0 * n as f64),
+                        Anchor::Left,
+                        SMALL,
+                        palette::FAILED,
+                    );
                 }
             }
-            Content::Value { parts, interval, words } => {
+            Content::Value {
+                parts,
+                interval,
+                words,
+            } => {
                 let bar_top = if layout.is_narrow { y + 24.0 } else { y + 7.0 };
                 let end = self.parts(canvas, parts, *interval, scale, bar_top);
                 if layout.is_narrow {
-                    canvas.rectangle((0.0, y + 3.0), (layout.width, y + 21.0), palette::BACKGROUND);
+                    canvas.rectangle(
+                        (0.0, y + 3.0),
+                        (layout.width, y + 21.0),
+                        palette::BACKGROUND,
+                    );
                     canvas.text(&name, (4.0, y + 12.0), Anchor::Left, NORMAL, palette::TEXT);
                     let room = layout.width - text_width(&name, NORMAL) - 24.0;
                     let words = shortened(words, SMALL, room);
-                    canvas.text(&words, (layout.width - 4.0, y + 12.0), Anchor::Right, SMALL, palette::TEXT);
+                    canvas.text(
+                        &words,
+                        (layout.width - 4.0, y + 12.0),
+                        Anchor::Right,
+                        SMALL,
+                        palette::TEXT,
+                    );
                 } else {
                     canvas.text(&name, (4.0, y + 16.0), Anchor::Left, NORMAL, palette::TEXT);
                     let words = shortened(words, NORMAL, layout.width - end - 12.0);
                     let ground = (end + 6.0, y + 7.0);
-                    canvas.rectangle(ground, (end + 14.0 + text_width(&words, NORMAL), y + 25.0), palette::BACKGROUND);
-                    canvas.text(&words, (end + 10.0, y + 16.0), Anchor::Left, NORMAL, palette::TEXT);
+                    canvas.rectangle(
+                        ground,
+                        (end + 14.0 + text_width(&words, NORMAL), y + 25.0),
+                        palette::BACKGROUND,
+                    );
+                    canvas.text(
+                        &words,
+                        (end + 10.0, y + 16.0),
+                        Anchor::Left,
+                        NORMAL,
+                        palette::TEXT,
+                    );
                 }
             }
         }
@@ -183,13 +262,22 @@ impl BarChart {
         if is_cut {
             // A gap near the end says that the bar goes on beyond the chart.
             let gap = from - 16.0;
-            let slant = [(gap, top + BAR + 1.0), (gap + 5.0, top - 1.0), (gap + 9.0, top - 1.0), (gap + 4.0, top + BAR + 1.0)];
+            let slant = [
+                (gap, top + BAR + 1.0),
+                (gap + 5.0, top - 1.0),
+                (gap + 9.0, top - 1.0),
+                (gap + 4.0, top + BAR + 1.0),
+            ];
             canvas.area(&slant, palette::BACKGROUND);
             return from;
         }
         if let Some((low, high)) = interval {
             let middle = top + BAR / 2.0;
-            canvas.interval((scale.at(low), middle), (scale.at(high), middle), palette::TEXT);
+            canvas.interval(
+                (scale.at(low), middle),
+                (scale.at(high), middle),
+                palette::TEXT,
+            );
             from = from.max(scale.at(high));
         }
         from
@@ -202,7 +290,10 @@ fn reason_lines(reason: &str, layout: &Layout) -> Vec<String> {
     if lines.len() > REASON_LINES_MAX {
         lines.truncate(REASON_LINES_MAX);
         if let Some(last) = lines.last_mut() {
-            *last = format!("{}…", shortened(last, SMALL, room - 14.0).trim_end_matches('…'));
+            *last = format!(
+                "{}…",
+                shortened(last, SMALL, room - 14.0).trim_end_matches('…')
+            );
         }
     }
     lines

@@ -96,11 +96,17 @@ pub(crate) struct Canvas<'a> {
 
 impl<'s> Canvas<'s> {
     /// Draws on an empty sheet of this size.
-    pub(crate) fn draw(width: f64, height: f64, paint: impl FnOnce(&mut Canvas<'_>)) -> Result<Picture> {
+    pub(crate) fn draw(
+        width: f64,
+        height: f64,
+        paint: impl FnOnce(&mut Canvas<'_>),
+    ) -> Result<Picture> {
         let mut text = String::new();
         let size = ((width * SCALE) as u32, (height * SCALE) as u32);
-        let mut canvas =
-            Canvas { area: SVGBackend::with_string(&mut text, size).into_drawing_area(), error: None };
+        let mut canvas = Canvas {
+            area: SVGBackend::with_string(&mut text, size).into_drawing_area(),
+            error: None,
+        };
         canvas.rectangle((0.0, 0.0), (width, height), palette::BACKGROUND);
         paint(&mut canvas);
         let presented = canvas.area.present().err().map(|error| error.to_string());
@@ -115,7 +121,11 @@ impl<'s> Canvas<'s> {
             .replace(&format!(" font-family=\"{FONT_MARK}\""), "")
             .replace(" opacity=\"1\"", "")
             .replace(" stroke=\"none\"", "");
-        Ok(Picture { width, height, body })
+        Ok(Picture {
+            width,
+            height,
+            body,
+        })
     }
 
     fn put<E>(&mut self, element: &E)
@@ -129,12 +139,18 @@ impl<'s> Canvas<'s> {
     }
 
     pub(crate) fn rectangle(&mut self, from: (f64, f64), to: (f64, f64), ink: Ink) {
-        self.put(&Rectangle::new([scaled(from), scaled(to)], ink.rgb().filled()));
+        self.put(&Rectangle::new(
+            [scaled(from), scaled(to)],
+            ink.rgb().filled(),
+        ));
     }
 
     /// A rectangle through which the background shows.
     pub(crate) fn pale_rectangle(&mut self, from: (f64, f64), to: (f64, f64), ink: Ink) {
-        self.put(&Rectangle::new([scaled(from), scaled(to)], ink.rgb().mix(0.4).filled()));
+        self.put(&Rectangle::new(
+            [scaled(from), scaled(to)],
+            ink.rgb().mix(0.4).filled(),
+        ));
     }
 
     pub(crate) fn line(&mut self, points: &[(f64, f64)], ink: Ink, width: f64) {
@@ -142,10 +158,24 @@ impl<'s> Canvas<'s> {
         self.put(&PathElement::new(thinned(points), style));
     }
 
-    pub(crate) fn dashed_line(&mut self, points: &[(f64, f64)], ink: Ink, width: f64, dash: (i32, i32)) {
+    pub(crate) fn dashed_line(
+        &mut self,
+        points: &[(f64, f64)],
+        ink: Ink,
+        width: f64,
+        dash: (i32, i32),
+    ) {
         let style = ink.rgb().stroke_width((width * SCALE).round() as u32);
-        let (on, off) = ((f64::from(dash.0) * SCALE) as i32, (f64::from(dash.1) * SCALE) as i32);
-        self.put(&DashedPathElement::new(thinned(points).into_iter(), on, off, style));
+        let (on, off) = (
+            (f64::from(dash.0) * SCALE) as i32,
+            (f64::from(dash.1) * SCALE) as i32,
+        );
+        self.put(&DashedPathElement::new(
+            thinned(points).into_iter(),
+            on,
+            off,
+            style,
+        ));
     }
 
     pub(crate) fn area(&mut self, points: &[(f64, f64)], ink: Ink) {
@@ -153,7 +183,11 @@ impl<'s> Canvas<'s> {
     }
 
     pub(crate) fn dot(&mut self, at: (f64, f64), radius: f64, ink: Ink) {
-        self.put(&Circle::new(scaled(at), (radius * SCALE) as i32, ink.rgb().filled()));
+        self.put(&Circle::new(
+            scaled(at),
+            (radius * SCALE) as i32,
+            ink.rgb().filled(),
+        ));
     }
 
     /// One line of text, its vertical middle at `at`.
@@ -161,25 +195,50 @@ impl<'s> Canvas<'s> {
         self.styled_text(text, at, anchor, size, ink, FontStyle::Normal);
     }
 
-    pub(crate) fn bold_text(&mut self, text: &str, at: (f64, f64), anchor: Anchor, size: f64, ink: Ink) {
+    pub(crate) fn bold_text(
+        &mut self,
+        text: &str,
+        at: (f64, f64),
+        anchor: Anchor,
+        size: f64,
+        ink: Ink,
+    ) {
         self.styled_text(text, at, anchor, size, ink, FontStyle::Bold);
     }
 
-    fn styled_text(&mut self, text: &str, at: (f64, f64), anchor: Anchor, size: f64, ink: Ink, style: FontStyle) {
+    fn styled_text(
+        &mut self,
+        text: &str,
+        at: (f64, f64),
+        anchor: Anchor,
+        size: f64,
+        ink: Ink,
+        style: FontStyle,
+    ) {
         let horizontal = match anchor {
             Anchor::Left => HPos::Left,
             Anchor::Middle => HPos::Center,
             Anchor::Right => HPos::Right,
         };
-        let font = FontDesc::new(FontFamily::Name(FONT_MARK), size * SCALE * FONT_SCALE, style);
+        let font = FontDesc::new(
+            FontFamily::Name(FONT_MARK),
+            size * SCALE * FONT_SCALE,
+            style,
+        );
         let color = ink.rgb();
-        let style = TextStyle::from(font).color(&color).pos(Pos::new(horizontal, VPos::Center));
+        let style = TextStyle::from(font)
+            .color(&color)
+            .pos(Pos::new(horizontal, VPos::Center));
         self.put(&Text::new(format::printable(text), scaled(at), style));
     }
 
     /// A vertical error bar or, across, a horizontal one: the interval of a value.
     pub(crate) fn interval(&mut self, from: (f64, f64), to: (f64, f64), ink: Ink) {
-        let (cap_x, cap_y) = if from.1 == to.1 { (0.0, 4.0) } else { (4.0, 0.0) };
+        let (cap_x, cap_y) = if from.1 == to.1 {
+            (0.0, 4.0)
+        } else {
+            (4.0, 0.0)
+        };
         self.line(&[from, to], ink, 1.5);
         for (x, y) in [from, to] {
             self.line(&[(x - cap_x, y - cap_y), (x + cap_x, y + cap_y)], ink, 1.5);
@@ -293,22 +352,39 @@ mod tests {
     fn text_fits_where_it_was_told_to() {
         let long = "a reason that goes on and on about /some/very/long/path/libsomething.so.1";
         assert!(text_width(&shortened(long, 12.0, 100.0), 12.0) <= 100.0);
-        assert!(wrapped(long, 12.0, 100.0).iter().all(|line| text_width(line, 12.0) <= 100.0));
+        assert!(
+            wrapped(long, 12.0, 100.0)
+                .iter()
+                .all(|line| text_width(line, 12.0) <= 100.0)
+        );
         assert_eq!(shortened("short", 12.0, 100.0), "short");
     }
 
     #[test]
     fn drawings_escape_text_and_keep_both_forms_balanced() {
         let picture = Canvas::draw(100.0, 50.0, |canvas| {
-            canvas.text("<script>alert(1)</script>", (5.0, 5.0), Anchor::Left, SMALL, palette::TEXT);
+            canvas.text(
+                "<script>alert(1)</script>",
+                (5.0, 5.0),
+                Anchor::Left,
+                SMALL,
+                palette::TEXT,
+            );
         })
         .unwrap();
-        for text in [picture.inline("<script>", "wide"), picture.standalone("<script>")] {
+        for text in [
+            picture.inline("<script>", "wide"),
+            picture.standalone("<script>"),
+        ] {
             assert!(!text.contains("<script"), "{text}");
             assert!(text.contains("&lt;script&gt;"));
             assert!(text.starts_with("<svg") && text.trim_end().ends_with("</svg>"));
             assert!(text.contains("#1B1F24"));
         }
-        assert!(picture.standalone("x").contains("prefers-color-scheme: dark"));
+        assert!(
+            picture
+                .standalone("x")
+                .contains("prefers-color-scheme: dark")
+        );
     }
 }

@@ -20,10 +20,21 @@ pub(super) fn draw(workload: &Workload<'_>) -> Result<Chart> {
         .filter(|(_, fragmentation)| fragmentation.is_finite() && *fragmentation >= 0.0)
         .collect();
     if rows.is_empty() {
-        return Ok(Chart::Absent("No fragmentation chart: no allocator's memory was measured.".to_owned()));
+        return Ok(Chart::Absent(
+            "No fragmentation chart: no allocator's memory was measured.".to_owned(),
+        ));
     }
-    let high = rows.iter().map(|&(_, fragmentation)| fragmentation).fold(1.0, f64::max) * 1.02;
-    let bars = workload.rows.iter().filter(|row| !row.is_floor).map(bar).collect();
+    let high = rows
+        .iter()
+        .map(|&(_, fragmentation)| fragmentation)
+        .fold(1.0, f64::max)
+        * 1.02;
+    let bars = workload
+        .rows
+        .iter()
+        .filter(|row| !row.is_floor)
+        .map(bar)
+        .collect();
     let chart = BarChart {
         heading: Heading {
             title: format!("Fragmentation on {}", workload.name),
@@ -37,11 +48,17 @@ pub(super) fn draw(workload: &Workload<'_>) -> Result<Chart> {
         tick_label: format::axis_number,
         mark: Some((1.0, "live bytes")),
     };
-    let words: Vec<String> =
-        rows.iter().map(|(row, fragmentation)| format!("{} {}", row.name(), format::ratio(*fragmentation))).collect();
+    let words: Vec<String> = rows
+        .iter()
+        .map(|(row, fragmentation)| format!("{} {}", row.name(), format::ratio(*fragmentation)))
+        .collect();
     Ok(Chart::Drawn(Drawn {
         file: "fragmentation",
-        label: format!("Bar chart of fragmentation at the peak on {}: {}", workload.name, words.join("; ")),
+        label: format!(
+            "Bar chart of fragmentation at the peak on {}: {}",
+            workload.name,
+            words.join("; ")
+        ),
         caption: String::new(),
         wide: chart.draw(WIDE)?,
         narrow: Some(chart.draw(NARROW)?),
@@ -53,19 +70,45 @@ fn bar(row: &Row<'_>) -> Bar {
         (Some(failure), _) => Content::Reason(failure),
         (None, Some(total)) if total.is_finite() => {
             let ink = palette::series(row.color).0;
-            let internal = row.summary.internal_fragmentation.filter(|internal| internal.is_finite());
-            let mut parts = vec![Part { end: total.min(1.0), ink: NEUTRAL, is_pale: false }];
+            let internal = row
+                .summary
+                .internal_fragmentation
+                .filter(|internal| internal.is_finite());
+            let mut parts = vec![Part {
+                end: total.min(1.0),
+                ink: NEUTRAL,
+                is_pale: false,
+            }];
             if let Some(internal) = internal {
-                parts.push(Part { end: internal.min(total), ink, is_pale: false });
+                parts.push(Part {
+                    end: internal.min(total),
+                    ink,
+                    is_pale: false,
+                });
             }
-            parts.push(Part { end: total, ink, is_pale: true });
+            parts.push(Part {
+                end: total,
+                ink,
+                is_pale: true,
+            });
             let words = match internal {
-                Some(internal) => format!("{} · {} inside blocks", format::ratio(total), format::ratio(internal)),
+                Some(internal) => format!(
+                    "{} · {} inside blocks",
+                    format::ratio(total),
+                    format::ratio(internal)
+                ),
                 None => format::ratio(total),
             };
-            Content::Value { parts, interval: None, words }
+            Content::Value {
+                parts,
+                interval: None,
+                words,
+            }
         }
         (None, _) => Content::Reason("its memory was not measured".to_owned()),
     };
-    Bar { name: row.name().to_owned(), content }
+    Bar {
+        name: row.name().to_owned(),
+        content,
+    }
 }

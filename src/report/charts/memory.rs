@@ -25,7 +25,9 @@ struct Line {
 
 pub(super) fn draw(workload: &Workload<'_>) -> Result<Chart> {
     // `null` holds nothing and `bump` frees nothing: their memory is no bound, and hides the others.
-    let has_curve = |row: &&Row<'_>| row.is_candidate() && row.memory.is_some_and(|memory| memory.curve.len() > 1);
+    let has_curve = |row: &&Row<'_>| {
+        row.is_candidate() && row.memory.is_some_and(|memory| memory.curve.len() > 1)
+    };
     let rows: Vec<&Row<'_>> = workload.rows.iter().filter(has_curve).collect();
     let Some(first) = rows.first().and_then(|row| row.memory) else {
         return Ok(Chart::Absent(
@@ -36,8 +38,18 @@ pub(super) fn draw(workload: &Workload<'_>) -> Result<Chart> {
     for row in &rows {
         let Some(memory) = row.memory else { continue };
         let (ink, dash) = palette::series(row.color);
-        let points = memory.curve.iter().map(|point| (point.operation as f64, point.rss_bytes as f64)).collect();
-        lines.push(Line { name: row.name().to_owned(), points: decimated(points), ink, dash, width: 2.0 });
+        let points = memory
+            .curve
+            .iter()
+            .map(|point| (point.operation as f64, point.rss_bytes as f64))
+            .collect();
+        lines.push(Line {
+            name: row.name().to_owned(),
+            points: decimated(points),
+            ink,
+            dash,
+            width: 2.0,
+        });
     }
     let heading = Heading {
         title: format!("Memory over {}", workload.name),
@@ -55,8 +67,18 @@ pub(super) fn draw(workload: &Workload<'_>) -> Result<Chart> {
 }
 
 fn live_line(memory: &MemorySample) -> Line {
-    let points = memory.curve.iter().map(|point| (point.operation as f64, point.live_bytes as f64)).collect();
-    Line { name: "live bytes".to_owned(), points: decimated(points), ink: palette::NEUTRAL, dash: None, width: 1.5 }
+    let points = memory
+        .curve
+        .iter()
+        .map(|point| (point.operation as f64, point.live_bytes as f64))
+        .collect();
+    Line {
+        name: "live bytes".to_owned(),
+        points: decimated(points),
+        ink: palette::NEUTRAL,
+        dash: None,
+        width: 1.5,
+    }
 }
 
 /// Fewer points of the same shape: of each run, the lowest and the highest stay.
@@ -71,7 +93,11 @@ pub(super) fn decimated(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
         let low = chunk.iter().copied().min_by(|a, b| a.1.total_cmp(&b.1));
         let high = chunk.iter().copied().max_by(|a, b| a.1.total_cmp(&b.1));
         if let (Some(low), Some(high)) = (low, high) {
-            out.extend(if low.0 <= high.0 { [low, high] } else { [high, low] });
+            out.extend(if low.0 <= high.0 {
+                [low, high]
+            } else {
+                [high, low]
+            });
         }
     }
     out.extend(points.last());
@@ -82,22 +108,44 @@ pub(super) fn decimated(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
 fn picture(heading: &Heading, lines: &[Line], width: f64, plot: f64) -> Result<Picture> {
     let top = heading.height(width) + 8.0;
     let bottom = top + plot - 60.0;
-    let highest = |of: fn(&(f64, f64)) -> f64| lines.iter().flat_map(|line| &line.points).map(of).fold(0.0, f64::max);
+    let highest = |of: fn(&(f64, f64)) -> f64| {
+        lines
+            .iter()
+            .flat_map(|line| &line.points)
+            .map(of)
+            .fold(0.0, f64::max)
+    };
     let (x_high, y_high) = (highest(|point| point.0), highest(|point| point.1) * 1.03);
     let is_narrow = width < 600.0;
-    let names = lines.iter().map(|line| text_width(&line.name, NORMAL)).fold(60.0, f64::max);
+    let names = lines
+        .iter()
+        .map(|line| text_width(&line.name, NORMAL))
+        .fold(60.0, f64::max);
     let label_room = names.min(if is_narrow { 92.0 } else { 170.0 });
     let right = width - label_room - 34.0;
     Canvas::draw(width, bottom + 46.0, |canvas| {
         canvas.heading(heading, width);
         let y = Scale::from_zero(y_high, bottom, top);
         let ticks = byte_ticks(y_high, 5);
-        let left =
-            ticks.iter().map(|&tick| text_width(&format::axis_bytes(tick), SMALL)).fold(20.0, f64::max) + 12.0;
+        let left = ticks
+            .iter()
+            .map(|&tick| text_width(&format::axis_bytes(tick), SMALL))
+            .fold(20.0, f64::max)
+            + 12.0;
         let x = Scale::from_zero(x_high, left, right);
         for &tick in &ticks {
-            canvas.line(&[(left, y.at(tick)), (right, y.at(tick))], palette::GRID, 1.0);
-            canvas.text(&format::axis_bytes(tick), (left - 8.0, y.at(tick)), Anchor::Right, SMALL, palette::MUTED);
+            canvas.line(
+                &[(left, y.at(tick)), (right, y.at(tick))],
+                palette::GRID,
+                1.0,
+            );
+            canvas.text(
+                &format::axis_bytes(tick),
+                (left - 8.0, y.at(tick)),
+                Anchor::Right,
+                SMALL,
+                palette::MUTED,
+            );
         }
         operations_axis(canvas, &x, bottom, if is_narrow { 3 } else { 6 });
         draw_lines(canvas, lines, &x, &y);
@@ -108,17 +156,37 @@ fn picture(heading: &Heading, lines: &[Line], width: f64, plot: f64) -> Result<P
 /// The axis that counts operations; shared with the live bytes of a trace, which counts events.
 pub(super) fn operations_axis(canvas: &mut Canvas<'_>, x: &Scale, bottom: f64, wanted: usize) {
     for tick in decimal_ticks(x.high, wanted) {
-        canvas.line(&[(x.at(tick), bottom), (x.at(tick), bottom + 5.0)], palette::AXIS, 1.0);
+        canvas.line(
+            &[(x.at(tick), bottom), (x.at(tick), bottom + 5.0)],
+            palette::AXIS,
+            1.0,
+        );
         let label = format::axis_number(tick);
-        canvas.text(&label, (x.at(tick), bottom + 15.0), Anchor::Middle, SMALL, palette::MUTED);
+        canvas.text(
+            &label,
+            (x.at(tick), bottom + 15.0),
+            Anchor::Middle,
+            SMALL,
+            palette::MUTED,
+        );
     }
     canvas.line(&[(x.start, bottom), (x.end, bottom)], palette::AXIS, 1.0);
-    canvas.text("operations", ((x.start + x.end) / 2.0, bottom + 33.0), Anchor::Middle, SMALL, palette::MUTED);
+    canvas.text(
+        "operations",
+        ((x.start + x.end) / 2.0, bottom + 33.0),
+        Anchor::Middle,
+        SMALL,
+        palette::MUTED,
+    );
 }
 
 fn draw_lines(canvas: &mut Canvas<'_>, lines: &[Line], x: &Scale, y: &Scale) {
     for (n, line) in lines.iter().enumerate() {
-        let points: Vec<(f64, f64)> = line.points.iter().map(|&(px, py)| (x.at(px), y.at(py))).collect();
+        let points: Vec<(f64, f64)> = line
+            .points
+            .iter()
+            .map(|&(px, py)| (x.at(px), y.at(py)))
+            .collect();
         if n == 0 {
             // The first line is the live bytes: an area, so that it cannot be taken for an allocator.
             let mut area = vec![(points[0].0, y.start)];
@@ -133,15 +201,40 @@ fn draw_lines(canvas: &mut Canvas<'_>, lines: &[Line], x: &Scale, y: &Scale) {
     }
 }
 
-fn draw_labels(canvas: &mut Canvas<'_>, lines: &[Line], x: &Scale, y: &Scale, range: (f64, f64), room: f64) {
-    let ends: Vec<(f64, f64)> =
-        lines.iter().map(|line| line.points[line.points.len() - 1]).map(|(px, py)| (x.at(px), y.at(py))).collect();
+fn draw_labels(
+    canvas: &mut Canvas<'_>,
+    lines: &[Line],
+    x: &Scale,
+    y: &Scale,
+    range: (f64, f64),
+    room: f64,
+) {
+    let ends: Vec<(f64, f64)> = lines
+        .iter()
+        .map(|line| line.points[line.points.len() - 1])
+        .map(|(px, py)| (x.at(px), y.at(py)))
+        .collect();
     let wishes: Vec<f64> = ends.iter().map(|end| end.1).collect();
     let placed = spread(&wishes, 17.0, range.0 + 6.0, range.1 - 4.0);
     for ((line, end), label_y) in lines.iter().zip(&ends).zip(placed) {
         let start = x.end + 22.0;
-        canvas.line(&[*end, (x.end + 6.0, end.1), (start - 6.0, label_y), (start, label_y)], line.ink, 1.5);
-        canvas.text(&shortened(&line.name, NORMAL, room), (start + 6.0, label_y), Anchor::Left, NORMAL, palette::TEXT);
+        canvas.line(
+            &[
+                *end,
+                (x.end + 6.0, end.1),
+                (start - 6.0, label_y),
+                (start, label_y),
+            ],
+            line.ink,
+            1.5,
+        );
+        canvas.text(
+            &shortened(&line.name, NORMAL, room),
+            (start + 6.0, label_y),
+            Anchor::Left,
+            NORMAL,
+            palette::TEXT,
+        );
     }
 }
 
@@ -154,11 +247,22 @@ fn caption(workload: &Workload<'_>, drawn: &[&Row<'_>]) -> String {
         .map(Row::name)
         .collect();
     if !missing.is_empty() {
-        sentences.push(format!("Without a line, because there is no finished memory sample: {}.", format::list(&missing)));
+        sentences.push(format!(
+            "Without a line, because there is no finished memory sample: {}.",
+            format::list(&missing)
+        ));
     }
-    let floors: Vec<&str> = workload.rows.iter().filter(|row| row.is_floor).map(Row::name).collect();
+    let floors: Vec<&str> = workload
+        .rows
+        .iter()
+        .filter(|row| row.is_floor)
+        .map(Row::name)
+        .collect();
     if !floors.is_empty() {
-        sentences.push(format!("Not drawn: {}, which do not manage memory.", format::list(&floors)));
+        sentences.push(format!(
+            "Not drawn: {}, which do not manage memory.",
+            format::list(&floors)
+        ));
     }
     sentences.join(" ")
 }
@@ -167,9 +271,18 @@ fn label(workload: &Workload<'_>, rows: &[&Row<'_>]) -> String {
     let peaks: Vec<String> = rows
         .iter()
         .filter_map(|row| Some((row.name(), row.memory?)))
-        .map(|(name, memory)| format!("{name} peaks at {}", format::bytes(memory.rss_peak_bytes as f64)))
+        .map(|(name, memory)| {
+            format!(
+                "{name} peaks at {}",
+                format::bytes(memory.rss_peak_bytes as f64)
+            )
+        })
         .collect();
-    format!("Line chart of RSS over the operations of {}: {}", workload.name, peaks.join("; "))
+    format!(
+        "Line chart of RSS over the operations of {}: {}",
+        workload.name,
+        peaks.join("; ")
+    )
 }
 
 #[cfg(test)]
@@ -178,7 +291,9 @@ mod tests {
 
     #[test]
     fn thinning_keeps_the_extremes_and_both_ends() {
-        let mut points: Vec<(f64, f64)> = (0..10_000).map(|n| (f64::from(n), f64::from(n % 7))).collect();
+        let mut points: Vec<(f64, f64)> = (0..10_000)
+            .map(|n| (f64::from(n), f64::from(n % 7)))
+            .collect();
         points[5432].1 = 1e6;
         points[777].1 = -3.0;
         let thin = decimated(points.clone());

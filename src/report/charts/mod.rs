@@ -52,7 +52,11 @@ impl Drawn {
     pub(crate) fn inline(&self) -> String {
         match &self.narrow {
             Some(narrow) => {
-                format!("{}{}", self.wide.inline(&self.label, "wide"), narrow.inline(&self.label, "narrow"))
+                format!(
+                    "{}{}",
+                    self.wide.inline(&self.label, "wide"),
+                    narrow.inline(&self.label, "narrow")
+                )
             }
             None => self.wide.inline(&self.label, "any"),
         }
@@ -77,7 +81,14 @@ pub(crate) struct WorkloadCharts {
 impl WorkloadCharts {
     /// All of them, in the order of the page.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Chart> {
-        [&self.throughput, &self.tradeoff, &self.memory, &self.fragmentation].into_iter().chain(&self.trace)
+        [
+            &self.throughput,
+            &self.tradeoff,
+            &self.memory,
+            &self.fragmentation,
+        ]
+        .into_iter()
+        .chain(&self.trace)
     }
 }
 

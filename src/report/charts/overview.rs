@@ -18,10 +18,17 @@ const PANELS_PER_LINE: usize = 4;
 pub(super) fn draw(report: &Report<'_>) -> Result<Chart> {
     let baseline = report.results.settings.baseline.as_str();
     let is_allocator = |name: &str| {
-        report.workloads.iter().flat_map(|workload| &workload.rows).any(|row| row.name() == name && !row.is_floor)
+        report
+            .workloads
+            .iter()
+            .flat_map(|workload| &workload.rows)
+            .any(|row| row.name() == name && !row.is_floor)
     };
-    let subjects: Vec<&str> =
-        report.subject_names().into_iter().filter(|&name| name != baseline && is_allocator(name)).collect();
+    let subjects: Vec<&str> = report
+        .subject_names()
+        .into_iter()
+        .filter(|&name| name != baseline && is_allocator(name))
+        .collect();
     let ratios: Vec<f64> = report
         .workloads
         .iter()
@@ -32,7 +39,9 @@ pub(super) fn draw(report: &Report<'_>) -> Result<Chart> {
         .filter(|ratio| ratio.is_finite() && *ratio > 0.0)
         .collect();
     if report.workloads.len() < 2 || subjects.is_empty() || ratios.is_empty() {
-        return Ok(Chart::Absent("No chart over the workloads: there are no ratios to compare.".to_owned()));
+        return Ok(Chart::Absent(
+            "No chart over the workloads: there are no ratios to compare.".to_owned(),
+        ));
     }
     let low = ratios.iter().copied().fold(0.8, f64::min).max(EDGE.0);
     let high = ratios.iter().copied().fold(1.25, f64::max).min(EDGE.1);
@@ -66,7 +75,11 @@ fn picture(
     per_line: usize,
 ) -> Result<Picture> {
     let per_line = per_line.min(subjects.len());
-    let names = report.workloads.iter().map(|workload| text_width(workload.name, SMALL)).fold(40.0, f64::max);
+    let names = report
+        .workloads
+        .iter()
+        .map(|workload| text_width(workload.name, SMALL))
+        .fold(40.0, f64::max);
     let name_room = names.min(width * 0.3) + 12.0;
     let panel_width = (width - name_room) / per_line as f64;
     let panel_height = 26.0 + ROW * report.workloads.len() as f64 + 34.0;
@@ -81,7 +94,13 @@ fn picture(
                 for (row, workload) in report.workloads.iter().enumerate() {
                     let name = shortened(workload.name, SMALL, name_room - 10.0);
                     let middle = y + 26.0 + ROW * (row as f64 + 0.5);
-                    canvas.text(&name, (name_room - 8.0, middle), Anchor::Right, SMALL, palette::TEXT);
+                    canvas.text(
+                        &name,
+                        (name_room - 8.0, middle),
+                        Anchor::Right,
+                        SMALL,
+                        palette::TEXT,
+                    );
                 }
             }
             let scale = Scale::log(range.0, range.1, x + 10.0, x + panel_width - 10.0);
@@ -95,10 +114,25 @@ fn panel(canvas: &mut Canvas<'_>, report: &Report<'_>, subject: &str, scale: &Sc
     let bottom = top + ROW * report.workloads.len() as f64;
     let room = scale.end - scale.start;
     let title = shortened(subject, NORMAL, room);
-    canvas.bold_text(&title, (scale.start, y + 12.0), Anchor::Left, NORMAL, palette::TEXT);
-    for (row, _) in report.workloads.iter().enumerate().filter(|(row, _)| row % 2 == 0) {
+    canvas.bold_text(
+        &title,
+        (scale.start, y + 12.0),
+        Anchor::Left,
+        NORMAL,
+        palette::TEXT,
+    );
+    for (row, _) in report
+        .workloads
+        .iter()
+        .enumerate()
+        .filter(|(row, _)| row % 2 == 0)
+    {
         let from = top + ROW * row as f64;
-        canvas.rectangle((scale.start - 6.0, from), (scale.end + 6.0, from + ROW), palette::SHADE);
+        canvas.rectangle(
+            (scale.start - 6.0, from),
+            (scale.end + 6.0, from + ROW),
+            palette::SHADE,
+        );
     }
     let mut free_from = f64::MIN;
     for tick in log_ticks(scale.low, scale.high, 4) {
@@ -107,18 +141,36 @@ fn panel(canvas: &mut Canvas<'_>, report: &Report<'_>, subject: &str, scale: &Sc
         let half = text_width(&label, SMALL) / 2.0;
         canvas.line(&[(x, top), (x, bottom)], palette::GRID, 1.0);
         if x - half > free_from {
-            canvas.text(&label, (x, bottom + 13.0), Anchor::Middle, SMALL, palette::MUTED);
+            canvas.text(
+                &label,
+                (x, bottom + 13.0),
+                Anchor::Middle,
+                SMALL,
+                palette::MUTED,
+            );
             free_from = x + half + 6.0;
         }
     }
-    canvas.line(&[(scale.at(1.0), top), (scale.at(1.0), bottom)], palette::AXIS, 1.5);
+    canvas.line(
+        &[(scale.at(1.0), top), (scale.at(1.0), bottom)],
+        palette::AXIS,
+        1.5,
+    );
     for (n, workload) in report.workloads.iter().enumerate() {
-        mark(canvas, workload, subject, scale, top + ROW * (n as f64 + 0.5));
+        mark(
+            canvas,
+            workload,
+            subject,
+            scale,
+            top + ROW * (n as f64 + 0.5),
+        );
     }
 }
 
 fn mark(canvas: &mut Canvas<'_>, workload: &Workload<'_>, subject: &str, scale: &Scale, y: f64) {
-    let Some(row) = workload.rows.iter().find(|row| row.name() == subject) else { return };
+    let Some(row) = workload.rows.iter().find(|row| row.name() == subject) else {
+        return;
+    };
     let ink = palette::series(row.color).0;
     match (row.is_ok(), row.summary.ratio_to_baseline) {
         (true, Some(ratio)) if ratio.median > scale.high || ratio.median < scale.low => {
@@ -130,8 +182,18 @@ fn mark(canvas: &mut Canvas<'_>, workload: &Workload<'_>, subject: &str, scale: 
         }
         (true, None) => {}
         (false, _) => {
-            let word = shortened(status_word(row.summary.status), SMALL, scale.end - scale.start);
-            canvas.text(&word, (scale.start, y), Anchor::Left, SMALL, palette::FAILED);
+            let word = shortened(
+                status_word(row.summary.status),
+                SMALL,
+                scale.end - scale.start,
+            );
+            canvas.text(
+                &word,
+                (scale.start, y),
+                Anchor::Left,
+                SMALL,
+                palette::FAILED,
+            );
         }
     }
 }
@@ -143,7 +205,12 @@ fn off_scale(canvas: &mut Canvas<'_>, row: &Row<'_>, scale: &Scale, y: f64, rati
     let (tip, back, anchor, text) = if ratio > scale.high {
         (scale.end, scale.end - 9.0, Anchor::Right, scale.end - 14.0)
     } else {
-        (scale.start, scale.start + 9.0, Anchor::Left, scale.start + 14.0)
+        (
+            scale.start,
+            scale.start + 9.0,
+            Anchor::Left,
+            scale.start + 14.0,
+        )
     };
     canvas.area(&[(tip, y), (back, y - 5.0), (back, y + 5.0)], ink);
     canvas.text(&label, (text, y), anchor, SMALL, palette::TEXT);

@@ -62,7 +62,9 @@ impl Ink {
 }
 
 fn all() -> impl Iterator<Item = Ink> {
-    [BACKGROUND, TEXT, MUTED, GRID, AXIS, NEUTRAL, SHADE, FAILED].into_iter().chain(SERIES)
+    [BACKGROUND, TEXT, MUTED, GRID, AXIS, NEUTRAL, SHADE, FAILED]
+        .into_iter()
+        .chain(SERIES)
 }
 
 /// Rules that turn each light colour into its dark one, below `scope` (a selector with a space
@@ -87,7 +89,11 @@ mod tests {
             let [_, r, g, b] = color.to_be_bytes();
             let linear = |v: u8| {
                 let v = f64::from(v) / 255.0;
-                if v <= 0.04045 { v / 12.92 } else { ((v + 0.055) / 1.055).powf(2.4) }
+                if v <= 0.04045 {
+                    v / 12.92
+                } else {
+                    ((v + 0.055) / 1.055).powf(2.4)
+                }
             };
             0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b)
         };
@@ -99,8 +105,14 @@ mod tests {
     fn text_reaches_aa_in_both_themes() {
         for text in [TEXT, MUTED, FAILED] {
             for ground in [BACKGROUND, SHADE] {
-                assert!(contrast(text.light, ground.light) >= 4.5, "{text:x?} on {ground:x?} light");
-                assert!(contrast(text.dark, ground.dark) >= 4.5, "{text:x?} on {ground:x?} dark");
+                assert!(
+                    contrast(text.light, ground.light) >= 4.5,
+                    "{text:x?} on {ground:x?} light"
+                );
+                assert!(
+                    contrast(text.dark, ground.dark) >= 4.5,
+                    "{text:x?} on {ground:x?} dark"
+                );
             }
         }
     }
@@ -108,8 +120,14 @@ mod tests {
     #[test]
     fn marks_stand_out_in_both_themes() {
         for mark in SERIES.into_iter().chain([NEUTRAL]) {
-            assert!(contrast(mark.light, BACKGROUND.light) >= 3.0, "{mark:x?} light");
-            assert!(contrast(mark.dark, BACKGROUND.dark) >= 3.0, "{mark:x?} dark");
+            assert!(
+                contrast(mark.light, BACKGROUND.light) >= 3.0,
+                "{mark:x?} light"
+            );
+            assert!(
+                contrast(mark.dark, BACKGROUND.dark) >= 3.0,
+                "{mark:x?} dark"
+            );
         }
     }
 

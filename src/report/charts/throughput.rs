@@ -17,11 +17,19 @@ const NS_PER_SECOND: f64 = 1e9;
 pub(super) fn draw(workload: &Workload<'_>) -> Result<Chart> {
     let measured = |row: &&Row<'_>| row.is_ok() && row.summary.ns_per_operation.is_some();
     if !workload.rows.iter().any(|row| measured(&row)) {
-        return Ok(Chart::Absent("No throughput chart: no subject has a time.".to_owned()));
+        return Ok(Chart::Absent(
+            "No throughput chart: no subject has a time.".to_owned(),
+        ));
     }
     let fastest = |floors: bool| {
-        let rows = workload.rows.iter().filter(measured).filter(|row| floors || !row.is_floor);
-        rows.filter_map(|row| row.summary.ns_per_operation).map(|time| rate(time.low.min(time.median))).fold(0.0, f64::max)
+        let rows = workload
+            .rows
+            .iter()
+            .filter(measured)
+            .filter(|row| floors || !row.is_floor);
+        rows.filter_map(|row| row.summary.ns_per_operation)
+            .map(|time| rate(time.low.min(time.median)))
+            .fold(0.0, f64::max)
     };
     // The floors are several times faster; if they set the scale, no difference could be seen.
     let high = match fastest(false) {
@@ -31,7 +39,7 @@ pub(super) fn draw(workload: &Workload<'_>) -> Result<Chart> {
     let chart = BarChart {
         heading: Heading {
             title: format!("Throughput on {}", workload.name),
-            subtitle: "Operations per second: longer is better. The black line is the 95 % interval.".to_owned(),
+            subtitle: "Operations per second: longer is better. The thin line across a bar's end is the 95 % interval.".to_owned(),
         },
         bars: bars(workload),
         high,
@@ -54,8 +62,12 @@ fn rate(ns: f64) -> f64 {
 }
 
 fn bars(workload: &Workload<'_>) -> Vec<Bar> {
-    let (floors, allocators): (Vec<&Row<'_>>, Vec<&Row<'_>>) = workload.rows.iter().partition(|row| row.is_floor);
-    let mut bars: Vec<Bar> = allocators.into_iter().map(|row| bar(row, workload.baseline)).collect();
+    let (floors, allocators): (Vec<&Row<'_>>, Vec<&Row<'_>>) =
+        workload.rows.iter().partition(|row| row.is_floor);
+    let mut bars: Vec<Bar> = allocators
+        .into_iter()
+        .map(|row| bar(row, workload.baseline))
+        .collect();
     if !floors.is_empty() {
         bars.push(Bar {
             name: "No allocators, but bounds: what the harness itself costs".to_owned(),
@@ -71,22 +83,36 @@ fn bar(row: &Row<'_>, baseline: &str) -> Bar {
         (Some(failure), _) => Content::Reason(failure),
         (None, None) => Content::Reason("no time was measured".to_owned()),
         (None, Some(time)) => {
-            let ink = if row.is_floor { NEUTRAL } else { palette::series(row.color).0 };
+            let ink = if row.is_floor {
+                NEUTRAL
+            } else {
+                palette::series(row.color).0
+            };
             Content::Value {
-                parts: vec![Part { end: rate(time.median), ink, is_pale: false }],
+                parts: vec![Part {
+                    end: rate(time.median),
+                    ink,
+                    is_pale: false,
+                }],
                 interval: Some((rate(time.high), rate(time.low))),
                 words: words(row, &time, baseline),
             }
         }
     };
-    Bar { name: row.name().to_owned(), content }
+    Bar {
+        name: row.name().to_owned(),
+        content,
+    }
 }
 
 fn words(row: &Row<'_>, time: &Estimate, baseline: &str) -> String {
     let rate = format::rate(rate(time.median));
     match row.summary.ratio_to_baseline {
         _ if row.is_baseline => format!("{rate} · baseline"),
-        Some(ratio) => format!("{rate} · {}× the time of {baseline}", format::ratio(ratio.median)),
+        Some(ratio) => format!(
+            "{rate} · {}× the time of {baseline}",
+            format::ratio(ratio.median)
+        ),
         None => rate,
     }
 }
@@ -97,8 +123,16 @@ fn label(workload: &Workload<'_>) -> String {
         .iter()
         .map(|row| match (row.failure(), row.summary.ns_per_operation) {
             (None, Some(time)) => format!("{} {}", row.name(), format::rate(rate(time.median))),
-            (failure, _) => format!("{} {}", row.name(), failure.unwrap_or_else(|| "not measured".to_owned())),
+            (failure, _) => format!(
+                "{} {}",
+                row.name(),
+                failure.unwrap_or_else(|| "not measured".to_owned())
+            ),
         })
         .collect();
-    format!("Bar chart of operations per second on {}: {}", workload.name, rows.join("; "))
+    format!(
+        "Bar chart of operations per second on {}: {}",
+        workload.name,
+        rows.join("; ")
+    )
 }
