@@ -6,7 +6,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64Mcg;
 
 use super::request::{Request, Work};
-use super::session::Session;
+use super::session::{Outcome, Session};
 use crate::error::Result;
 use crate::measure::results::{Pass, Sample, Status, Touch};
 use crate::plan::Cell;
@@ -85,6 +85,11 @@ fn take(
     cell: &Cell,
 ) -> Result<Sample> {
     let outcome = session.take(request)?;
+    Ok(place(outcome, &request.subject.name, workload, cell))
+}
+
+/// An outcome as the sample of its cell, refused if not every operation was performed.
+pub fn place(outcome: Outcome, subject: &str, workload: &Prepared, cell: &Cell) -> Sample {
     let (mut status, mut reason) = (outcome.status, outcome.reason);
     if status == Status::Ok && outcome.operations != workload.operations {
         status = Status::Wrong;
@@ -93,9 +98,9 @@ fn take(
             outcome.operations, workload.operations
         ));
     }
-    Ok(Sample {
+    Sample {
         workload: workload.name.clone(),
-        subject: request.subject.name.clone(),
+        subject: subject.to_owned(),
         pass: cell.pass,
         block: cell.block,
         position: cell.position,
@@ -108,7 +113,7 @@ fn take(
         minor_faults: outcome.finished.minor_faults,
         major_faults: outcome.finished.major_faults,
         involuntary_switches: outcome.finished.involuntary_switches,
-    })
+    }
 }
 
 fn pass_name(pass: Pass) -> &'static str {
