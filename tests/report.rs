@@ -413,9 +413,25 @@ fn the_sentence_claims_nothing_that_the_interval_does_not_show() {
     fixture::time(&mut cast, "jemalloc", 16.5, 0.05);
     let text = sentence(cast, 10);
     assert!(
-        text.contains("jemalloc may be as fast: the intervals overlap"),
+        text.contains("Not told apart from mimalloc: jemalloc; the intervals overlap"),
         "{text}"
     );
+}
+
+#[test]
+fn our_own_is_named_as_ours_when_it_wins() {
+    let mut cast = fixture::cast();
+    fixture::time(&mut cast, "pagelist", 10.0, 0.02);
+    let text = sentence(cast.clone(), 10);
+    assert!(text.starts_with("On vim, pagelist is faster"), "{text}");
+    assert!(
+        text.contains("pagelist is this project's own. Among the others, mimalloc is faster"),
+        "{text}"
+    );
+    let html = page(&fixture::assemble(&[("vim", cast)], 10, 1));
+    let rankings = &html[html.find("Without ours").unwrap()..];
+    let rankings = &rankings[..rankings.find("</table>").unwrap()];
+    assert!(rankings.contains("mimalloc") && !rankings.contains("pagelist"));
 }
 
 #[test]

@@ -289,8 +289,9 @@ fn row_views(workload: &Workload<'_>) -> Vec<RowView> {
             .filter_map(value)
             .filter(|value| value.is_finite())
             .collect();
-        // One value alone is not the best of anything.
-        (values.len() > 1).then(|| values.into_iter().fold(f64::INFINITY, f64::min))
+        let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+        // One value alone, or the same everywhere, is not the best of anything.
+        values.iter().any(|&value| value > least).then_some(least)
     };
     let bests: Vec<Option<f64>> = COLUMNS.iter().map(|column| best(column.value)).collect();
     let rows = workload.rows.iter().map(|row| {

@@ -137,6 +137,7 @@ fn compared(
     let sentence = match fastest {
         Some(best) => {
             notes.extend(rivals_as_good(best, &rivals));
+            notes.extend(without_own(best, baseline, &rivals));
             faster_sentence(workload, baseline, best, few)
         }
         None => none_faster_sentence(workload, baseline, &rivals),
@@ -251,10 +252,39 @@ fn rivals_as_good(best: &Row<'_>, rivals: &[&Row<'_>]) -> Option<String> {
         return None;
     }
     Some(format!(
-        "{} had the lowest time, but {} may be as fast: the intervals overlap.",
+        "Not told apart from {}: {}; the intervals overlap.",
         best.name(),
         format::list(&close)
     ))
+}
+
+/// If the recommended one is ours: who would be in its place without it.
+fn without_own(best: &Row<'_>, baseline: &Row<'_>, rivals: &[&Row<'_>]) -> Option<String> {
+    if !best.is_own {
+        return None;
+    }
+    let others = rivals.iter().filter(|row| !row.is_own);
+    let mut faster = others.filter(|row| row.standing() == Standing::Faster);
+    Some(
+        match faster
+            .next()
+            .and_then(|row| Some((row, row.summary.ratio_to_baseline?)))
+        {
+            Some((next, ratio)) => format!(
+                "{} is this project's own. Among the others, {} is faster: {} {} ({}).",
+                best.name(),
+                next.name(),
+                time_words(ratio.median),
+                baseline.name(),
+                interval_words(&ratio)
+            ),
+            None => format!(
+                "{} is this project's own. Among the others, none was shown to be faster than {}.",
+                best.name(),
+                baseline.name()
+            ),
+        },
+    )
 }
 
 fn how_sure(fastest: Option<&Row<'_>>, baseline: &Row<'_>, blocks: usize) -> String {

@@ -9,16 +9,16 @@ const MIB: f64 = 1048576.0;
 
 /// What one subject does on one workload.
 #[derive(Clone, Copy)]
-pub struct Behaviour {
-    pub name: &'static str,
-    pub kind: SubjectKind,
-    pub ns: f64,
+pub(crate) struct Behaviour {
+    pub(crate) name: &'static str,
+    pub(crate) kind: SubjectKind,
+    pub(crate) ns: f64,
     /// Half the width of its interval, as a share.
-    pub spread: f64,
+    pub(crate) spread: f64,
     /// Peak RSS over peak live bytes.
-    pub fragmentation: f64,
-    pub status: Status,
-    pub reason: Option<&'static str>,
+    pub(crate) fragmentation: f64,
+    pub(crate) status: Status,
+    pub(crate) reason: Option<&'static str>,
 }
 
 const fn behaviour(
@@ -40,7 +40,7 @@ const fn behaviour(
 }
 
 /// Seven subjects; the page list runs into the time limit, a preloaded one crashes.
-pub fn cast() -> Vec<Behaviour> {
+pub(crate) fn cast() -> Vec<Behaviour> {
     let mut cast = vec![
         behaviour("pagelist", SubjectKind::Linked, 900.0, 0.04, 1.35),
         behaviour("system", SubjectKind::System, 24.1, 0.02, 1.19),
@@ -66,7 +66,7 @@ pub fn cast() -> Vec<Behaviour> {
 }
 
 /// Makes one of the cast fail.
-pub fn fail(cast: &mut [Behaviour], name: &str, status: Status, reason: &'static str) {
+pub(crate) fn fail(cast: &mut [Behaviour], name: &str, status: Status, reason: &'static str) {
     let member = cast
         .iter_mut()
         .find(|member| member.name == name)
@@ -75,7 +75,7 @@ pub fn fail(cast: &mut [Behaviour], name: &str, status: Status, reason: &'static
 }
 
 /// Sets time and spread of one of the cast.
-pub fn time(cast: &mut [Behaviour], name: &str, ns: f64, spread: f64) {
+pub(crate) fn time(cast: &mut [Behaviour], name: &str, ns: f64, spread: f64) {
     let member = cast
         .iter_mut()
         .find(|member| member.name == name)
@@ -84,12 +84,12 @@ pub fn time(cast: &mut [Behaviour], name: &str, ns: f64, spread: f64) {
 }
 
 /// One workload, seven subjects, ten blocks.
-pub fn results() -> Results {
+pub(crate) fn results() -> Results {
     assemble(&[("vim", cast())], 10, 3)
 }
 
 /// Many workloads, as `cargo bench` makes them; every second one without memory samples.
-pub fn many() -> Results {
+pub(crate) fn many() -> Results {
     let names = [
         "churn-16",
         "churn-64",
@@ -147,7 +147,7 @@ pub fn many() -> Results {
 }
 
 /// A file in which nothing finished.
-pub fn all_failed() -> Results {
+pub(crate) fn all_failed() -> Results {
     let mut cast = cast();
     for member in &mut cast {
         (member.status, member.reason) = (
@@ -159,7 +159,7 @@ pub fn all_failed() -> Results {
 }
 
 /// Small enough to be read by people: the file kept in tests/data.
-pub fn small() -> Results {
+pub(crate) fn small() -> Results {
     let mut cast = cast();
     cast.retain(|member| ["pagelist", "system", "mimalloc", "null"].contains(&member.name));
     let mut results = assemble(&[("tiny", cast)], 1, 1);
@@ -173,7 +173,7 @@ pub fn small() -> Results {
 }
 
 /// Results of these subjects on these workloads.
-pub fn assemble(
+pub(crate) fn assemble(
     workloads: &[(&str, Vec<Behaviour>)],
     speed_blocks: u32,
     memory_blocks: u32,
@@ -426,8 +426,8 @@ fn summary_row(workload: &str, member: &Behaviour, cast: &[Behaviour]) -> Summar
             .then(|| member.fragmentation / system.fragmentation),
         live_bytes_peak: has_memory.then(|| live_peak() as u64),
         fragmentation_at_peak: has_memory.then_some(member.fragmentation),
-        fragmentation_time_weighted: has_memory.then(|| member.fragmentation * 1.2),
+        fragmentation_time_weighted: has_memory.then_some(member.fragmentation * 1.2),
         internal_fragmentation: has_memory.then_some(1.07),
-        rss_retained_bytes: has_memory.then(|| (member.fragmentation * 0.4 * MIB) as u64),
+        rss_retained_bytes: has_memory.then_some((member.fragmentation * 0.4 * MIB) as u64),
     }
 }

@@ -170,12 +170,7 @@ impl<'s> Canvas<'s> {
             (f64::from(dash.0) * SCALE) as i32,
             (f64::from(dash.1) * SCALE) as i32,
         );
-        self.put(&DashedPathElement::new(
-            thinned(points).into_iter(),
-            on,
-            off,
-            style,
-        ));
+        self.put(&DashedPathElement::new(thinned(points), on, off, style));
     }
 
     pub(crate) fn area(&mut self, points: &[(f64, f64)], ink: Ink) {

@@ -8,11 +8,11 @@ use super::canvas::{Anchor, Canvas, Heading, NORMAL, Picture, SMALL, shortened, 
 use super::{Chart, Drawn, NARROW, WIDE, palette};
 use crate::error::Result;
 use crate::report::format;
-use crate::report::model::{Report, Row, Workload, status_word};
+use crate::report::model::{Report, Row, status_word};
 
 const ROW: f64 = 24.0;
 /// Ratios beyond these are drawn at the edge of the panel, with an arrow.
-const EDGE: (f64, f64) = (1.0 / 8.0, 8.0);
+const EDGE: (f64, f64) = (1.0 / 4.0, 4.0);
 const PANELS_PER_LINE: usize = 4;
 
 pub(super) fn draw(report: &Report<'_>) -> Result<Chart> {
@@ -80,7 +80,7 @@ fn picture(
         .iter()
         .map(|workload| text_width(workload.name, SMALL))
         .fold(40.0, f64::max);
-    let name_room = names.min(width * 0.3) + 12.0;
+    let name_room = (names * 1.08).min(width * 0.3) + 14.0;
     let panel_width = (width - name_room) / per_line as f64;
     let panel_height = 26.0 + ROW * report.workloads.len() as f64 + 34.0;
     let top = heading.height(width) + 6.0;
@@ -92,7 +92,7 @@ fn picture(
             let x = name_room + panel_width * (n % per_line) as f64;
             if n.is_multiple_of(per_line) {
                 for (row, workload) in report.workloads.iter().enumerate() {
-                    let name = shortened(workload.name, SMALL, name_room - 10.0);
+                    let name = shortened(workload.name, SMALL, (name_room - 14.0) / 1.06);
                     let middle = y + 26.0 + ROW * (row as f64 + 0.5);
                     canvas.text(
                         &name,
@@ -157,28 +157,25 @@ fn panel(canvas: &mut Canvas<'_>, report: &Report<'_>, subject: &str, scale: &Sc
         1.5,
     );
     for (n, workload) in report.workloads.iter().enumerate() {
-        mark(
-            canvas,
-            workload,
-            subject,
-            scale,
-            top + ROW * (n as f64 + 0.5),
-        );
+        if let Some(row) = workload.rows.iter().find(|row| row.name() == subject) {
+            mark(canvas, row, scale, top + ROW * (n as f64 + 0.5), n % 2 == 0);
+        }
     }
 }
 
-fn mark(canvas: &mut Canvas<'_>, workload: &Workload<'_>, subject: &str, scale: &Scale, y: f64) {
-    let Some(row) = workload.rows.iter().find(|row| row.name() == subject) else {
-        return;
-    };
+fn mark(canvas: &mut Canvas<'_>, row: &Row<'_>, scale: &Scale, y: f64, is_shaded: bool) {
     let ink = palette::series(row.color).0;
     match (row.is_ok(), row.summary.ratio_to_baseline) {
         (true, Some(ratio)) if ratio.median > scale.high || ratio.median < scale.low => {
             off_scale(canvas, row, scale, y, ratio.median);
         }
         (true, Some(ratio)) => {
-            canvas.interval((scale.at(ratio.low), y), (scale.at(ratio.high), y), ink);
-            canvas.dot((scale.at(ratio.median), y), 4.5, ink);
+            canvas.line(
+                &[(scale.at(ratio.low), y), (scale.at(ratio.high), y)],
+                ink,
+                2.0,
+            );
+            canvas.dot((scale.at(ratio.median), y), 4.0, ink);
         }
         (true, None) => {}
         (false, _) => {
@@ -187,6 +184,14 @@ fn mark(canvas: &mut Canvas<'_>, workload: &Workload<'_>, subject: &str, scale: 
                 SMALL,
                 scale.end - scale.start,
             );
+            // The row's own ground, so that the line at 1 does not run through the word.
+            let ground = if is_shaded {
+                palette::SHADE
+            } else {
+                palette::BACKGROUND
+            };
+            let end = scale.start + text_width(&word, SMALL) + 4.0;
+            canvas.rectangle((scale.start - 2.0, y - 9.0), (end, y + 9.0), ground);
             canvas.text(
                 &word,
                 (scale.start, y),
