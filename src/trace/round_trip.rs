@@ -71,7 +71,7 @@ fn there_and_back(trace: &Trace, path: &Path, format: TextFormat) -> (Losses, Tr
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
     fn every_grammar_keeps_what_it_can(trace in testing::traces(80)) {
@@ -145,11 +145,14 @@ fn a_reallocation_to_no_bytes_is_no_free_in_rep() {
     let block = builder.malloc(ThreadIndex(0), 10);
     let block = builder.realloc(ThreadIndex(0), Some(block), 0);
     builder.free(ThreadIndex(0), block, false);
+    // Of null it is an allocation, whose block is freed like any other.
+    let block = builder.realloc(ThreadIndex(0), None, 0);
+    builder.free(ThreadIndex(0), block, false);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("t.rep");
     let (losses, back) = there_and_back(&builder.finish(), &path, TextFormat::Rep);
-    assert_eq!(back.counts().realloc, 1);
-    assert_eq!(back.counts().free, 1);
+    assert_eq!(back.counts().realloc, 2);
+    assert_eq!(back.counts().free, 2);
     assert_eq!(
         losses.counts(),
         [("reallocations to no bytes, written as one byte", 1)]

@@ -188,12 +188,11 @@ impl Intake {
         thread: u64,
         line: u32,
     ) -> Result<(), Fault> {
-        let allocates = self.rules.unknown_realloc_allocates && !self.names.contains_key(&old);
-        let old_block = if allocates {
-            None
-        } else {
-            self.live(old, "realloc")?
-        };
+        if self.rules.unknown_realloc_allocates && old != 0 && !self.names.contains_key(&old) {
+            // An id is the block's name before and after, be its size 0.
+            return self.realloc(0, size, old, thread, line);
+        }
+        let old_block = self.live(old, "realloc")?;
         if result == 0 {
             let thread = self.thread(thread);
             match old_block {

@@ -7,7 +7,8 @@
 //! weight, blocks, operations, largest size; or blocks and operations alone. In both long forms the
 //! second and third number are blocks and operations, so the two need not be told apart.
 //!
-//! The course defines `r ID 0` as a free; `r` of an id not seen before is a realloc of null.
+//! The course defines `r ID 0` as a free; `r` of an id not seen before is a realloc of null, of
+//! whatever size.
 
 use super::scan::{Parse, Scan};
 use super::{Pointers, Record, Request};
