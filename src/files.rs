@@ -11,7 +11,7 @@ use std::path::Path;
 use crate::error::{Error, Result};
 
 /// Mode of a plain file; the umask still applies.
-const PLAIN_MODE: u32 = 0o666;
+pub const PLAIN_MODE: u32 = 0o666;
 /// Mode of a library, as linkers make it.
 const LIBRARY_MODE: u32 = 0o777;
 

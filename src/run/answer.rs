@@ -88,9 +88,8 @@ impl AnswerFile {
     fn map(file: &std::fs::File) -> std::io::Result<Self> {
         // SAFETY: the file has the size of an Answer and lies in the parent's own temporary
         // folder; only parent and child map it, and the parent reads when the child has ended.
-        Ok(Self {
-            map: unsafe { MmapMut::map_mut(file)? },
-        })
+        let map = unsafe { MmapMut::map_mut(file)? };
+        Ok(Self { map })
     }
 
     /// The answer.

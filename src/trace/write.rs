@@ -8,15 +8,13 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::Path;
-
-use tempfile::NamedTempFile;
 
 use super::native;
 use super::{AlignedFunction, BlockId, Event, Operation, Trace};
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::files::{PLAIN_MODE, replace};
 
 /// A grammar to write.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -61,59 +59,28 @@ impl Losses {
 pub fn write(trace: &Trace, path: &Path, format: TextFormat) -> Result<Losses> {
     /// Traces are written once and read often; bundled ones lie in the repository for good.
     const ZSTD_LEVEL: i32 = 19;
-    let failed = |source| Error::io(path, "write", source);
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let temporary = tempfile::Builder::new()
-        .prefix(".trace-")
-        .permissions(readable_by_all())
-        .tempfile_in(folder)
-        .map_err(failed)?;
     let extension = path.extension().and_then(|extension| extension.to_str());
-    let losses = match extension {
-        Some("zst") => {
-            let mut encoder =
-                zstd::Encoder::new(buffered(&temporary), ZSTD_LEVEL).map_err(failed)?;
-            let losses = write_to(trace, &mut encoder, format).map_err(failed)?;
-            encoder
-                .finish()
-                .and_then(|mut file| file.flush())
-                .map_err(failed)?;
-            losses
-        }
-        Some("gz") => {
-            let level = flate2::Compression::best();
-            let mut encoder = flate2::write::GzEncoder::new(buffered(&temporary), level);
-            let losses = write_to(trace, &mut encoder, format).map_err(failed)?;
-            encoder
-                .finish()
-                .and_then(|mut file| file.flush())
-                .map_err(failed)?;
-            losses
-        }
-        _ => {
-            let mut file = buffered(&temporary);
-            let losses = write_to(trace, &mut file, format).map_err(failed)?;
-            file.flush().map_err(failed)?;
-            losses
-        }
-    };
-    temporary
-        .persist(path)
-        .map_err(|error| failed(error.error))?;
+    let mut losses = Losses::default();
+    replace(path, PLAIN_MODE, |mut file| {
+        losses = match extension {
+            Some("zst") => {
+                let mut encoder = zstd::Encoder::new(&mut file, ZSTD_LEVEL)?;
+                let losses = write_to(trace, &mut encoder, format)?;
+                encoder.finish()?;
+                losses
+            }
+            Some("gz") => {
+                let level = flate2::Compression::best();
+                let mut encoder = flate2::write::GzEncoder::new(&mut file, level);
+                let losses = write_to(trace, &mut encoder, format)?;
+                encoder.finish()?;
+                losses
+            }
+            _ => write_to(trace, &mut file, format)?,
+        };
+        Ok(())
+    })?;
     Ok(losses)
-}
-
-fn buffered(file: &NamedTempFile) -> BufWriter<&File> {
-    BufWriter::with_capacity(1 << 18, file.as_file())
-}
-
-/// Temporary files are private by default; a trace is an ordinary file.
-fn readable_by_all() -> std::fs::Permissions {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::Permissions::from_mode(0o644)
 }
 
 /// Writes a trace as text.
