@@ -7,7 +7,7 @@ use mymalloc::error::{Error, Result};
 use regex::Regex;
 
 /// Options of criterion that take a value as the next word.
-const VALUED: [&str; 19] = [
+const VALUED: [&str; 20] = [
     "-c",
     "--color",
     "--colour",
@@ -27,10 +27,8 @@ const VALUED: [&str; 19] = [
     "--significance-level",
     "--profile-time",
     "--plotting-backend",
+    "--output-format",
 ];
-/// Likewise, but too long a list for one constant's purpose: how criterion prints.
-const VALUED_OUTPUT: &str = "--output-format";
-
 /// What is to happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -73,7 +71,7 @@ impl Invocation {
                 Some((name, value)) if name.starts_with('-') => (name, Some(value.to_owned())),
                 _ => (word.as_str(), None),
             };
-            if value.is_none() && (VALUED.contains(&name) || name == VALUED_OUTPUT) {
+            if value.is_none() && VALUED.contains(&name) {
                 value = words.next();
             }
             match name {

@@ -13,6 +13,7 @@ mod invocation;
 mod record;
 mod workload;
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -57,18 +58,22 @@ pub(crate) fn main(suite: Suite, directory: &Path) -> ExitCode {
 
 fn run(suite: Suite, directory: &Path) -> Result<()> {
     let invocation = Invocation::of(std::env::args().skip(1))?;
-    let mut criterion = invocation.criterion().without_plots().configure_from_args();
     let names = SUBJECTS.map(str::to_owned);
     let subjects = Catalogue::load()?.select(Some(&names), &[], BASELINE)?;
     let workloads = workload::load(suite)?;
     if invocation.mode == Mode::List {
-        list(&mut criterion, &workloads, &subjects);
-        return Ok(());
+        return list(&invocation, &workloads, &subjects);
     }
     if let Some(warning) = unoptimised_warning() {
         eprintln!("WARNING: {warning}");
     }
     interrupt::install();
+    if invocation.mode == Mode::Measure {
+        // Before minutes are spent on what could then not be written.
+        std::fs::create_dir_all(directory)
+            .map_err(|source| Error::io(directory, "make", source))?;
+    }
+    let mut criterion = invocation.criterion().without_plots().configure_from_args();
     let run = record::Run::begin(&subjects);
     let mut bench = Bench::new(Session::new()?, invocation);
     let mut measured = Vec::new();
@@ -95,14 +100,21 @@ fn run(suite: Suite, directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Names every benchmark without preparing any.
-fn list(criterion: &mut Criterion, workloads: &[Workload], subjects: &[Subject]) {
+/// Names the benchmarks that the filter lets through, as libtest does, without preparing any.
+fn list(invocation: &Invocation, workloads: &[Workload], subjects: &[Subject]) -> Result<()> {
+    let mut out = std::io::stdout().lock();
     for workload in workloads {
-        let mut group = criterion.benchmark_group(&workload.name);
         for subject in subjects {
-            group.bench_function(&subject.name, |_| unreachable!("a list runs nothing"));
+            if invocation.wants(&workload.name, &subject.name) {
+                // Whoever closes the pipe has seen enough.
+                let written = writeln!(out, "{}/{}: benchmark", workload.name, subject.name);
+                if written.is_err() {
+                    return Ok(());
+                }
+            }
         }
     }
+    Ok(())
 }
 
 /// Benches the cells of a workload that the filter lets through; `None` if there are none.

@@ -4,4 +4,5 @@
 pub mod definition;
 pub mod fleet;
 pub mod random;
+pub mod source;
 pub mod synthetic;
