@@ -51,7 +51,11 @@ enum Format {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
-    let options = ReadOptions { lenient: arguments.lenient, progress: true, ..Default::default() };
+    let options = ReadOptions {
+        lenient: arguments.lenient,
+        progress: true,
+        ..Default::default()
+    };
     let mut trace = trace::read(&arguments.input, &options)?;
     if arguments.first.is_some() || arguments.count.is_some() {
         let first = arguments.first.unwrap_or(0);
@@ -70,8 +74,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     };
     let losses = trace::write(&trace, &arguments.output, format)?;
     for (what, count) in losses.counts() {
-        complain(&format!("warning: {count} events lost in this format: {what}"));
+        complain(&format!(
+            "warning: {count} events lost in this format: {what}"
+        ));
     }
-    print(&format!("{}: {} events\n", arguments.output.display(), trace.events().len()));
+    print(&format!(
+        "{}: {} events\n",
+        arguments.output.display(),
+        trace.events().len()
+    ));
     Ok(())
 }
