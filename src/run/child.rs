@@ -19,7 +19,8 @@ use crate::replay::shadow::Shadow;
 use crate::replay::speed;
 use crate::replay::verify::{self, SlotPattern};
 use crate::subject::floor;
-use crate::subject::functions::{Functions, Linked};
+use crate::subject::functions::Functions;
+use crate::subject::linked::Linked;
 
 /// Must be called first in every `main` that takes samples: does nothing in the parent; in a child
 /// it performs the request and ends the process.

@@ -21,7 +21,8 @@ use crate::measure::results::{
 };
 use crate::replay::program::Program;
 use crate::replay::serial::Fault;
-use crate::subject::functions::{FUNCTION_NAMES, Linked};
+use crate::subject::functions::FUNCTION_NAMES;
+use crate::subject::linked::Linked;
 use crate::subject::{Access, Subject};
 
 /// One sample, before it is placed in a plan.

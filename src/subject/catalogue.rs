@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::functions::Linked;
+use super::linked::Linked;
 use super::{Access, Subject, object_file};
 use crate::error::{Error, Result};
 

@@ -5,6 +5,7 @@
 pub mod catalogue;
 pub mod floor;
 pub mod functions;
+pub mod linked;
 pub mod object_file;
 pub mod shim;
 
@@ -12,7 +13,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::measure::results::{SubjectKind, SubjectRecord};
-use functions::Linked;
+use linked::Linked;
 
 /// How a subject is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
