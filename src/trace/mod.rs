@@ -7,20 +7,19 @@
 #![forbid(unsafe_code)]
 
 pub mod builder;
+mod export;
 pub mod import;
 mod input;
-pub mod native;
 pub mod profile;
 #[cfg(test)]
 mod round_trip;
 mod slice;
 #[cfg(test)]
 pub(crate) mod testing;
-mod write;
 
+pub use export::{Losses, TextFormat, write, write_to};
 pub use import::{ReadOptions, read};
 pub use slice::slice;
-pub use write::{Losses, TextFormat, write, write_to};
 
 use serde::{Deserialize, Serialize};
 
@@ -242,6 +241,21 @@ pub struct Origin {
     pub dropped_examples: Vec<String>,
     /// What the format cannot tell (alignments, thread ids, ...), in sentences.
     pub notes: Vec<String>,
+}
+
+impl Origin {
+    /// The origin of a trace that a generator of this project made.
+    pub fn generated(name: &str, notes: Vec<String>) -> Self {
+        Self {
+            source: name.to_owned(),
+            format: Format::Generated,
+            compression: Vec::new(),
+            sha256: String::new(),
+            dropped_lines: 0,
+            dropped_examples: Vec::new(),
+            notes,
+        }
+    }
 }
 
 /// A validated sequence of events. Made by [`builder::TraceBuilder`] only, which guarantees that

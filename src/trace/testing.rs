@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use rustc_hash::FxHashMap;
 
 use super::builder::TraceBuilder;
-use super::{AlignedFunction, BlockId, Format, Origin, ThreadIndex, Trace};
+use super::{AlignedFunction, BlockId, Origin, ThreadIndex, Trace};
 
 /// One step of a random trace; what it means depends on the blocks that are live.
 #[derive(Clone, Copy, Debug)]
@@ -18,15 +18,7 @@ pub(crate) struct Step {
 
 /// An origin for traces made by tests.
 pub(crate) fn origin() -> Origin {
-    Origin {
-        source: "test".to_owned(),
-        format: Format::Generated,
-        compression: Vec::new(),
-        sha256: String::new(),
-        dropped_lines: 0,
-        dropped_examples: Vec::new(),
-        notes: Vec::new(),
-    }
+    Origin::generated("test", Vec::new())
 }
 
 /// Any valid trace of at most `events` events and five threads, threads in order of appearance.

@@ -21,7 +21,7 @@ use super::random::Random;
 use super::synthetic::OPERATION_LIMIT;
 use crate::error::{Error, Result};
 use crate::trace::builder::TraceBuilder;
-use crate::trace::{BlockId, Format, Origin, ThreadIndex, Trace};
+use crate::trace::{BlockId, Origin, ThreadIndex, Trace};
 
 const THREAD: ThreadIndex = ThreadIndex(0);
 /// A table this long is none; the measured ones have about a thousand rows.
@@ -213,15 +213,7 @@ pub fn generate(name: &str, parameters: &Parameters, table: &Table, seed: u64) -
         rate_share * 100.0,
         bytes_share * 100.0,
     )];
-    let builder = TraceBuilder::new(Origin {
-        source: name.to_owned(),
-        format: Format::Generated,
-        compression: Vec::new(),
-        sha256: String::new(),
-        dropped_lines: 0,
-        dropped_examples: Vec::new(),
-        notes,
-    });
+    let builder = TraceBuilder::new(Origin::generated(name, notes));
     let mut process = Process::new(builder, rows, parameters.scale, seed);
     process.fill();
     process.run(parameters.operations);

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use super::random::{Random, exp2};
 use crate::error::{Error, Result};
 use crate::trace::builder::TraceBuilder;
-use crate::trace::{BlockId, Format, Origin, ThreadIndex, Trace};
+use crate::trace::{BlockId, Origin, ThreadIndex, Trace};
 
 /// Most operations of a generated trace: 24 bytes each, so that no definition exhausts memory.
 pub const OPERATION_LIMIT: u64 = 50_000_000;
@@ -295,15 +295,10 @@ pub fn generate(name: &str, parameters: &Parameters, seed: u64) -> Result<Trace>
         .check()
         .map_err(|wrong| Error::usage(format!("workload {name}: {wrong}")))?;
     let mut generator = Generator {
-        trace: TraceBuilder::new(Origin {
-            source: name.to_owned(),
-            format: Format::Generated,
-            compression: Vec::new(),
-            sha256: String::new(),
-            dropped_lines: 0,
-            dropped_examples: Vec::new(),
-            notes: vec![format!("generated from seed {seed}")],
-        }),
+        trace: TraceBuilder::new(Origin::generated(
+            name,
+            vec![format!("generated from seed {seed}")],
+        )),
         random: Random::new(seed),
     };
     match *parameters {

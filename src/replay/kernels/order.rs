@@ -6,21 +6,16 @@ use std::collections::VecDeque;
 
 use super::Kernel;
 use crate::trace::builder::TraceBuilder;
-use crate::trace::{BlockId, Format, Origin, ThreadIndex, Trace};
+use crate::trace::{BlockId, Origin, ThreadIndex, Trace};
 
 pub(super) fn one_order(kernel: &Kernel, name: &str) -> Trace {
-    let mut builder = TraceBuilder::new(Origin {
-        source: name.to_owned(),
-        format: Format::Generated,
-        compression: Vec::new(),
-        sha256: String::new(),
-        dropped_lines: 0,
-        dropped_examples: Vec::new(),
-        notes: vec![format!(
+    let mut builder = TraceBuilder::new(Origin::generated(
+        name,
+        vec![format!(
             "kernel with real threads: {kernel}; what is shown of its blocks is one order of the \
              operations, the scheduler chooses another in each run"
         )],
-    });
+    ));
     match *kernel {
         Kernel::ProducerConsumer { blocks, size, ring } => {
             full_ring(&mut builder, blocks, size, ring);

@@ -1,19 +1,17 @@
 //! The native text format: Mozilla's logalloc grammar with slot numbers, which others read and
-//! write too. [`super::read`] reads it like any other grammar.
-
-#![forbid(unsafe_code)]
+//! write too. [`super::super::read`] reads it like any other grammar.
 
 use std::io::{self, Write};
 
-use super::write::{Losses, Slots};
-use super::{AlignedFunction, Event, Operation, Trace};
+use super::super::{AlignedFunction, Event, Operation, Trace};
+use super::slots::{Losses, Slots};
 
 /// Writes a trace, and returns what the grammar cannot tell: starts and ends of threads, sizes given
 /// to free, time stamps, and alignments of `valloc` and `pvalloc` other than 4096.
 ///
 /// # Errors
 /// Those of `out`.
-pub fn write(trace: &Trace, mut out: impl Write) -> io::Result<Losses> {
+pub(super) fn write(trace: &Trace, out: &mut impl Write) -> io::Result<Losses> {
     let mut losses = Losses::default();
     if trace.times_ns().is_some() {
         losses.add("time stamps");
@@ -25,7 +23,7 @@ pub fn write(trace: &Trace, mut out: impl Write) -> io::Result<Losses> {
             Operation::ThreadEnd => losses.add("ends of threads"),
             _ => {
                 write!(out, "1 {} ", thread.0 + 1)?;
-                call(operation, &mut slots, &mut losses, &mut out)?;
+                call(operation, &mut slots, &mut losses, out)?;
             }
         }
     }
