@@ -187,17 +187,21 @@ impl Bench {
     }
 }
 
-/// Thins the curve to what a chart can show; its peak stays.
+/// Thins the curve to what a chart can show; its first peak stays.
 fn thin_curve(sample: &mut Sample) {
     let Some(memory) = &mut sample.memory else {
         return;
     };
-    let stride = memory.curve.len().div_ceil(CURVE_POINTS).max(1);
-    let last = memory.curve.len().saturating_sub(1);
-    let peak = memory.curve.iter().map(|point| point.rss_bytes).max();
+    let curve = &memory.curve;
+    let stride = curve.len().div_ceil(CURVE_POINTS).max(1);
+    let last = curve.len().saturating_sub(1);
+    let highest = curve.iter().map(|point| point.rss_bytes).max();
+    let peak = curve
+        .iter()
+        .position(|point| Some(point.rss_bytes) == highest);
     let mut index = 0;
-    memory.curve.retain(|point| {
-        let keep = index % stride == 0 || index == last || Some(point.rss_bytes) == peak;
+    memory.curve.retain(|_| {
+        let keep = index % stride == 0 || index == last || Some(index) == peak;
         index += 1;
         keep
     });
