@@ -43,7 +43,7 @@ pub struct Environment {
 }
 
 /// Prefixes of environment variables that allocators read.
-const ALLOCATOR_PREFIXES: [&str; 8] = [
+const ALLOCATOR_PREFIXES: [&str; 7] = [
     "MALLOC_",
     "_RJEM_MALLOC_CONF",
     "MIMALLOC_",
@@ -51,7 +51,6 @@ const ALLOCATOR_PREFIXES: [&str; 8] = [
     "TCMALLOC_",
     "SNMALLOC_",
     "LD_PRELOAD",
-    "LD_LIBRARY_PATH",
 ];
 
 impl Environment {

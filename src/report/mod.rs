@@ -28,7 +28,7 @@ use crate::error::Result;
 use crate::files::write_atomically;
 use crate::measure::results::Results;
 
-/// What [`write`] wrote.
+/// What [`write()`] wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReportPaths {
     /// The page.
