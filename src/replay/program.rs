@@ -13,47 +13,59 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::trace::{Operation, Trace};
 
-/// One operation in eight bytes: tag in bits 0-1, slot in bits 2-31, and in bits 32-63 the size of
-/// a `malloc` or the index of a [`ColdOperation`].
+/// One operation in eight bytes: tag in bits 0-2, slot in bits 3-31, and in bits 32-63 the size of
+/// a `malloc` or the index of a [`ColdOperation`]. So bits 0-31 less the tag are the slot's place in
+/// a table of pointers, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(transparent)]
 pub struct Word(pub u64);
 
 /// The slot that always holds the null pointer.
 pub const NULL_SLOT: u32 = 0;
-/// Slots are 30 bits wide.
-const SLOT_LIMIT: u32 = 1 << 30;
+/// Slots are 29 bits wide.
+const SLOT_LIMIT: u32 = 1 << 29;
 
 /// Frees the pointer in the slot.
-pub const TAG_FREE: u64 = 0;
+const TAG_FREE: u64 = 0;
 /// `malloc` into the slot.
-pub const TAG_MALLOC: u64 = 1;
+const TAG_MALLOC: u64 = 1;
 /// Any other operation: see the table of cold operations.
-pub const TAG_COLD: u64 = 2;
+const TAG_COLD: u64 = 2;
 
 impl Word {
     fn free(slot: u32) -> Self {
-        Self(TAG_FREE | u64::from(slot) << 2)
+        Self(TAG_FREE | u64::from(slot) << 3)
     }
 
     fn malloc(slot: u32, size: u32) -> Self {
-        Self(TAG_MALLOC | u64::from(slot) << 2 | u64::from(size) << 32)
+        Self(TAG_MALLOC | u64::from(slot) << 3 | u64::from(size) << 32)
     }
 
     fn cold(index: u32) -> Self {
         Self(TAG_COLD | u64::from(index) << 32)
     }
 
-    /// [`TAG_FREE`], [`TAG_MALLOC`] or [`TAG_COLD`].
+    /// The kind, as a number.
+    fn tag(self) -> u64 {
+        self.0 & 7
+    }
+
+    /// Frees the pointer in the slot. The tags are single bits, so that each test is one instruction.
     #[inline(always)]
-    pub fn tag(self) -> u64 {
-        self.0 & 3
+    pub fn is_free(self) -> bool {
+        self.0 & (TAG_MALLOC | TAG_COLD) == TAG_FREE
+    }
+
+    /// `malloc` into the slot.
+    #[inline(always)]
+    pub fn is_malloc(self) -> bool {
+        self.0 & TAG_MALLOC != 0
     }
 
     /// The slot of a free or malloc.
     #[inline(always)]
     pub fn slot(self) -> usize {
-        (self.0 as u32 >> 2) as usize
+        (self.0 as u32 >> 3) as usize
     }
 
     /// Requested bytes of a malloc, or the index of a cold operation.
@@ -105,7 +117,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// Compiles a trace. Fails if more than 2^30 blocks are live at once.
+    /// Compiles a trace. Fails if more than 2^29 blocks are live at once.
     pub fn compile(trace: &Trace) -> Result<Self> {
         Compiler::new(trace).compile(trace)
     }
@@ -305,7 +317,7 @@ impl Compiler {
         let slot = self.program.slots;
         if slot >= SLOT_LIMIT {
             return Err(Error::Failed(
-                "more than 2^30 blocks are live at once; replay a slice of the trace".to_owned(),
+                "more than 2^29 blocks are live at once; replay a slice of the trace".to_owned(),
             ));
         }
         self.program.slots += 1;

@@ -7,9 +7,7 @@
 use core::ffi::c_void;
 use core::ptr;
 
-use super::program::{
-    COLD_ALIGNED, COLD_CALLOC, COLD_MALLOC, ColdOperation, ProgramView, TAG_FREE, TAG_MALLOC, Word,
-};
+use super::program::{COLD_ALIGNED, COLD_CALLOC, COLD_MALLOC, ColdOperation, ProgramView, Word};
 use crate::subject::functions::Functions;
 
 /// What an allocator did wrong.
@@ -170,10 +168,34 @@ impl<'a> Replayer<'a> {
     /// again.
     #[inline(never)]
     pub fn replay<O: Observer>(&mut self, observer: &mut O) -> Result<(), Failure> {
-        for (operation, word) in self.program.words().enumerate() {
-            observer.step(operation);
-            self.perform(word, observer)
-                .map_err(|fault| Failure { operation, fault })?;
+        // The number of an operation is counted back from what is left: the loop keeps one counter.
+        let mut words = self.program.words();
+        let operations = words.len();
+        while let Some(word) = words.next() {
+            observer.step(operations - words.len() - 1);
+            // Each kind leaves by its own door: with one for all, the common ones would carry a
+            // result that only the rare one has.
+            let failed = if word.is_free() {
+                match self.release(word, observer) {
+                    Ok(()) => continue,
+                    Err(fault) => fault,
+                }
+            } else if word.is_malloc() {
+                match self.malloc(word, observer) {
+                    Ok(()) => continue,
+                    Err(fault) => fault,
+                }
+            } else {
+                match self.perform_cold(word.operand(), observer) {
+                    Ok(()) => continue,
+                    Err(fault) => fault,
+                }
+            };
+            let operation = operations - words.len() - 1;
+            return Err(Failure {
+                operation,
+                fault: failed,
+            });
         }
         Ok(())
     }
@@ -184,7 +206,7 @@ impl<'a> Replayer<'a> {
         let start = self.program.words().len();
         for (operation, word) in self.program.drain().enumerate() {
             observer.step(start + operation);
-            self.perform(word, observer).map_err(|fault| Failure {
+            self.release(word, observer).map_err(|fault| Failure {
                 operation: start + operation,
                 fault,
             })?;
@@ -193,41 +215,43 @@ impl<'a> Replayer<'a> {
     }
 
     #[inline(always)]
-    fn perform<O: Observer>(&mut self, word: Word, observer: &mut O) -> Result<(), Fault> {
-        let tag = word.tag();
-        if tag == TAG_FREE {
-            let slot = word.slot();
-            // SAFETY: `ProgramView::new` checked that every slot is below `slots`, the table's
-            // length. The pointer is what the allocator returned for the block now freed, or null:
-            // the trace's builder guarantees that each block is released once.
-            unsafe {
-                let block = *self.table.get_unchecked(slot);
-                observer.releasing(slot, block)?;
-                (self.functions.free)(block);
-            }
-            Ok(())
-        } else if tag == TAG_MALLOC {
-            let (slot, size) = (word.slot(), word.operand());
-            // SAFETY: malloc may be called with any size.
-            let block = unsafe { (self.functions.malloc)(size) };
-            let returned = Returned {
-                block,
-                slot,
-                size,
-                alignment: 0,
-                zeroed: false,
-            };
-            self.keep(&returned, observer)
-        } else {
-            self.perform_cold(word.operand(), observer)
+    fn release<O: Observer>(&mut self, word: Word, observer: &mut O) -> Result<(), Fault> {
+        let slot = word.slot();
+        // SAFETY: `ProgramView::new` checked that every slot is below `slots`, the table's length.
+        // The pointer is what the allocator returned for the block now freed, or null: the trace's
+        // builder guarantees that each block is released once.
+        unsafe {
+            let block = *self.table.get_unchecked(slot);
+            observer.releasing(slot, block)?;
+            (self.functions.free)(block);
         }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn malloc<O: Observer>(&mut self, word: Word, observer: &mut O) -> Result<(), Fault> {
+        let (slot, size) = (word.slot(), word.operand());
+        // SAFETY: malloc may be called with any size.
+        let block = unsafe { (self.functions.malloc)(size) };
+        let returned = Returned {
+            block,
+            slot,
+            size,
+            alignment: 0,
+            zeroed: false,
+        };
+        self.keep(&returned, observer)
     }
 
     /// Stores a returned block, after the test for null.
     #[inline(always)]
     fn keep<O: Observer>(&mut self, returned: &Returned, observer: &mut O) -> Result<(), Fault> {
-        if returned.block.is_null() && returned.size != 0 {
-            return Err(Fault::Null);
+        if returned.block.is_null() {
+            // Two tests, the common one first: a null pointer for no bytes is legal.
+            std::hint::cold_path();
+            if returned.size != 0 {
+                return Err(Fault::Null);
+            }
         }
         // SAFETY: slots are below the table's length (`ProgramView::new`). The allocator has just
         // returned the block for `size` bytes.
