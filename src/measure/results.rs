@@ -90,7 +90,7 @@ pub struct Settings {
 pub enum Touch {
     /// Nothing.
     None,
-    /// One byte in each OS page.
+    /// A byte in each OS page, the first and the last byte among them.
     Page,
     /// Every byte.
     All,
@@ -138,7 +138,9 @@ pub enum SubjectKind {
     System,
     /// A shared object, preloaded.
     Preloaded,
-    /// No allocator: the harness's own cost (`null`), or a lower bound (`bump`).
+    /// No allocator: the harness's own cost (`null`), or allocation without bookkeeping and reuse
+    /// (`bump`: its first replay takes a page fault for each new page; its later ones, over memory
+    /// that is there already, are a lower bound).
     Floor,
 }
 
@@ -224,7 +226,8 @@ pub struct SpeedSample {
 }
 
 /// Memory of one child. RSS here is the allocator's alone: private anonymous memory that was not
-/// there before the first operation, plus, for a preloaded allocator, what its start took.
+/// there before its first call, plus, for a preloaded allocator, what its start took. What a linked
+/// allocator's static constructors take, some ten KiB, is charged to none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MemorySample {
@@ -236,7 +239,7 @@ pub struct MemorySample {
     pub rss_retained_bytes: u64,
     /// Highest sum of requested bytes.
     pub live_bytes_peak: u64,
-    /// Highest sum of usable bytes.
+    /// Sum of usable bytes when the live bytes were at their peak.
     pub usable_bytes_peak: u64,
     /// The curve, by operation number, ascending.
     pub curve: Vec<MemoryPoint>,
@@ -302,7 +305,7 @@ pub struct SummaryRow {
     pub fragmentation_at_peak: Option<f64>,
     /// Sum of RSS over the trace divided by the sum of live bytes, both weighted by operations.
     pub fragmentation_time_weighted: Option<f64>,
-    /// Peak usable bytes divided by peak live bytes: the part of fragmentation inside blocks.
+    /// Usable bytes at the peak of live bytes, divided by these: fragmentation inside blocks.
     pub internal_fragmentation: Option<f64>,
     /// Median RSS after every block was freed.
     pub rss_retained_bytes: Option<u64>,

@@ -113,6 +113,10 @@ fn add_speed(row: &mut SummaryRow, samples: &[Sample], operations: u64, frame: &
         estimate(&values, frame)
     };
     let ratio = |own: &BTreeMap<u32, f64>, other: &str, time: TimeOf| {
+        // What a subject did before it failed is no measure for others.
+        if has_failed(samples, &row.workload, other) {
+            return None;
+        }
         let other = times(other, time);
         let values: Vec<f64> = own
             .iter()
@@ -132,6 +136,13 @@ fn add_speed(row: &mut SummaryRow, samples: &[Sample], operations: u64, frame: &
     row.ratio_to_baseline = ratio_fresh;
     row.ratio_to_baseline_used_heap = ratio_used;
     row.harness_share = harness_share;
+}
+
+fn has_failed(samples: &[Sample], workload: &str, subject: &str) -> bool {
+    samples
+        .iter()
+        .filter(|sample| sample.workload == workload && sample.subject == subject)
+        .any(|sample| sample.status != Status::Ok)
 }
 
 /// Times of a subject that did not fail, by block.
@@ -301,6 +312,25 @@ mod tests {
             .find(|row| row.subject == "base")
             .expect("a row");
         assert_eq!(base.ratio_to_baseline.expect("itself").median, 1.0);
+    }
+
+    #[test]
+    fn there_are_no_ratios_to_a_baseline_that_failed_later() {
+        let mut crashed = timed("base", 1, &[1000]);
+        crashed.status = Status::Crashed;
+        let samples = [
+            timed("base", 0, &[1000]),
+            timed("mine", 0, &[500]),
+            crashed,
+            timed("mine", 1, &[500]),
+        ];
+        let rows = summary(&samples);
+        let mine = rows
+            .iter()
+            .find(|row| row.subject == "mine")
+            .expect("a row");
+        assert_eq!(mine.ratio_to_baseline, None);
+        assert!(mine.ns_per_operation.is_some());
     }
 
     #[test]

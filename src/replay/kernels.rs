@@ -17,7 +17,7 @@ use serde::Deserialize;
 
 use super::memory::{CurvePoint, MemoryOutcome};
 use super::resident::ResidentReader;
-use super::serial::{Failure, Fault};
+use super::serial::{Failure, Fault, warm_up};
 use crate::measure::results::Touch;
 use crate::subject::functions::Functions;
 use crate::trace::Trace;
@@ -156,7 +156,7 @@ impl Kernel {
 
     /// Runs once and takes the time. The kernel must have passed [`Kernel::check`].
     pub fn run(&self, functions: &Functions, touch: Touch) -> Result<Timed, Failure> {
-        self.perform(functions, &Touching::new(touch))
+        self.perform(functions, &Touching::new(touch), &self.plans())
     }
 
     /// Runs once and follows live bytes and RSS; nothing is timed. `curve` is the harness's own
@@ -168,15 +168,23 @@ impl Kernel {
         curve: &mut [CurvePoint],
         reader: &ResidentReader,
     ) -> Result<MemoryOutcome, Failure> {
+        // Before the start is read: the plans are the harness's own memory.
+        let plans = self.plans();
+        let start = reader.anonymous_bytes().unwrap_or(0);
+        warm_up(functions);
         let account = Account::new(
             *functions,
             Touching::new(touch),
             self.operations(),
             curve,
             reader,
+            start,
         );
-        self.perform(functions, &account)?;
-        Ok(account.finish())
+        let timed = self.perform(functions, &account, &plans)?;
+        Ok(MemoryOutcome {
+            operations: timed.operations,
+            ..account.finish()
+        })
     }
 
     /// The kernel's operations in one order that the threads might take, on one thread after the
@@ -201,14 +209,18 @@ impl Kernel {
         [0, 1].map(|thread| Plan::new(seed, thread, exchanges, slots, smallest..=largest))
     }
 
-    fn perform(&self, functions: &Functions, watch: &impl Watch) -> Result<Timed, Failure> {
+    fn perform(
+        &self,
+        functions: &Functions,
+        watch: &impl Watch,
+        plans: &[Plan; 2],
+    ) -> Result<Timed, Failure> {
         let timed = match *self {
             Self::ProducerConsumer { blocks, size, ring } => {
                 hand_over::producer_consumer(functions, watch, blocks, size as usize, ring as usize)
             }
             Self::CrossFree { slots, .. } => {
-                let plans = self.plans();
-                hand_over::cross_free(functions, watch, &plans, slots as usize)
+                hand_over::cross_free(functions, watch, plans, slots as usize)
             }
             Self::ThreadCreation {
                 threads,

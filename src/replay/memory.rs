@@ -1,5 +1,5 @@
-//! The memory pass: the same operations, with RSS sampled by operation count and after every large
-//! allocation. Nothing is timed.
+//! The memory pass: the same operations, with RSS sampled by operation count and whenever live bytes
+//! have grown to a new height. Nothing is timed.
 
 use core::ffi::c_void;
 
@@ -11,9 +11,15 @@ use crate::subject::functions::Functions;
 
 /// Regular samples over a trace.
 const REGULAR_SAMPLES: usize = 1000;
-/// A block this large is sampled as soon as it was touched: it may be gone before the next regular
-/// sample.
-const LARGE_BLOCK_BYTES: usize = 128 << 10;
+/// Live bytes that have grown past the highest sampled so far by this much, or by this part of it,
+/// are sampled at once: what an allocator gives back soon must be seen as well as what it keeps.
+const GROWTH_BYTES: u64 = 64 << 10;
+const GROWTH_PART: u64 = 128;
+
+/// Whether live bytes are so far above the highest ever sampled that RSS must be looked at now.
+pub(in crate::replay) fn is_new_height(live_bytes: u64, sampled_live_bytes: u64) -> bool {
+    live_bytes > sampled_live_bytes + GROWTH_BYTES.max(sampled_live_bytes / GROWTH_PART)
+}
 
 /// One moment: operations so far, live bytes, usable bytes, private anonymous memory of the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,6 +59,8 @@ pub struct MemoryOutcome {
     pub usable_bytes_at_live_peak: u64,
     /// Points in the curve.
     pub points: u64,
+    /// Operations performed.
+    pub operations: u64,
 }
 
 struct Recorder<'a> {
@@ -66,6 +74,8 @@ struct Recorder<'a> {
     stride: usize,
     live_bytes: u64,
     usable_bytes: u64,
+    /// Highest live bytes at any sample.
+    sampled_live_bytes: u64,
 }
 
 impl Recorder<'_> {
@@ -73,6 +83,7 @@ impl Recorder<'_> {
     fn sample(&mut self, reserve: usize) {
         let anonymous_bytes = self.reader.anonymous_bytes().unwrap_or(0);
         self.outcome.anonymous_peak_bytes = self.outcome.anonymous_peak_bytes.max(anonymous_bytes);
+        self.sampled_live_bytes = self.sampled_live_bytes.max(self.live_bytes);
         let index = self.outcome.points as usize;
         if index + reserve < self.curve.len() {
             self.curve[index] = CurvePoint {
@@ -105,7 +116,7 @@ impl Recorder<'_> {
         }
         // SAFETY: the allocator has just returned the block for `size` bytes.
         unsafe { touch(self.policy, returned) };
-        if returned.size >= LARGE_BLOCK_BYTES {
+        if is_new_height(self.live_bytes, self.sampled_live_bytes) {
             self.sample(REGULAR_SAMPLES + 2);
         }
     }
@@ -147,7 +158,8 @@ impl Observer for Recorder<'_> {
     }
 }
 
-/// Replays once and drains. `slots` has an entry per slot of the program, `curve` room for at least
+/// Replays once and drains. `start` is the process's private memory before the subject was first
+/// called. `slots` has an entry per slot of the program, `curve` room for at least
 /// 1100 points; both are the harness's own memory and must be resident already.
 pub fn record(
     replayer: &mut Replayer<'_>,
@@ -155,9 +167,9 @@ pub fn record(
     slots: &mut [SlotBytes],
     curve: &mut [CurvePoint],
     reader: &ResidentReader,
+    start: u64,
 ) -> Result<MemoryOutcome, Failure> {
     let operations = replayer.program().words().len();
-    let start = reader.anonymous_bytes().unwrap_or(0);
     let mut recorder = Recorder {
         reader,
         functions: *replayer.functions(),
@@ -173,12 +185,15 @@ pub fn record(
         stride: operations.div_ceil(REGULAR_SAMPLES).max(1),
         live_bytes: 0,
         usable_bytes: 0,
+        sampled_live_bytes: 0,
     };
-    replayer.replay(&mut recorder)?;
+    recorder.outcome.operations = replayer.replay(&mut recorder)? as u64;
     recorder.operation = operations;
     recorder.sample(0);
     recorder.stride = usize::MAX;
     replayer.drain(&mut recorder)?;
-    recorder.outcome.anonymous_drained_bytes = reader.anonymous_bytes().unwrap_or(0);
+    let drained = reader.anonymous_bytes().unwrap_or(0);
+    recorder.outcome.anonymous_drained_bytes = drained;
+    recorder.outcome.anonymous_peak_bytes = recorder.outcome.anonymous_peak_bytes.max(drained);
     Ok(recorder.outcome)
 }

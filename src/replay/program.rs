@@ -127,7 +127,7 @@ impl Program {
         self.words.len() as u64
     }
 
-    /// Names an operation for a message: "operation 1000 of the trace, malloc(64),".
+    /// Names an operation for a message: "operation 1000 of the trace, malloc(64)".
     pub fn describe(&self, operation: usize) -> String {
         let place = match operation.checked_sub(self.words.len()) {
             None => format!("operation {} of the trace", operation + 1),
@@ -154,11 +154,11 @@ impl Program {
                     COLD_MALLOC => format!("malloc({size})"),
                     COLD_CALLOC => format!("calloc({operand}, {size})"),
                     COLD_REALLOC => format!("realloc to {size} bytes"),
-                    _ => format!("posix_memalign({operand}, {size})"),
+                    _ => format!("an allocation of {size} bytes aligned to {operand}"),
                 }
             }
         };
-        format!("{place}, {call},")
+        format!("{place}, {call}")
     }
 
     /// Writes the program to a new file, for children to map.

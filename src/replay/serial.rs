@@ -14,7 +14,7 @@ use crate::subject::functions::Functions;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub enum Fault {
-    /// Returned null although memory was there.
+    /// Returned null for a request of at least one byte.
     Null = 1,
     /// Returned an address that does not have the alignment promised or asked for.
     Misaligned = 2,
@@ -126,6 +126,23 @@ pub struct Failure {
     pub fault: Fault,
 }
 
+/// Calls each function once, so that what an allocator does only at its first call is in nobody's
+/// time: the C library and a preloaded object have been called by the program's start already, a
+/// linked one has not.
+pub fn warm_up(functions: &Functions) {
+    let mut aligned = ptr::null_mut();
+    // SAFETY: each block comes from these functions, is not accessed, and is released once.
+    unsafe {
+        let block = (functions.malloc)(64);
+        let block = (functions.realloc)(block, 128);
+        (functions.free)(block);
+        (functions.free)((functions.calloc)(1, 64));
+        if (functions.posix_memalign)(&raw mut aligned, 64, 64) == 0 {
+            (functions.free)(aligned);
+        }
+    }
+}
+
 /// One replay's machinery.
 #[derive(Debug)]
 pub struct Replayer<'a> {
@@ -137,7 +154,12 @@ pub struct Replayer<'a> {
 
 impl<'a> Replayer<'a> {
     /// `table` must be all null and as long as the program has slots.
-    pub fn new(
+    ///
+    /// # Safety
+    /// `functions` are those of an allocator. The program was compiled from a trace, so that it
+    /// releases each block once, after it was allocated. A replay that has failed is not followed by
+    /// another call.
+    pub unsafe fn new(
         program: ProgramView<'a>,
         table: &'a mut [*mut c_void],
         functions: Functions,
@@ -164,10 +186,9 @@ impl<'a> Replayer<'a> {
         &self.functions
     }
 
-    /// Performs every operation of the trace once. After a failure the replayer must not be used
-    /// again.
+    /// Performs every operation of the trace once and returns how many those were.
     #[inline(never)]
-    pub fn replay<O: Observer>(&mut self, observer: &mut O) -> Result<(), Failure> {
+    pub fn replay<O: Observer>(&mut self, observer: &mut O) -> Result<usize, Failure> {
         // The number of an operation is counted back from what is left: the loop keeps one counter.
         let mut words = self.program.words();
         let operations = words.len();
@@ -197,7 +218,7 @@ impl<'a> Replayer<'a> {
                 fault: failed,
             });
         }
-        Ok(())
+        Ok(operations - words.len())
     }
 
     /// Frees what the trace leaves live.
@@ -210,6 +231,8 @@ impl<'a> Replayer<'a> {
                 operation: start + operation,
                 fault,
             })?;
+            // Draining twice then frees null.
+            self.table[word.slot()] = ptr::null_mut();
         }
         Ok(())
     }
@@ -218,8 +241,8 @@ impl<'a> Replayer<'a> {
     fn release<O: Observer>(&mut self, word: Word, observer: &mut O) -> Result<(), Fault> {
         let slot = word.slot();
         // SAFETY: `ProgramView::new` checked that every slot is below `slots`, the table's length.
-        // The pointer is what the allocator returned for the block now freed, or null: the trace's
-        // builder guarantees that each block is released once.
+        // The pointer is what the allocator returned for the block now freed, or null: whoever made
+        // the replayer vouched that each block is released once.
         unsafe {
             let block = *self.table.get_unchecked(slot);
             observer.releasing(slot, block)?;

@@ -11,7 +11,7 @@ const PAGE_BYTES: usize = 4096;
 
 /// Writes nothing.
 struct TouchNone;
-/// Writes one byte in each OS page of a new block, its first byte among them.
+/// Writes a byte in each OS page of a new block, its first and last bytes among them.
 struct TouchPage;
 /// Writes every byte of a new block.
 struct TouchAll;
@@ -41,7 +41,7 @@ impl Observer for TouchAll {
     }
 }
 
-/// One write per OS page. Most blocks are smaller than a page, and cost one test and one write.
+/// A write in each OS page. Most blocks are smaller than a page, and cost a test and two writes.
 ///
 /// # Safety
 /// `returned.block` is valid for `returned.size` bytes.
@@ -50,16 +50,21 @@ pub(super) unsafe fn touch_pages(returned: &Returned) {
     if returned.size == 0 {
         return;
     }
-    // SAFETY: the block has a first byte. Volatile: the write is the purpose.
-    unsafe { returned.block.cast::<u8>().write_volatile(0xA5) };
+    let block = returned.block.cast::<u8>();
+    // The last byte as well: a block need not begin where a page does, and then ends in one more.
+    // SAFETY: the block has a first and a last byte. Volatile: the write is the purpose.
+    unsafe {
+        block.write_volatile(0xA5);
+        block.add(returned.size - 1).write_volatile(0xA5);
+    }
     if returned.size > PAGE_BYTES {
         // By value: a reference would force all of `returned` into memory, for each block.
         // SAFETY: the caller's promise.
-        unsafe { touch_further_pages(returned.block.cast(), returned.size) };
+        unsafe { touch_further_pages(block, returned.size) };
     }
 }
 
-/// The pages after the first.
+/// The pages between the first and the last.
 ///
 /// # Safety
 /// `block` is valid for `size` bytes.
@@ -86,10 +91,19 @@ pub(super) unsafe fn touch(policy: Touch, returned: &Returned) {
     }
 }
 
-/// Replays the whole trace once, frees what it leaves, and returns the nanoseconds of the first.
-pub fn timed_pass(replayer: &mut Replayer<'_>, policy: Touch) -> Result<u64, Failure> {
+/// One replay of the whole trace.
+#[derive(Clone, Copy, Debug)]
+pub struct TimedPass {
+    /// Its time; the freeing of what the trace leaves live is not in it.
+    pub elapsed_ns: u64,
+    /// Operations performed.
+    pub operations: usize,
+}
+
+/// Replays the whole trace once and frees what it leaves.
+pub fn timed_pass(replayer: &mut Replayer<'_>, policy: Touch) -> Result<TimedPass, Failure> {
     let start = Instant::now();
-    match policy {
+    let operations = match policy {
         Touch::None => replayer.replay(&mut TouchNone),
         Touch::Page => replayer.replay(&mut TouchPage),
         Touch::All => replayer.replay(&mut TouchAll),
@@ -97,5 +111,9 @@ pub fn timed_pass(replayer: &mut Replayer<'_>, policy: Touch) -> Result<u64, Fai
     let elapsed = start.elapsed();
     replayer.drain(&mut TouchNone)?;
     floor::reset();
-    Ok(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX))
+    let elapsed_ns = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
+    Ok(TimedPass {
+        elapsed_ns,
+        operations,
+    })
 }

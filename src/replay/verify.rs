@@ -202,14 +202,14 @@ impl Observer for Checker<'_> {
     }
 }
 
-/// Replays once and drains, checking everything. `progress` is told each operation's number before
+/// Replays once and drains, checking everything. Returns how many operations were performed. `progress` is told each operation's number before
 /// it is performed, so that a crash can be placed.
 pub fn verify(
     replayer: &mut Replayer<'_>,
     slots: &mut [SlotPattern],
     shadow: Shadow,
     progress: &mut dyn FnMut(usize),
-) -> Result<(), Failure> {
+) -> Result<usize, Failure> {
     let functions = *replayer.functions();
     let mut checker = Checker {
         functions,
@@ -218,6 +218,7 @@ pub fn verify(
         serial: 0,
         progress,
     };
-    replayer.replay(&mut checker)?;
-    replayer.drain(&mut checker)
+    let operations = replayer.replay(&mut checker)?;
+    replayer.drain(&mut checker)?;
+    Ok(operations)
 }

@@ -2,6 +2,7 @@
 //! child answers without allocating and any bytes are a valid answer.
 
 use std::fs::OpenOptions;
+use std::os::fd::AsRawFd as _;
 use std::path::Path;
 
 use memmap2::MmapMut;
@@ -38,12 +39,16 @@ pub struct Answer {
     pub operations: u64,
     /// Which functions are in the object that serves `malloc`: bit n for the n-th name.
     pub functions_in_object: u32,
+    /// 1 if `malloc` is served by the C library.
+    pub malloc_in_c_library: u32,
     /// Bytes used of `object`.
     pub object_length: u32,
     /// Bytes used of `text`.
     pub text_length: u32,
     /// Timed passes.
     pub passes: u32,
+    /// Keeps what follows aligned, whatever the compiler.
+    pub unused: u32,
     /// Their times.
     pub passes_ns: [u64; PASS_LIMIT],
     /// Sum over all of them.
@@ -72,7 +77,13 @@ impl AnswerFile {
             .write(true)
             .create_new(true)
             .open(path)?;
-        file.set_len(size_of::<Answer>() as u64)?;
+        // Not set_len: writing into a hole of a full file system would kill the process that writes.
+        // SAFETY: a descriptor of ours and numbers.
+        let error =
+            unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, size_of::<Answer>() as i64) };
+        if error != 0 {
+            return Err(std::io::Error::from_raw_os_error(error));
+        }
         Self::map(&file)
     }
 

@@ -2,10 +2,12 @@
 //! because with a preloaded subject its own allocations are served by the subject too.
 
 use core::ffi::{CStr, c_void};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::path::Path;
 
 use memmap2::{Mmap, MmapMut};
+use procfs::Current as _;
 
 use super::answer::{Answer, AnswerFile, PASS_LIMIT, STATE_DONE, STATE_REPLAYING, STATE_WRONG};
 use super::request::{ChildArguments, FIRST_ARGUMENT, Task};
@@ -14,7 +16,7 @@ use crate::replay::kernels::Kernel;
 use crate::replay::memory::{self, SlotBytes};
 use crate::replay::program::{COLD_ALIGNED, ProgramView};
 use crate::replay::resident::ResidentReader;
-use crate::replay::serial::{Failure, Replayer};
+use crate::replay::serial::{Failure, Replayer, warm_up};
 use crate::replay::shadow::Shadow;
 use crate::replay::speed;
 use crate::replay::verify::{self, SlotPattern};
@@ -25,22 +27,26 @@ use crate::subject::linked::Linked;
 /// Must be called first in every `main` that takes samples: does nothing in the parent; in a child
 /// it performs the request and ends the process.
 pub fn intercept() {
-    let mut arguments = std::env::args();
-    if arguments.nth(1).as_deref() != Some(FIRST_ARGUMENT) {
+    let mut arguments = std::env::args_os();
+    if arguments.nth(1).as_deref() != Some(OsStr::new(FIRST_ARGUMENT)) {
         return;
     }
     let code = match ChildArguments::parse(arguments) {
         Some(arguments) => perform(&arguments),
-        None => 2,
+        None => EXIT_UNABLE,
     };
     // Without the destructors and exit handlers of a process whose heap may be damaged.
     // SAFETY: ends the process.
     unsafe { libc::_exit(code) };
 }
 
+/// Exit code of a child that could not even find its request or its answer file: the harness's own
+/// failure. A number that programs do not end with by themselves.
+pub(super) const EXIT_UNABLE: i32 = 113;
+
 fn perform(arguments: &ChildArguments) -> i32 {
     let Ok(mut file) = AnswerFile::open(Path::new(&arguments.answer)) else {
-        return 2;
+        return EXIT_UNABLE;
     };
     file.prefault();
     let answer = file.get_mut();
@@ -98,7 +104,6 @@ fn run_kernel(
         let reason = "a floor row serves one thread; kernels have several";
         return Err(Ended::Refused(reason.to_owned()));
     }
-    answer.operations = kernel.operations();
     match arguments.pass {
         Pass::Verify => {
             let reason = "kernels are not verified; verify their order on one thread";
@@ -106,9 +111,11 @@ fn run_kernel(
         }
         Pass::Speed => {
             answer.state = STATE_REPLAYING;
+            warm_up(&functions);
             for pass in 0..arguments.passes.max(1) {
                 let timed = kernel.run(&functions, arguments.touch)?;
                 note_pass(answer, pass, timed.elapsed_ns);
+                answer.operations = timed.operations;
             }
         }
         Pass::Memory => {
@@ -117,6 +124,7 @@ fn run_kernel(
             answer.state = STATE_REPLAYING;
             answer.memory =
                 kernel.record(&functions, arguments.touch, &mut answer.curve, &reader)?;
+            answer.operations = answer.memory.operations;
         }
     }
     Ok(())
@@ -124,7 +132,7 @@ fn run_kernel(
 
 fn replay_program(
     arguments: &ChildArguments,
-    path: &str,
+    path: &OsStr,
     linked: Option<Linked>,
     functions: Functions,
     answer: &mut Answer,
@@ -136,29 +144,33 @@ fn replay_program(
     let program = ProgramView::new(&map)
         .ok_or_else(|| Ended::Refused("the compiled trace is damaged".to_owned()))?;
     if let Some(floor_row @ (Linked::Null | Linked::Bump)) = linked {
-        prepare_floor(floor_row, &program)?;
+        prepare_floor(floor_row, &program, arguments.pass)?;
     }
     let mut table = harness_memory::<*mut c_void>(program.slots as usize)?;
-    let mut replayer = Replayer::new(program, table.as_mut_slice(), functions);
-    answer.operations = replayer.program().words().len() as u64;
+    // SAFETY: the functions are an allocator's, as far as the user says; one that is not is what this
+    // process of its own is for. The parent compiled the program from a trace, whose builder lets
+    // each block be released once, and `?` below leaves after a failure.
+    let mut replayer = unsafe { Replayer::new(program, table.as_mut_slice(), functions) };
     match arguments.pass {
         Pass::Verify => {
             let mut slots = harness_memory::<SlotPattern>(program.slots as usize)?;
             let shadow = Shadow::new().map_err(|error| refused("map its shadow", &error))?;
             answer.state = STATE_REPLAYING;
-            let operation: *mut u64 = &raw mut answer.operation;
+            let operation = &mut answer.operation;
             let mut progress = |number: usize| {
-                // SAFETY: the answer outlives the replay. Volatile, since the parent reads it if
-                // this process dies.
-                unsafe { operation.write_volatile(number as u64) }
+                // SAFETY: a valid number. Volatile, since the parent reads it if this process dies.
+                unsafe { std::ptr::write_volatile(operation, number as u64) }
             };
-            verify::verify(&mut replayer, slots.as_mut_slice(), shadow, &mut progress)?;
+            let done = verify::verify(&mut replayer, slots.as_mut_slice(), shadow, &mut progress)?;
+            answer.operations = done as u64;
         }
         Pass::Speed => {
             answer.state = STATE_REPLAYING;
+            warm_up(&functions);
             for pass in 0..arguments.passes.max(1) {
-                let elapsed_ns = speed::timed_pass(&mut replayer, arguments.touch)?;
-                note_pass(answer, pass, elapsed_ns);
+                let timed = speed::timed_pass(&mut replayer, arguments.touch)?;
+                note_pass(answer, pass, timed.elapsed_ns);
+                answer.operations = timed.operations as u64;
             }
         }
         Pass::Memory => {
@@ -166,13 +178,17 @@ fn replay_program(
             let reader =
                 ResidentReader::open().map_err(|error| refused("open /proc/self/statm", &error))?;
             answer.state = STATE_REPLAYING;
+            let start = reader.anonymous_bytes().unwrap_or(0);
+            warm_up(&functions);
             answer.memory = memory::record(
                 &mut replayer,
                 arguments.touch,
                 slots.as_mut_slice(),
                 &mut answer.curve,
                 &reader,
+                start,
             )?;
+            answer.operations = answer.memory.operations;
         }
     }
     Ok(())
@@ -190,7 +206,7 @@ fn note_pass(answer: &mut Answer, pass: u32, elapsed_ns: u64) {
 const PREFAULT_LIMIT_BYTES: u64 = 1 << 30;
 
 /// Maps the arena that the floor rows hand out.
-fn prepare_floor(row: Linked, program: &ProgramView<'_>) -> Result<(), Ended> {
+fn prepare_floor(row: Linked, program: &ProgramView<'_>, pass: Pass) -> Result<(), Ended> {
     let slack: u64 = (0..program.cold_count)
         .map(|index| program.cold(index))
         .filter(|cold| cold.kind == COLD_ALIGNED)
@@ -202,8 +218,19 @@ fn prepare_floor(row: Linked, program: &ProgramView<'_>) -> Result<(), Ended> {
         }
         _ => program.largest_bytes,
     };
+    // Written to, the arena becomes memory in use, and these rows must not take the machine down.
+    let available = procfs::Meminfo::current()
+        .ok()
+        .and_then(|memory| memory.mem_available);
+    if available.is_some_and(|available| bytes > available / 2) {
+        let gib = bytes >> 30;
+        return Err(Ended::Refused(format!(
+            "it would need {gib} GiB, more than half of the memory available"
+        )));
+    }
     let mapped = usize::try_from(bytes).is_ok_and(floor::prepare);
-    if mapped && row == Linked::Null && bytes <= PREFAULT_LIMIT_BYTES {
+    let timed = pass == Pass::Speed;
+    if mapped && timed && row == Linked::Null && bytes <= PREFAULT_LIMIT_BYTES {
         floor::prefault();
     }
     let reason = || {
@@ -262,8 +289,24 @@ fn write_receipt(functions: &Functions, answer: &mut Answer) {
                 answer.set_object_path(name.to_bytes());
             }
         }
+        if index == 0 {
+            answer.malloc_in_c_library = u32::from(malloc_base == c_library_base());
+        }
         if information.dli_fbase == malloc_base {
             answer.functions_in_object |= 1 << index;
         }
     }
+}
+
+/// Where the C library is: it alone knows its version.
+fn c_library_base() -> *mut c_void {
+    #[cfg(target_env = "gnu")]
+    let known = libc::gnu_get_libc_version as *const c_void;
+    #[cfg(not(target_env = "gnu"))]
+    let known = libc::getpid as *const c_void;
+    // SAFETY: a structure of pointers, for which zeroes are valid.
+    let mut information: libc::Dl_info = unsafe { core::mem::zeroed() };
+    // SAFETY: `information` has room for the answer; any address may be asked for.
+    unsafe { libc::dladdr(known, &raw mut information) };
+    information.dli_fbase
 }

@@ -2,15 +2,18 @@
 
 #![forbid(unsafe_code)]
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+static SIGNALS: AtomicU32 = AtomicU32::new(0);
+/// So many signals end the process at once, leaving temporary files behind. A second one often
+/// comes by itself: from an impatient user, or from the terminal and a parent both.
+const PATIENCE: u32 = 3;
 
-/// From here on a signal sets the flag instead of ending the process; a second one ends it.
+/// From here on a signal sets the flag instead of ending the process; the third one ends it.
 pub fn install() {
     // Fails only if a handler is installed already, which is this one.
     let _ = ctrlc::set_handler(|| {
-        if INTERRUPTED.swap(true, Relaxed) {
+        if SIGNALS.fetch_add(1, Relaxed) + 1 >= PATIENCE {
             std::process::exit(130);
         }
     });
@@ -18,5 +21,5 @@ pub fn install() {
 
 /// Whether a signal came.
 pub fn requested() -> bool {
-    INTERRUPTED.load(Relaxed)
+    SIGNALS.load(Relaxed) > 0
 }

@@ -1,5 +1,5 @@
-//! One child process: started in a group of its own, watched, killed with all it started when its
-//! time is up or the user interrupts.
+//! One child process: started in a group of its own, watched, killed together with that group when
+//! its time is up or the user interrupts.
 
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
@@ -40,24 +40,20 @@ const POLL_MILLISECONDS: u128 = 50;
 /// Starts the command and waits for its end.
 pub fn run(mut command: Command, timeout: Duration) -> std::io::Result<Finished> {
     command.process_group(0);
-    // SAFETY: between fork and exec only prctl is called, which is async-signal-safe.
-    unsafe {
-        command.pre_exec(|| {
-            // The child must not outlive a parent that is killed.
-            // SAFETY: takes and returns numbers.
-            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-            Ok(())
-        });
-    }
+    // SAFETY: between fork and exec only functions are called that are async-signal-safe.
+    unsafe { command.pre_exec(restrain) };
     let deadline = Instant::now() + timeout;
     let child = command.spawn()?;
     let pid = i32::try_from(child.id()).expect("a process id fits its own type");
     let watched = wait_until(pid, deadline);
-    // The child, if it is still there, and whatever it started and left behind. An ended child's
-    // own status is not changed by this.
-    // SAFETY: signals the group that the child leads; it is not reaped yet, so its number is still
-    // its own.
-    unsafe { libc::kill(-pid, libc::SIGKILL) };
+    // The child, if it is still there, and whatever it started and left behind in its group; the
+    // child itself as well, since it may have left the group. An ended child's own status is not
+    // changed by this.
+    // SAFETY: the child is not reaped yet, so both numbers are still its own.
+    unsafe {
+        libc::kill(-pid, libc::SIGKILL);
+        libc::kill(pid, libc::SIGKILL);
+    }
     let (status, usage) = reap(pid)?;
     let ending = match (watched?, status.code(), status.signal()) {
         (Some(killed), ..) => killed,
@@ -70,6 +66,27 @@ pub fn run(mut command: Command, timeout: Duration) -> std::io::Result<Finished>
         major_faults: u64::try_from(usage.ru_majflt).unwrap_or(0),
         involuntary_switches: u64::try_from(usage.ru_nivcsw).unwrap_or(0),
     })
+}
+
+/// What a child is before it becomes a program: it does not outlive a parent that is killed, leaves
+/// no core file in the user's folder, and is the first to go when memory runs out.
+fn restrain() -> std::io::Result<()> {
+    let none = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: numbers, a valid rlimit, and terminated or counted bytes; all of them system calls.
+    // None of them is needed for a right result, so failures are left alone.
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        libc::setrlimit(libc::RLIMIT_CORE, &raw const none);
+        let file = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY);
+        if file >= 0 {
+            libc::write(file, c"1000".as_ptr().cast(), 4);
+            libc::close(file);
+        }
+    }
+    Ok(())
 }
 
 /// Waits until the child ends (`None`) or must be killed.

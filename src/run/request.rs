@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,12 +52,12 @@ pub struct Request<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Task {
     /// Path of a saved program.
-    Program(String),
+    Program(OsString),
     /// A kernel, which travels in its text form.
     Kernel(Kernel),
 }
 
-/// The child's command line, after the hidden first argument.
+/// The child's command line, after the hidden first argument. Paths need not be text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChildArguments {
     /// What for.
@@ -68,14 +69,14 @@ pub struct ChildArguments {
     /// A linked subject's name, or another word for what the dynamic linker finds.
     pub token: String,
     /// The answer file.
-    pub answer: String,
+    pub answer: OsString,
     /// What to perform.
     pub task: Task,
 }
 
 impl ChildArguments {
     /// As words of a command line.
-    pub fn to_words(&self) -> [String; 7] {
+    pub fn to_words(&self) -> [OsString; 7] {
         let pass = match self.pass {
             Pass::Verify => "verify",
             Pass::Speed => "speed",
@@ -88,38 +89,39 @@ impl ChildArguments {
         };
         let (kind, task) = match &self.task {
             Task::Program(path) => ("program", path.clone()),
-            Task::Kernel(kernel) => ("kernel", kernel.to_string()),
+            Task::Kernel(kernel) => ("kernel", kernel.to_string().into()),
         };
         [
-            pass.to_owned(),
-            touch.to_owned(),
-            self.passes.to_string(),
-            self.token.clone(),
+            pass.into(),
+            touch.into(),
+            self.passes.to_string().into(),
+            self.token.clone().into(),
             self.answer.clone(),
-            kind.to_owned(),
+            kind.into(),
             task,
         ]
     }
 
     /// The inverse of [`ChildArguments::to_words`].
-    pub fn parse(mut words: impl Iterator<Item = String>) -> Option<Self> {
-        let pass = match words.next()?.as_str() {
+    pub fn parse(mut words: impl Iterator<Item = OsString>) -> Option<Self> {
+        let pass = match words.next()?.to_str()? {
             "verify" => Pass::Verify,
             "speed" => Pass::Speed,
             "memory" => Pass::Memory,
             _ => return None,
         };
-        let touch = match words.next()?.as_str() {
+        let touch = match words.next()?.to_str()? {
             "none" => Touch::None,
             "page" => Touch::Page,
             "all" => Touch::All,
             _ => return None,
         };
-        let passes = words.next()?.parse().ok()?;
-        let (token, answer) = (words.next()?, words.next()?);
-        let task = match words.next()?.as_str() {
+        let passes = words.next()?.to_str()?.parse().ok()?;
+        let token = words.next()?.into_string().ok()?;
+        let answer = words.next()?;
+        let task = match words.next()?.to_str()? {
             "program" => Task::Program(words.next()?),
-            "kernel" => Task::Kernel(words.next()?.parse().ok()?),
+            "kernel" => Task::Kernel(words.next()?.to_str()?.parse().ok()?),
             _ => return None,
         };
         words.next().is_none().then_some(Self {
@@ -144,10 +146,7 @@ mod tests {
             size: 64,
             ring: 4,
         };
-        for task in [
-            Task::Program("another file".to_owned()),
-            Task::Kernel(kernel),
-        ] {
+        for task in [Task::Program("another file".into()), Task::Kernel(kernel)] {
             survives(task);
         }
     }
@@ -158,7 +157,7 @@ mod tests {
             touch: Touch::All,
             passes: 3,
             token: "bump".to_owned(),
-            answer: "a file".to_owned(),
+            answer: "a file".into(),
             task,
         };
         let words = arguments.to_words();

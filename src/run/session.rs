@@ -2,27 +2,29 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::answer::{Answer, AnswerFile, STATE_DONE, STATE_REFUSED, STATE_REPLAYING, STATE_WRONG};
+use super::answer::{
+    Answer, AnswerFile, CURVE_LIMIT, PASS_LIMIT, STATE_DONE, STATE_REFUSED, STATE_REPLAYING,
+    STATE_STARTED, STATE_WRONG,
+};
+use super::child::EXIT_UNABLE;
 use super::process::{self, Ending, Finished};
 use super::request::{ChildArguments, FIRST_ARGUMENT, Request, Task, Work};
 use crate::error::{Error, Result};
-use crate::measure::results::{
-    MemoryPoint, MemorySample, Pass, Receipt, SpeedSample, Status, Touch,
-};
+use crate::measure::results::{MemoryPoint, MemorySample, Pass, Receipt, SpeedSample, Status};
 use crate::replay::program::Program;
 use crate::replay::serial::Fault;
 use crate::subject::functions::FUNCTION_NAMES;
-use crate::subject::linked::Linked;
 use crate::subject::{Access, Subject};
 
 /// One sample, before it is placed in a plan.
@@ -46,6 +48,35 @@ pub struct Outcome {
     pub finished: Finished,
 }
 
+/// A child that has ended, and what it left.
+struct Child {
+    finished: Finished,
+    answer: AnswerFile,
+    /// Its standard error.
+    said: File,
+}
+
+/// Tells one file from another that was put in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    modified: (i64, i64),
+}
+
+impl Identity {
+    fn of(path: &Path) -> Option<Self> {
+        let metadata = std::fs::metadata(path).ok()?;
+        Some(Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            bytes: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+        })
+    }
+}
+
 /// See the module text.
 #[derive(Debug)]
 pub struct Session {
@@ -53,7 +84,9 @@ pub struct Session {
     files: Cell<u64>,
     /// For each program or kernel: private memory of a child before its first operation when no
     /// allocator is preloaded.
-    anonymous_unloaded_bytes: RefCell<HashMap<String, u64>>,
+    anonymous_unloaded_bytes: RefCell<HashMap<OsString, u64>>,
+    /// Preloaded objects as they were when first used.
+    objects: RefCell<HashMap<PathBuf, Option<Identity>>>,
 }
 
 impl Session {
@@ -67,6 +100,7 @@ impl Session {
             directory,
             files: Cell::new(0),
             anonymous_unloaded_bytes: RefCell::default(),
+            objects: RefCell::default(),
         })
     }
 
@@ -88,29 +122,61 @@ impl Session {
     /// Takes one sample in a fresh process. An allocator that fails is an outcome; an error is the
     /// harness's own failure, or the user's interruption.
     pub fn take(&self, request: &Request<'_>) -> Result<Outcome> {
-        let answer_path = self.new_path("answer");
-        let answer = AnswerFile::create(&answer_path)
-            .map_err(|source| Error::io(&answer_path, "make", source))?;
-        let said = tempfile::tempfile_in(self.directory.path())
-            .map_err(|source| Error::io(self.directory.path(), "make a file in", source))?;
-        let finished = process::run(command(request, &answer_path, &said)?, request.timeout)
-            .map_err(|source| Error::Failed(format!("cannot start a child process: {source}")))?;
-        // The mapping stays; the name is no longer needed.
-        let _ = std::fs::remove_file(&answer_path);
-        if finished.ending == Ending::Interrupted {
-            return Err(Error::Interrupted);
+        let mut child = self.run_child(request)?;
+        let mut outcome = self.judge(request, &mut child)?;
+        if outcome.status == Status::Ok
+            && let Some(reason) = self.replaced_object(request.subject)
+        {
+            outcome.status = Status::Refused;
+            outcome.reason = Some(reason);
         }
-        let outcome = self.judge(request, answer.get(), finished, &mut { said })?;
         Ok(outcome)
     }
 
-    fn judge(
-        &self,
-        request: &Request<'_>,
-        answer: &Answer,
-        finished: Finished,
-        said: &mut File,
-    ) -> Result<Outcome> {
+    /// Runs one child to its end.
+    fn run_child(&self, request: &Request<'_>) -> Result<Child> {
+        let path = self.new_path("answer");
+        let answer =
+            AnswerFile::create(&path).map_err(|source| Error::io(&path, "make", source))?;
+        let said = tempfile::tempfile_in(self.directory.path())
+            .map_err(|source| Error::io(self.directory.path(), "make a file in", source))?;
+        let finished = process::run(command(request, &path, &said)?, request.timeout)
+            .map_err(|source| Error::Failed(format!("cannot start a child process: {source}")))?;
+        // The mapping stays; the name is no longer needed.
+        let _ = std::fs::remove_file(&path);
+        match finished.ending {
+            Ending::Interrupted => Err(Error::Interrupted),
+            Ending::Exited(EXIT_UNABLE) => Err(Error::Failed(format!(
+                "a child process could not use the temporary folder {}",
+                self.directory.path().display()
+            ))),
+            _ => Ok(Child {
+                finished,
+                answer,
+                said,
+            }),
+        }
+    }
+
+    /// Why a preloaded object is not the one that the session began with, if so: it was replaced or
+    /// removed meanwhile, by a new build for instance, and samples of two builds must not mix.
+    fn replaced_object(&self, subject: &Subject) -> Option<String> {
+        let Access::Preloaded(path) = &subject.access else {
+            return None;
+        };
+        let now = Identity::of(path);
+        let mut known = self.objects.borrow_mut();
+        let first = known.entry(path.clone()).or_insert(now);
+        (*first != now || now.is_none()).then(|| {
+            format!(
+                "{} was replaced or removed during the run; repeat it",
+                path.display()
+            )
+        })
+    }
+
+    fn judge(&self, request: &Request<'_>, child: &mut Child) -> Result<Outcome> {
+        let (finished, answer, said) = (child.finished, child.answer.get(), &mut child.said);
         let mut outcome = Outcome {
             status: Status::Ok,
             reason: None,
@@ -126,10 +192,7 @@ impl Session {
             outcome.reason = Some(reason);
         };
         match (finished.ending, answer.state) {
-            (Ending::TimedOut, _) => fail(
-                Status::TimedOut,
-                format!("killed after {} s", request.timeout.as_secs_f64()),
-            ),
+            (Ending::TimedOut, _) => fail(Status::TimedOut, timed_out_text(request, answer)),
             (Ending::Exited(0), STATE_DONE) => {}
             (Ending::Exited(0), STATE_WRONG) => fail(Status::Wrong, wrong_text(request, answer)),
             (Ending::Exited(0), STATE_REFUSED) => fail(Status::Refused, answer.refusal()),
@@ -163,7 +226,7 @@ impl Session {
             _ => 0,
         };
         let own = |bytes: u64| bytes.saturating_sub(found.anonymous_start_bytes) + rss_start_bytes;
-        let curve = answer.curve[..found.points as usize]
+        let curve = answer.curve[..(found.points as usize).min(CURVE_LIMIT)]
             .iter()
             .map(|point| MemoryPoint {
                 operation: point.operation,
@@ -182,35 +245,35 @@ impl Session {
         })
     }
 
+    /// Private memory of a child before its first operation when nothing is preloaded.
     fn anonymous_unloaded(&self, request: &Request<'_>) -> Result<u64> {
-        // What a child holds before it begins hangs on its work: the program's pointers, a plan.
+        // It hangs on the work: the program's pointers, a kernel's plan.
         let work = match &request.work {
-            Work::Program { path, .. } => path.display().to_string(),
-            Work::Kernel(kernel) => kernel.to_string(),
+            Work::Program { path, .. } => path.clone().into_os_string(),
+            Work::Kernel(kernel) => kernel.to_string().into(),
         };
         if let Some(bytes) = self.anonymous_unloaded_bytes.borrow().get(&work) {
             return Ok(*bytes);
         }
-        let null = Subject {
-            name: "null".to_owned(),
+        let system = Subject {
+            name: "system".to_owned(),
             description: String::new(),
-            access: Access::Linked(Linked::Null),
+            access: Access::System,
             environment: Default::default(),
         };
-        let answer_path = self.new_path("answer");
-        let answer = AnswerFile::create(&answer_path)
-            .map_err(|source| Error::io(&answer_path, "make", source))?;
-        let said = tempfile::tempfile_in(self.directory.path())
-            .map_err(|source| Error::io(self.directory.path(), "make a file in", source))?;
-        let request = Request {
-            subject: &null,
-            touch: Touch::None,
+        let child = self.run_child(&Request {
+            subject: &system,
             ..request.clone()
-        };
-        let timeout = request.timeout.max(Duration::from_secs(10));
-        process::run(command(&request, &answer_path, &said)?, timeout)
-            .map_err(|source| Error::Failed(format!("cannot start a child process: {source}")))?;
-        let bytes = answer.get().memory.anonymous_start_bytes;
+        })?;
+        let answer = child.answer.get();
+        if (child.finished.ending, answer.state) != (Ending::Exited(0), STATE_DONE) {
+            return Err(Error::Failed(
+                "the memory of a process without a preloaded allocator could not be measured: the \
+                 C library's malloc did not complete the workload"
+                    .to_owned(),
+            ));
+        }
+        let bytes = answer.memory.anonymous_start_bytes;
         self.anonymous_unloaded_bytes
             .borrow_mut()
             .insert(work, bytes);
@@ -221,7 +284,7 @@ impl Session {
 /// The child's command: this executable, a clean environment as far as allocators are concerned.
 fn command(request: &Request<'_>, answer: &Path, said: &File) -> Result<Command> {
     let task = match &request.work {
-        Work::Program { path, .. } => Task::Program(path.display().to_string()),
+        Work::Program { path, .. } => Task::Program(path.clone().into_os_string()),
         Work::Kernel(kernel) => Task::Kernel(*kernel),
     };
     let arguments = ChildArguments {
@@ -229,7 +292,7 @@ fn command(request: &Request<'_>, answer: &Path, said: &File) -> Result<Command>
         touch: request.touch,
         passes: request.passes,
         token: request.subject.token().to_owned(),
-        answer: answer.display().to_string(),
+        answer: answer.as_os_str().to_owned(),
         task,
     };
     let stderr = said
@@ -273,13 +336,19 @@ fn receipt(answer: &Answer) -> Option<Receipt> {
 fn foreign_receipt(subject: &Subject, answer: &Answer) -> Option<String> {
     let served = answer.object_path();
     if let Access::Preloaded(path) = &subject.access {
-        let same = std::fs::canonicalize(path).ok()? == std::fs::canonicalize(&served).ok()?;
-        if !same {
+        let real = |path: &Path| std::fs::canonicalize(path).ok();
+        let asked = real(path);
+        if asked.is_none() || asked != real(Path::new(&served)) {
             return Some(format!(
                 "the preload was ignored: malloc was served by {served} instead of {}",
                 path.display()
             ));
         }
+    }
+    if subject.access == Access::System && answer.malloc_in_c_library == 0 {
+        return Some(format!(
+            "malloc was served by {served}, not by the C library: see /etc/ld.so.preload"
+        ));
     }
     // The floor rows and linked subjects have their functions from several objects by design.
     if !matches!(subject.access, Access::Preloaded(_) | Access::System) {
@@ -301,13 +370,25 @@ fn foreign_receipt(subject: &Subject, answer: &Answer) -> Option<String> {
 
 fn speed(answer: &Answer) -> SpeedSample {
     SpeedSample {
-        passes_ns: answer.passes_ns[..answer.passes as usize].to_vec(),
+        passes_ns: answer.passes_ns[..(answer.passes as usize).min(PASS_LIMIT)].to_vec(),
     }
 }
 
 fn wrong_text(request: &Request<'_>, answer: &Answer) -> String {
     let what = Fault::from_number(answer.fault).map_or("did wrong", Fault::text);
     format!("{} {what}", operation_text(request, answer.operation))
+}
+
+fn timed_out_text(request: &Request<'_>, answer: &Answer) -> String {
+    let seconds = request.timeout.as_secs_f64();
+    let place = match (answer.state, request.pass) {
+        (STATE_REPLAYING, Pass::Verify) => {
+            format!(" in {}", operation_text(request, answer.operation))
+        }
+        (STATE_STARTED, _) => " before the replay began".to_owned(),
+        _ => String::new(),
+    };
+    format!("killed after {seconds} s{place}; --timeout allows more")
 }
 
 fn crash_text(request: &Request<'_>, answer: &Answer, ending: Ending, said: &mut File) -> String {
@@ -327,7 +408,7 @@ fn crash_text(request: &Request<'_>, answer: &Answer, ending: Ending, said: &mut
     format!("{how}{place}{message}")
 }
 
-/// "operation 1000 of the trace, malloc(64),".
+/// "operation 1000 of the trace, malloc(64)", or how far a kernel was.
 fn operation_text(request: &Request<'_>, operation: u64) -> String {
     match &request.work {
         Work::Program { program, .. } => {

@@ -119,7 +119,14 @@ impl Catalogue {
             add(self.known(name)?.clone())?;
         }
         for text in extra {
-            add(parse_extra(text)?)?;
+            let subject = parse_extra(text)?;
+            if self.find(&subject.name).is_some() {
+                return Err(Error::usage(format!(
+                    "--subject {text:?}: {} is the name of a known subject; choose another",
+                    subject.name
+                )));
+            }
+            add(subject)?;
         }
         if !selected.iter().any(|subject| subject.name == baseline) {
             selected.insert(0, self.known(baseline)?.clone());

@@ -85,10 +85,14 @@ pub fn reset() {
     NEXT.store(ARENA.load(Relaxed), Relaxed);
 }
 
+/// Room for the few blocks of the warm-up.
+const WARM_UP_BYTES: u64 = 4096;
+
 /// Upper bound of what `bump` needs for a program: its requests and, per operation, a header and
 /// the loss to alignment.
 pub fn bump_arena_bytes(requested_bytes: u64, operations: u64, aligned_slack_bytes: u64) -> u64 {
     requested_bytes
+        .saturating_add(WARM_UP_BYTES)
         .saturating_add(operations.saturating_mul(2 * HEADER_BYTES as u64))
         .saturating_add(aligned_slack_bytes)
 }

@@ -115,6 +115,7 @@ pub(super) fn producer_consumer(
     let ring = Ring::new(capacity);
     let meeting = Meeting::default();
     let (start, ends) = thread::scope(|scope| {
+        // The consumer cannot begin before the producer: its start needs no reading.
         let consumer = scope.spawn(|| {
             meeting.begin();
             consume(functions, watch, &ring, &meeting, blocks)
@@ -247,7 +248,7 @@ pub(super) fn cross_free(
         let end = exchange(functions, watch, &shared, &meeting, &plan.steps);
         (start, end)
     };
-    let ((start, end), (_, other_end)) = thread::scope(|scope| {
+    let ((start, end), (other_start, other_end)) = thread::scope(|scope| {
         let other = scope.spawn(|| side(1));
         (
             side(0),
@@ -265,7 +266,8 @@ pub(super) fn cross_free(
             }
         }
     }
-    meeting.outcome(start, [end, other_end])
+    // Whichever thread the scheduler let go first.
+    meeting.outcome(start.min(other_start), [end, other_end])
 }
 
 /// Allocates and touches; may return null.

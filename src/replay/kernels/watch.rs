@@ -5,7 +5,7 @@ use core::ffi::c_void;
 use std::sync::Mutex;
 
 use crate::measure::results::Touch;
-use crate::replay::memory::{CurvePoint, MemoryOutcome};
+use crate::replay::memory::{CurvePoint, MemoryOutcome, is_new_height};
 use crate::replay::resident::ResidentReader;
 use crate::replay::serial::Returned;
 use crate::replay::speed;
@@ -72,6 +72,8 @@ struct State<'a> {
     operations: u64,
     live_bytes: u64,
     usable_bytes: u64,
+    /// Highest live bytes at any sample.
+    sampled_live_bytes: u64,
 }
 
 impl<'a> Account<'a> {
@@ -81,8 +83,8 @@ impl<'a> Account<'a> {
         operations: u64,
         curve: &'a mut [CurvePoint],
         reader: &'a ResidentReader,
+        start: u64,
     ) -> Self {
-        let start = reader.anonymous_bytes().unwrap_or(0);
         let outcome = MemoryOutcome {
             anonymous_start_bytes: start,
             anonymous_peak_bytes: start,
@@ -97,6 +99,7 @@ impl<'a> Account<'a> {
             operations: 0,
             live_bytes: 0,
             usable_bytes: 0,
+            sampled_live_bytes: 0,
         };
         Self {
             functions,
@@ -113,7 +116,10 @@ impl<'a> Account<'a> {
             .state
             .into_inner()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
-        state.outcome.anonymous_drained_bytes = self.reader.anonymous_bytes().unwrap_or(0);
+        let drained = self.reader.anonymous_bytes().unwrap_or(0);
+        let outcome = &mut state.outcome;
+        outcome.anonymous_drained_bytes = drained;
+        outcome.anonymous_peak_bytes = outcome.anonymous_peak_bytes.max(drained);
         state.outcome
     }
 
@@ -130,7 +136,9 @@ impl<'a> Account<'a> {
             .unwrap_or_else(|poisoned| poisoned.into_inner());
         change(&mut state);
         state.operations += 1;
-        if state.operations.is_multiple_of(self.stride) {
+        if state.operations.is_multiple_of(self.stride)
+            || is_new_height(state.live_bytes, state.sampled_live_bytes)
+        {
             state.sample(self.reader);
         }
     }
@@ -140,6 +148,7 @@ impl State<'_> {
     fn sample(&mut self, reader: &ResidentReader) {
         let anonymous_bytes = reader.anonymous_bytes().unwrap_or(0);
         self.outcome.anonymous_peak_bytes = self.outcome.anonymous_peak_bytes.max(anonymous_bytes);
+        self.sampled_live_bytes = self.sampled_live_bytes.max(self.live_bytes);
         if let Some(point) = self.curve.get_mut(self.outcome.points as usize) {
             *point = CurvePoint {
                 operation: self.operations,
