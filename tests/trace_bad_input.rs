@@ -242,12 +242,12 @@ fn a_rep_that_does_not_hold_what_its_header_says() {
     );
     let trace = outcome(text, &LENIENT).unwrap();
     assert_eq!(trace.counts().total(), 3);
-    assert!(
-        trace
-            .origin()
-            .notes
-            .iter()
-            .any(|note| note.starts_with("the header announces 2"))
+    let warning = "the header announces 2 blocks and 4 operations, the file has 2 and 3: it is \
+                   truncated or altered";
+    assert_eq!(trace.origin().warnings, [warning]);
+    assert_refused(
+        "1\n1\na 0 8\nf 0\n",
+        "t: the header announces 1 block and 1 operation, the file has 1 and 2",
     );
 }
 
@@ -270,6 +270,26 @@ fn lenient_reading_counts_what_it_drops() {
             "line 6: free of 0x10, which line 5 freed already",
             "line 8: 0x30 is allocated again while it is live: line 7 allocated it",
         ]
+    );
+}
+
+#[test]
+fn time_stamps_that_are_dropped_are_told() {
+    let text = b"7: malloc 0x10 8 5 6\n7: free 0x10\n";
+    let trace = outcome(text, &LENIENT).unwrap();
+    assert_eq!(trace.times_ns(), None);
+    assert_eq!(
+        trace.origin().warnings,
+        ["only some lines have time stamps: none was kept"]
+    );
+}
+
+#[test]
+fn one_bad_line_is_one() {
+    let message = refused(b"1: nonsense 0x10\n", &LENIENT);
+    assert!(
+        message.starts_with("t: no allocator operation is left: 1 bad line; line 1: "),
+        "{message}"
     );
 }
 
@@ -333,13 +353,9 @@ fn compressed_streams_that_end_early() {
         // What was recorded before the cut can be used, and the report says that it was cut.
         let trace = outcome(cut, &LENIENT).unwrap();
         assert!((1_000..20_000).contains(&trace.counts().total()));
-        assert!(
-            trace
-                .origin()
-                .notes
-                .iter()
-                .any(|note| note.contains("ends early"))
-        );
+        let warnings = &trace.origin().warnings;
+        assert_eq!(warnings.len(), 1);
+        assert!(warnings[0].contains("ends early"), "{warnings:?}");
         let header = refused(&bytes[..8], &STRICT);
         assert!(header.contains("stream ends early"), "{header}");
         let mut damaged = bytes.clone();

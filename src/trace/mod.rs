@@ -241,6 +241,10 @@ pub struct Origin {
     pub dropped_examples: Vec<String>,
     /// What the format cannot tell (alignments, thread ids, ...), in sentences.
     pub notes: Vec<String>,
+    /// Signs that the input is truncated or altered, or was read otherwise than it stands, in
+    /// sentences: whoever reads the trace's results must see them. Empty in older results.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 impl Origin {
@@ -254,6 +258,7 @@ impl Origin {
             dropped_lines: 0,
             dropped_examples: Vec::new(),
             notes,
+            warnings: Vec::new(),
         }
     }
 }
@@ -300,6 +305,12 @@ impl Trace {
     pub fn block_count(&self) -> u32 {
         self.blocks
     }
+}
+
+/// A number of things, in words.
+pub(crate) fn plural(count: u64, thing: &str) -> String {
+    let s = if count == 1 { "" } else { "s" };
+    format!("{count} {thing}{s}")
 }
 
 const _: () = assert!(size_of::<Event>() <= 32, "an event fits half a cache line");

@@ -306,6 +306,7 @@ fn workload(name: &str) -> WorkloadRecord {
             dropped_lines: 0,
             dropped_examples: vec![],
             notes: vec!["The format has no alignments for calloc.".into()],
+            warnings: vec![],
         },
         profile: Profile {
             counts: EventCounts {

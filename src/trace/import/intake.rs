@@ -38,6 +38,8 @@ pub(super) struct Intake {
     pub(super) rules: Rules,
     /// Pointers taken as null because they were never assigned.
     pub(super) unknown_slots: u64,
+    /// Lines with and without time stamps were met.
+    pub(super) times_mixed: bool,
     names: FxHashMap<u64, Name>,
     threads: FxHashMap<u64, ThreadIndex>,
     threads_seen: u32,
@@ -52,6 +54,7 @@ impl Intake {
             builder,
             rules,
             unknown_slots: 0,
+            times_mixed: false,
             names: FxHashMap::default(),
             threads: FxHashMap::default(),
             threads_seen: 0,
@@ -72,13 +75,15 @@ impl Intake {
             return Err(Fault::Full);
         }
         let timed = record.time_ns.is_some();
-        if self.timed.is_some_and(|before| before != timed) && !self.rules.mixed_times {
+        let differs = self.timed.is_some_and(|before| before != timed);
+        if differs && !self.rules.mixed_times {
             return Err(Fault::MixedTimes);
         }
         let line = u32::try_from(line).unwrap_or(u32::MAX);
         let thread_key = record.thread.or(record.process).unwrap_or(0);
         self.request(record.request, thread_key, line)?;
         self.timed = Some(timed);
+        self.times_mixed |= differs;
         if let Some(time_ns) = record.time_ns {
             self.builder.stamp(time_ns);
         }

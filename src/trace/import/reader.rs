@@ -11,7 +11,7 @@ use super::{Pointers, ReadOptions, Record, android, logalloc, rep};
 use crate::error::{Error, Result};
 use crate::trace::builder::TraceBuilder;
 use crate::trace::input::{self, Lines};
-use crate::trace::{Format, Origin, Trace};
+use crate::trace::{Format, Origin, Trace, plural};
 
 /// Strict reading looks this far for the first line of a known grammar.
 const DETECTION_LINES: u64 = 1000;
@@ -208,6 +208,7 @@ impl<'o> Reader<'o> {
             dropped_lines: 0,
             dropped_examples: Vec::new(),
             notes: Vec::new(),
+            warnings: Vec::new(),
         };
         let rules = Rules {
             unknown_slot_is_null: false,
@@ -242,11 +243,7 @@ impl<'o> Reader<'o> {
                 Err(error @ Error::File { .. })
                     if self.options.lenient && !self.intake.builder.is_empty() =>
                 {
-                    self.intake
-                        .builder
-                        .origin_mut()
-                        .notes
-                        .push(error.to_string());
+                    self.warn(error.to_string());
                     break;
                 }
                 Err(error) => return Err(error),
@@ -430,7 +427,16 @@ impl<'o> Reader<'o> {
                     format!("{message} (--lenient reads it all the same)"),
                 ));
             }
-            self.intake.builder.origin_mut().notes.push(message);
+            self.warn(message);
+        }
+        if self.intake.unknown_slots > 0 {
+            let uses = plural(self.intake.unknown_slots, "use");
+            self.warn(format!(
+                "slots used before they were assigned were taken as null ({uses})"
+            ));
+        }
+        if self.intake.times_mixed {
+            self.warn("only some lines have time stamps: none was kept".to_owned());
         }
         let notes = self.notes();
         let origin = self.intake.builder.origin_mut();
@@ -439,6 +445,11 @@ impl<'o> Reader<'o> {
         origin.dropped_lines = self.dropped.lines;
         origin.dropped_examples = self.dropped.examples;
         Ok(self.intake.builder)
+    }
+
+    /// Tells of an input that is not as it should be.
+    fn warn(&mut self, message: String) {
+        self.intake.builder.origin_mut().warnings.push(message);
     }
 
     fn nothing_left(&self) -> String {
@@ -450,8 +461,8 @@ impl<'o> Reader<'o> {
         }
         match self.dropped.examples.first() {
             Some(example) => format!(
-                "no allocator operation is left: {} bad lines; {example}",
-                self.dropped.lines
+                "no allocator operation is left: {}; {example}",
+                plural(self.dropped.lines, "bad line")
             ),
             None => "the trace holds no allocator operation".to_owned(),
         }
@@ -469,9 +480,12 @@ impl<'o> Reader<'o> {
         let promise = self.header.promise()?;
         (promise != found).then(|| {
             format!(
-                "the header announces {} blocks and {} operations, the file has {} and {}: it is \
-                 truncated or altered",
-                promise.blocks, promise.operations, found.blocks, found.operations
+                "the header announces {} and {}, the file has {} and {}: it is truncated or \
+                 altered",
+                plural(promise.blocks, "block"),
+                plural(promise.operations, "operation"),
+                found.blocks,
+                found.operations
             )
         })
     }
@@ -480,12 +494,6 @@ impl<'o> Reader<'o> {
         let mut notes: Vec<String> = self.grammar.note().map(str::to_owned).into_iter().collect();
         if self.grammar == Grammar::Logalloc && self.threadless {
             notes.push("lines without a thread number count as the process's first thread".into());
-        }
-        if self.intake.unknown_slots > 0 {
-            notes.push(format!(
-                "{} uses of slots that had never been assigned were taken as null",
-                self.intake.unknown_slots
-            ));
         }
         if self.options.process.is_some() && !self.others.is_empty() {
             let named = self.processes_named(None);
