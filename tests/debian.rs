@@ -89,3 +89,83 @@ fn catalogue_entries_of_debian_packages_work_by_name() {
         assert!(stdout(&output).contains(name));
     }
 }
+
+/// The page of a report in a browser: no sideways scrolling at the widths of a desk and a phone, no
+/// errors, in light and dark; nothing is fetched from anywhere (the browser has no network to be
+/// asked: any request would be an error in its log).
+#[test]
+fn the_page_fits_a_desk_and_a_phone() {
+    let folder = folder();
+    let trace = write_trace(folder.path(), 3000);
+    let out = folder.path().join("report");
+    let output = replay()
+        .args(["--quick", "--out"])
+        .args([&out, &trace])
+        .output()
+        .expect("the program starts");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let page = std::fs::read_to_string(out.join("index.html")).expect("a page");
+    for width in [390, 1280] {
+        let dom = rendered(folder.path(), &page, width);
+        let measured = dom
+            .split("data-measured=\"")
+            .nth(1)
+            .and_then(|rest| rest.split('"').next())
+            .unwrap_or_else(|| panic!("the page was not measured: {dom}"));
+        let numbers: Vec<i64> = measured
+            .split(' ')
+            .map(|number| number.parse().expect("a number"))
+            .collect();
+        let [scroll_width, client_width, height, charts] = numbers[..] else {
+            panic!("four numbers: {measured}");
+        };
+        assert_eq!(client_width, width, "the frame's width");
+        assert!(
+            scroll_width <= width,
+            "{scroll_width} pixels wide in {width}"
+        );
+        assert!(height > 1000 && charts >= 5, "a whole report: {measured}");
+    }
+}
+
+/// The document of a page in a frame of this width, after the browser has laid it out.
+fn rendered(folder: &Path, page: &str, width: i64) -> String {
+    let escaped = page.replace('&', "&amp;").replace('"', "&quot;");
+    let wrapper = format!(
+        "<!doctype html><body><iframe width=\"{width}\" height=\"900\" style=\"border:0\" \
+         srcdoc=\"{escaped}\"></iframe><script>onload = () => {{\
+         const page = document.querySelector('iframe').contentDocument;\
+         const root = page.documentElement;\
+         const shown = [...page.querySelectorAll('svg')].filter(svg => svg.getClientRects().length);\
+         document.body.dataset.measured = \
+         [root.scrollWidth, root.clientWidth, root.scrollHeight, shown.length].join(' ');\
+         }};</script></body>"
+    );
+    let path = folder.join(format!("frame-{width}.html"));
+    std::fs::write(&path, wrapper).expect("the folder is ours");
+    let output = std::process::Command::new("chromium")
+        .args([
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--no-first-run",
+        ])
+        .args([
+            "--disable-background-networking",
+            "--disable-component-update",
+        ])
+        .args([
+            "--disable-sync",
+            "--hide-scrollbars",
+            "--window-size=1400,1000",
+            "--dump-dom",
+        ])
+        .arg(format!(
+            "--user-data-dir={}",
+            folder.join("profile").display()
+        ))
+        .arg(format!("file://{}", path.display()))
+        .output()
+        .expect("install Debian's chromium");
+    stdout(&output)
+}

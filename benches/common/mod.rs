@@ -20,8 +20,8 @@ use std::time::Instant;
 
 use criterion::{Criterion, SamplingMode, Throughput};
 use mymalloc::error::{Error, Result};
+use mymalloc::measure::warnings::unoptimised_warning;
 use mymalloc::report;
-use mymalloc::run::experiment::unoptimised_warning;
 use mymalloc::run::interrupt;
 use mymalloc::run::session::Session;
 use mymalloc::subject::Subject;

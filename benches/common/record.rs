@@ -8,9 +8,10 @@ use mymalloc::measure::results::{
     Pass, Results, SCHEMA_VERSION, Sample, Settings, Status, SubjectRecord, WorkloadRecord,
 };
 use mymalloc::measure::summary::{Frame, summarise};
+use mymalloc::measure::warnings::unoptimised_warning;
 use mymalloc::report;
 use mymalloc::run::execute::elapsed_ns;
-use mymalloc::run::experiment::{BOOTSTRAP_RESAMPLES, page_size_bytes, tool, unoptimised_warning};
+use mymalloc::run::experiment::{BOOTSTRAP_RESAMPLES, page_size_bytes, tool};
 use mymalloc::subject::{Subject, libc_version};
 
 use super::cell::{Bench, TOUCH};

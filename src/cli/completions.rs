@@ -29,6 +29,5 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     };
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut command, name, &mut script);
-    print(&String::from_utf8_lossy(&script));
-    Ok(())
+    print(&String::from_utf8_lossy(&script))
 }

@@ -82,6 +82,6 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         "{}: {} events\n",
         arguments.output.display(),
         trace.events().len()
-    ));
+    ))?;
     Ok(())
 }

@@ -22,6 +22,5 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
     write_library(&arguments.out, shim::PAGELIST)?;
-    print(&format!("{}\n", arguments.out.display()));
-    Ok(())
+    print(&format!("{}\n", arguments.out.display()))
 }

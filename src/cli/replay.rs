@@ -8,9 +8,10 @@ use clap::{Args, ValueEnum};
 use super::terminal::{complain, print, progress_bar};
 use crate::error::{Error, Result};
 use crate::measure::results::{Results, Status, Touch};
+use crate::measure::warnings::unoptimised_warning;
 use crate::plan::Blocks;
 use crate::report;
-use crate::run::experiment::{Experiment, NamedTrace, unoptimised_warning};
+use crate::run::experiment::{Experiment, NamedTrace};
 use crate::run::interrupt;
 use crate::subject::catalogue::Catalogue;
 use crate::trace::{self, ReadOptions};
@@ -123,9 +124,26 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         .out
         .clone()
         .unwrap_or_else(|| default_directory(&names));
-    report::prepare_directory(&directory)?;
+    let created = missing_folders(&directory);
+    let done = measure(arguments, &experiment, &names, &directory);
+    if done.is_err() {
+        // Only what is empty can be removed: a report that was written stays.
+        for folder in created {
+            let _ = std::fs::remove_dir(folder);
+        }
+    }
+    done
+}
+
+fn measure(
+    arguments: &Arguments,
+    experiment: &Experiment,
+    names: &[String],
+    directory: &Path,
+) -> Result<()> {
+    report::prepare_directory(directory)?;
     interrupt::install();
-    let traces = read_traces(arguments, &names)?;
+    let traces = read_traces(arguments, names)?;
     let bar = progress_bar();
     let results = experiment.run(traces, &mut |done, all, workload, subject| {
         bar.set_length(all as u64);
@@ -133,7 +151,16 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         bar.set_message(format!("{subject} on {workload}"));
     });
     bar.finish_and_clear();
-    publish(&results?, &directory, arguments.format)
+    publish(&results?, directory, arguments.format)
+}
+
+/// The folder and those above it that do not exist, the innermost first.
+fn missing_folders(directory: &Path) -> Vec<PathBuf> {
+    directory
+        .ancestors()
+        .take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists())
+        .map(Path::to_owned)
+        .collect()
 }
 
 fn experiment(arguments: &Arguments) -> Result<Experiment> {
@@ -215,20 +242,33 @@ fn read_traces(arguments: &Arguments, names: &[String]) -> Result<Vec<NamedTrace
     Ok(traces)
 }
 
-/// File names without their extensions, made unique by a number.
+/// Endings of compressed files, and those of traces under them.
+const ENDINGS: [&[&str]; 2] = [&["gz", "zst", "zip"], &["log", "txt", "rep", "trace"]];
+
+/// The file's name without the endings that compression and format give it.
+fn stem(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let mut stem: &str = &name;
+    for endings in ENDINGS {
+        if let Some((before, ending)) = stem.rsplit_once('.')
+            && endings.contains(&ending)
+        {
+            stem = before;
+        }
+    }
+    let stem = stem.trim_matches('.');
+    if stem.is_empty() {
+        "trace".to_owned()
+    } else {
+        stem.to_owned()
+    }
+}
+
+/// The traces' names, made unique by a number.
 fn workload_names(paths: &[PathBuf]) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for path in paths {
-        let file = path
-            .file_name()
-            .unwrap_or(path.as_os_str())
-            .to_string_lossy()
-            .into_owned();
-        let stem = file
-            .split('.')
-            .find(|part| !part.is_empty())
-            .unwrap_or("trace")
-            .to_owned();
+        let stem = stem(path);
         let taken = |name: &String| names.contains(name);
         let name = if taken(&stem) {
             (2..)
@@ -256,15 +296,15 @@ fn publish(results: &Results, directory: &Path, format: Format) -> Result<()> {
     match format {
         Format::Table => {
             // Ends with the warnings.
-            print(&report::table::render(results, 80));
-            print(&format!("\nReport: {}\n", paths.index.display()));
+            print(&report::table::render(results, 80))?;
+            print(&format!("\nReport: {}\n", paths.index.display()))?;
         }
         other => {
             print(&match other {
                 Format::Json => json(results),
                 Format::Csv => report::table::csv(results),
                 _ => report::table::markdown(results),
-            });
+            })?;
             for warning in &results.warnings {
                 complain(&format!("warning: {warning}"));
             }
@@ -293,8 +333,18 @@ mod tests {
 
     #[test]
     fn workloads_are_named_after_their_files() {
-        let paths = ["a/x.log.zst", "b/x.txt", "y", "..", ".hidden.log"].map(PathBuf::from);
-        assert_eq!(workload_names(&paths), ["x", "x-2", "y", "trace", "hidden"]);
+        let paths = [
+            "a/x.log.zst",
+            "b/x.txt",
+            "y",
+            "..",
+            ".hidden.log",
+            "app.before.log",
+        ];
+        assert_eq!(
+            workload_names(&paths.map(PathBuf::from)),
+            ["x", "x-2", "y", "trace", "hidden", "app.before"]
+        );
         assert_eq!(default_directory(&["x".to_owned()]), Path::new("reports/x"));
     }
 

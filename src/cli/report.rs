@@ -32,7 +32,6 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let directory = arguments.out.as_deref().or(own).unwrap_or(Path::new("."));
     report::prepare_directory(directory)?;
     let paths = report::write(&results, directory)?;
-    print(&report::table::render(&results, 80));
-    print(&format!("\nReport: {}\n", paths.index.display()));
-    Ok(())
+    print(&report::table::render(&results, 80))?;
+    print(&format!("\nReport: {}\n", paths.index.display()))
 }

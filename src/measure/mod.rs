@@ -4,3 +4,4 @@
 pub mod environment;
 pub mod results;
 pub mod summary;
+pub mod warnings;

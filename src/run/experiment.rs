@@ -6,11 +6,9 @@ use super::execute::{Conditions, Prepared, execute};
 use super::session::Session;
 use crate::error::Result;
 use crate::measure::environment::Environment;
-use crate::measure::results::{
-    Results, SCHEMA_VERSION, Settings, Status, SubjectKind, SubjectRecord, Tool, Touch,
-    WorkloadRecord,
-};
+use crate::measure::results::{Results, SCHEMA_VERSION, Settings, Tool, Touch, WorkloadRecord};
 use crate::measure::summary::{Frame, summarise};
+use crate::measure::warnings;
 use crate::plan::{Blocks, Cell, PlannedSubject, plan};
 use crate::replay::program::Program;
 use crate::subject::{Subject, libc_version};
@@ -130,7 +128,7 @@ impl Experiment {
             summary,
             warnings: Vec::new(),
         };
-        results.warnings = warnings(&results);
+        results.warnings = warnings::of(&results);
         Ok(results)
     }
 
@@ -187,72 +185,6 @@ pub fn tool() -> Tool {
         opt_level: env!("MYMALLOC_OPT_LEVEL").to_owned(),
         rustc: env!("MYMALLOC_RUSTC").to_owned(),
     }
-}
-
-/// The warning that is due if this program was built without optimisation: the harness, and with it
-/// the linked allocators, are then slow in a way no user's program is.
-pub fn unoptimised_warning() -> Option<String> {
-    matches!(env!("MYMALLOC_OPT_LEVEL"), "0" | "1").then(|| {
-        format!(
-            "This program was built at optimisation level {}: the linked allocators are slow, and \
-             no figure means anything. Build with the profiles of its own Cargo.toml.",
-            env!("MYMALLOC_OPT_LEVEL")
-        )
-    })
-}
-
-/// Below so many blocks the interval of a median says little.
-const FEW_BLOCKS: u32 = 6;
-
-fn warnings(results: &Results) -> Vec<String> {
-    let mut warnings: Vec<String> = unoptimised_warning().into_iter().collect();
-    warnings.extend(results.environment.warnings());
-    let blocks = results.settings.speed_blocks;
-    if blocks < FEW_BLOCKS {
-        warnings.push(format!(
-            "Only {blocks} blocks were run: intervals are rough. Use --blocks 20 or more for a \
-             decision."
-        ));
-    }
-    for workload in &results.workloads {
-        let dropped = workload.origin.dropped_lines;
-        if dropped > 0 {
-            warnings.push(format!(
-                "{}: {dropped} lines of the trace were dropped (--lenient): the replay is not what \
-                 was recorded.",
-                workload.name
-            ));
-        }
-    }
-    for row in &results.summary {
-        if let Some(reason) = row.reason.as_ref().filter(|_| row.status != Status::Ok) {
-            let effect = if row.subject == results.settings.baseline {
-                " As it is the baseline, there are no ratios for this workload."
-            } else {
-                ""
-            };
-            warnings.push(format!(
-                "{} on {}: {reason}.{effect}",
-                row.subject, row.workload
-            ));
-        }
-        if row.harness_share.is_some_and(|share| share > 0.3) && !is_floor(row, &results.subjects) {
-            warnings.push(format!(
-                "{} on {}: up to {:.0} % of the time is the harness's own, so differences between \
-                 subjects look smaller than they are.",
-                row.subject,
-                row.workload,
-                100.0 * row.harness_share.unwrap_or_default()
-            ));
-        }
-    }
-    warnings
-}
-
-fn is_floor(row: &crate::measure::results::SummaryRow, subjects: &[SubjectRecord]) -> bool {
-    subjects
-        .iter()
-        .any(|subject| subject.name == row.subject && subject.kind == SubjectKind::Floor)
 }
 
 /// Bytes of an OS page.
