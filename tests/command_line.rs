@@ -4,6 +4,7 @@ mod suite;
 
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -32,7 +33,7 @@ fn assert_refused(name: &str, bytes: &[u8], code: i32, words: &[&str]) {
     let out = folder.path().join("report");
     let output = quick(&trace, &out, &[]);
     assert_one_line_error(&output, code, &[&[name], words].concat());
-    assert!(!out.join("index.html").exists() && !out.join("results.json").exists());
+    assert!(!out.exists(), "nothing was written, not even a folder");
 }
 
 #[test]
@@ -172,6 +173,81 @@ fn formats_for_other_programs() {
         markdown.contains("|---") || markdown.contains("| ---"),
         "{markdown}"
     );
+}
+
+#[test]
+fn a_file_name_that_is_not_text() {
+    let folder = folder();
+    let name = std::ffi::OsStr::from_bytes(b"\xff.log");
+    let output = quick(
+        &folder.path().join(name),
+        &folder.path().join("report"),
+        &[],
+    );
+    assert_one_line_error(&output, 1, &[".log"]);
+    fs::write(folder.path().join(name), trace_text(100)).expect("the folder is ours");
+    let output = quick(
+        &folder.path().join(name),
+        &folder.path().join("report"),
+        &[],
+    );
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+}
+
+#[test]
+fn a_full_disk_under_standard_output() {
+    let folder = folder();
+    let trace = write_trace(folder.path(), 100);
+    let full = fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .expect("Linux has it");
+    let output = replay()
+        .args(["--quick", "--blocks", "1", "--subjects", "system", "--out"])
+        .args([&folder.path().join("report"), &trace])
+        .stdout(full)
+        .output()
+        .expect("starts");
+    assert_one_line_error(&output, 1, &["standard output"]);
+}
+
+#[test]
+fn peaks_between_regular_samples_are_seen() {
+    // Bursts of 60 blocks of 100 KB, gone again before the next regular sample, in a long row of
+    // small operations; and blocks of two pages, whose last page only their last byte reaches.
+    let mut text = String::new();
+    for round in 0..200 {
+        for number in 1..=300 {
+            text.push_str(&format!("1 1 malloc(32)=#{number}\n"));
+        }
+        if round % 20 == 10 {
+            (1001..=1060).for_each(|n| text.push_str(&format!("1 1 malloc(100000)=#{n}\n")));
+            (1001..=1060).for_each(|n| text.push_str(&format!("1 1 free(#{n})\n")));
+        }
+        (1..=300).for_each(|number| text.push_str(&format!("1 1 free(#{number})\n")));
+    }
+    let folder = folder();
+    let trace = folder.path().join("bursts.log");
+    fs::write(&trace, text).expect("the folder is ours");
+    let out = folder.path().join("report");
+    let subjects = ["--subjects", "system,mimalloc,jemalloc,pagelist"];
+    let output = replay()
+        .args(["--quick", "--blocks", "1"])
+        .args(subjects)
+        .arg("--out")
+        .args([&out, &trace])
+        .output()
+        .expect("starts");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    for row in &results(&out).summary {
+        let live = row.live_bytes_peak.expect("measured") as f64;
+        let peak = row.rss_peak_bytes.expect("measured") as f64;
+        // Every page of every block was written, so RSS cannot be below the live bytes by more than
+        // the kernel's counters lag, and the height between two samples.
+        assert!(peak > 0.95 * live, "{}: {peak} of {live} live", row.subject);
+        let retained = row.rss_retained_bytes.expect("measured") as f64;
+        assert!(retained <= peak, "{}: {retained} after {peak}", row.subject);
+    }
 }
 
 #[test]

@@ -120,6 +120,26 @@ fn a_hang_takes_its_own_children_along() {
     assert_eq!(processes_with_the_hidden_argument(std::process::id()), 0);
 }
 
+#[test]
+fn a_hang_outside_its_group_is_ended_too() {
+    assert_row(
+        "FAULT_LEAVE_GROUP_AND_HANG",
+        &["--timeout", "1"],
+        Status::TimedOut,
+        &["killed after 1 s"],
+    );
+}
+
+#[test]
+fn an_object_that_vanishes_is_refused() {
+    assert_row(
+        "FAULT_VANISH",
+        &[],
+        Status::Refused,
+        &["replaced or removed"],
+    );
+}
+
 /// Processes that are samples and not below another run of this test suite: those whose parent is
 /// gone, as a forked grandchild's would be.
 fn processes_with_the_hidden_argument(_own: u32) -> usize {

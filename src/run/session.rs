@@ -122,9 +122,11 @@ impl Session {
     /// Takes one sample in a fresh process. An allocator that fails is an outcome; an error is the
     /// harness's own failure, or the user's interruption.
     pub fn take(&self, request: &Request<'_>) -> Result<Outcome> {
+        // Notes the object as it is before its first sample.
+        let _ = self.replaced_object(request.subject);
         let mut child = self.run_child(request)?;
         let mut outcome = self.judge(request, &mut child)?;
-        if outcome.status == Status::Ok
+        if matches!(outcome.status, Status::Ok | Status::Refused)
             && let Some(reason) = self.replaced_object(request.subject)
         {
             outcome.status = Status::Refused;

@@ -2,6 +2,7 @@
  * does one thing wrong, chosen by -DFAULT_...; without any it is right. The fault shows from the
  * AFTERth allocation on, so that the program that loads it starts. */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <errno.h>
 #include <signal.h>
 #include <stddef.h>
@@ -47,6 +48,10 @@ static void *take(size_t alignment, size_t size) {
         if (fork() == 0) for (;;) pause();
         for (;;) pause();
 #endif
+#ifdef FAULT_LEAVE_GROUP_AND_HANG
+        setpgid(0, getpgid(getppid()));
+        for (;;) pause();
+#endif
 #ifdef FAULT_NULL
         errno = ENOMEM;
         return 0;
@@ -68,6 +73,14 @@ static void *take(size_t alignment, size_t size) {
 }
 
 void *malloc(size_t size) { return take(16, size); }
+
+#ifdef FAULT_VANISH
+/* The file goes away under the run, as when its owner builds it anew. */
+__attribute__((constructor)) static void vanish(void) {
+    Dl_info self;
+    if (dladdr((void *)vanish, &self)) unlink(self.dli_fname);
+}
+#endif
 
 void free(void *block) {
 #ifdef FAULT_WRITE_AFTER_FREE
