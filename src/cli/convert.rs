@@ -6,7 +6,8 @@ use clap::{Args, ValueEnum};
 
 use super::terminal::{complain, print};
 use crate::error::{Error, Result};
-use crate::trace::{self, ReadOptions, TextFormat};
+use crate::run::interrupt;
+use crate::trace::{self, Origin, ReadOptions, TextFormat, Trace, plural};
 
 /// Write a trace in another text format, compressed by the name it is given
 #[derive(Debug, Args)]
@@ -38,6 +39,10 @@ pub(super) struct Arguments {
     /// Drop lines that cannot be understood, instead of stopping at the first
     #[arg(long)]
     lenient: bool,
+
+    /// Which process to convert, if a log holds several
+    #[arg(long, value_name = "PID")]
+    process: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -50,38 +55,75 @@ enum Format {
     Rep,
 }
 
+impl From<Format> for TextFormat {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Native => Self::Native,
+            Format::Android => Self::Android,
+            Format::Rep => Self::Rep,
+        }
+    }
+}
+
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
+    interrupt::install();
     let options = ReadOptions {
         lenient: arguments.lenient,
+        process: arguments.process,
         progress: true,
-        ..Default::default()
+        interrupted: Some(interrupt::requested),
     };
-    let mut trace = trace::read(&arguments.input, &options)?;
-    if arguments.first.is_some() || arguments.count.is_some() {
-        let first = arguments.first.unwrap_or(0);
-        if first >= trace.events().len() {
-            return Err(Error::usage(format!(
-                "--first {first}: the trace has {} events",
-                trace.events().len()
-            )));
-        }
-        trace = trace::slice(&trace, first, arguments.count.unwrap_or(usize::MAX));
+    let whole = trace::read(&arguments.input, &options)?;
+    tell_origin(arguments, whole.origin());
+    let trace = piece(arguments, whole)?;
+    let format = arguments.format.into();
+    if interrupt::requested() {
+        return Err(Error::Interrupted);
     }
-    let format = match arguments.format {
-        Format::Native => TextFormat::Native,
-        Format::Android => TextFormat::Android,
-        Format::Rep => TextFormat::Rep,
-    };
     let losses = trace::write(&trace, &arguments.output, format)?;
-    for (what, count) in losses.counts() {
+    for &(what, count) in losses.counts() {
+        let events = plural(count, "event");
+        complain(&format!("warning: {events} lost in this format: {what}"));
+    }
+    let events = plural(format.events_told(&trace), "event");
+    print(&format!("{}: {events}\n", arguments.output.display()))
+}
+
+/// Says what the trace read is not, before it passes into a file that does not tell.
+fn tell_origin(arguments: &Arguments, origin: &Origin) {
+    let warn = |message: &str| {
         complain(&format!(
-            "warning: {count} events lost in this format: {what}"
+            "warning: {}: {message}",
+            arguments.input.display()
+        ));
+    };
+    if origin.dropped_lines > 0 {
+        warn(&format!("{} dropped", plural(origin.dropped_lines, "line")));
+    }
+    for message in origin.warnings.iter().chain(&origin.notes) {
+        warn(message);
+    }
+}
+
+/// The events asked for, among which must be one that an allocator serves: without, the text could
+/// not be read again.
+fn piece(arguments: &Arguments, whole: Trace) -> Result<Trace> {
+    if arguments.first.is_none() && arguments.count.is_none() {
+        return Ok(whole);
+    }
+    let first = arguments.first.unwrap_or(0);
+    if first >= whole.events().len() {
+        return Err(Error::usage(format!(
+            "--first {first}: the trace has {}",
+            plural(whole.events().len() as u64, "event")
+        )));
+    }
+    let piece = trace::slice(&whole, first, arguments.count.unwrap_or(usize::MAX));
+    if piece.counts().operations() == 0 {
+        return Err(Error::usage(
+            "nothing to write: this piece holds no allocator operation, or only frees of blocks \
+             from before it; choose another --first or --count",
         ));
     }
-    print(&format!(
-        "{}: {} events\n",
-        arguments.output.display(),
-        trace.events().len()
-    ))?;
-    Ok(())
+    Ok(piece)
 }

@@ -215,6 +215,7 @@ fn read_traces(arguments: &Arguments, names: &[String]) -> Result<Vec<NamedTrace
         lenient: arguments.lenient,
         process: arguments.process,
         progress: true,
+        interrupted: Some(interrupt::requested),
     };
     let mut traces = Vec::new();
     for (path, name) in arguments.traces.iter().zip(names) {

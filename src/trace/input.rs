@@ -6,14 +6,16 @@
 
 #![forbid(unsafe_code)]
 
-use std::fs::File;
-use std::io::{self, BufReader, IsTerminal, Read, Seek};
-use std::path::{Path, PathBuf};
+mod gzip;
+mod pipe;
+mod tap;
+mod zip;
 
-use indicatif::{ProgressBar, ProgressStyle};
-use sha2::{Digest, Sha256};
-use zip::ZipArchive;
+use std::io::{self, BufReader, Read};
+use std::path::Path;
 
+use self::gzip::{Members, TrailingData};
+use self::tap::Tap;
 use crate::error::{Error, Result};
 
 /// The longest line any grammar needs is far below this.
@@ -25,9 +27,6 @@ const BUFFER_BYTES: usize = 256 * 1024;
 /// How much of an overlong line is kept, to be shown.
 const HEAD_BYTES: usize = 64;
 
-/// Smaller files are read before a bar could be looked at.
-const PROGRESS_BYTES_MIN: u64 = 1 << 20;
-
 /// What became known of the file as stored.
 pub(super) struct Stored {
     /// "gzip", "zstd" or "zip"; empty for plain text.
@@ -36,44 +35,65 @@ pub(super) struct Stored {
     pub(super) sha256: String,
 }
 
-/// Opens `path`, whatever its compression, gives its lines to `body`, and reports what was opened.
+/// How to open a file.
+#[derive(Clone, Copy)]
+pub(super) struct Opening<'p> {
+    /// The file as the user named it.
+    pub(super) path: &'p Path,
+    /// Show a progress bar for a long file.
+    pub(super) progress: bool,
+    /// Whether to give up.
+    pub(super) interrupted: Option<fn() -> bool>,
+}
+
+impl Opening<'_> {
+    fn is_interrupted(&self) -> bool {
+        self.interrupted.is_some_and(|asked| asked())
+    }
+}
+
+/// Opens a file, whatever its compression, gives its lines to `body`, and reports what was opened.
 pub(super) fn with_lines<T>(
-    path: &Path,
-    progress: bool,
+    opening: Opening,
     body: impl FnOnce(&mut Lines) -> Result<T>,
 ) -> Result<(T, Stored)> {
-    let mut tap = Tap::open(path, progress)?;
-    let head = tap
-        .head()
-        .map_err(|source| Error::io(path, "read", source))?;
+    let outcome = opened(opening, body);
+    // Whatever else an interrupted read failed with is a consequence of the interrupt.
+    if outcome.is_err() && opening.is_interrupted() {
+        return Err(Error::Interrupted);
+    }
+    outcome
+}
+
+fn opened<T>(opening: Opening, body: impl FnOnce(&mut Lines) -> Result<T>) -> Result<(T, Stored)> {
+    let path = opening.path;
+    let unreadable = |source| Error::io(path, "read", source);
+    let mut tap = Tap::open(opening)?;
+    let head = tap.head().map_err(unreadable)?;
     let compression = Compression::of(&head);
+    let lines =
+        |source: Box<dyn Read + '_>| body(&mut Lines::new(opening, compression.name(), source));
     let value = match compression {
         Compression::Zip => {
             // A zip's directory stands at its end, so the stream cannot be taken as it comes.
-            drop(head);
             let file = tap
                 .rewound()
-                .map_err(|source| Error::io(path, "read", source))?;
-            with_zip(path, file, body)?
+                .map_err(unreadable)?
+                .ok_or_else(|| Error::file(path, "a zip archive must be a file, not a pipe"))?;
+            zip::with_entry(path, file, |entry| lines(Box::new(entry)))?
         }
         Compression::Gzip => {
-            let decoder = flate2::read::MultiGzDecoder::new(head.as_slice().chain(&mut tap));
-            body(&mut Lines::new(path, Some("gzip"), Box::new(decoder)))?
+            let stored = BufReader::new(head.as_slice().chain(&mut tap));
+            lines(Box::new(Members::new(stored)))?
         }
         Compression::Zstd => {
             let decoder = zstd::stream::read::Decoder::new(head.as_slice().chain(&mut tap))
-                .map_err(|source| Error::io(path, "read", source))?;
-            body(&mut Lines::new(path, Some("zstd"), Box::new(decoder)))?
+                .map_err(unreadable)?;
+            lines(Box::new(decoder))?
         }
-        Compression::None => body(&mut Lines::new(
-            path,
-            None,
-            Box::new(head.as_slice().chain(&mut tap)),
-        ))?,
+        Compression::None => lines(Box::new(head.as_slice().chain(&mut tap)))?,
     };
-    let sha256 = tap
-        .sha256()
-        .map_err(|source| Error::io(path, "read", source))?;
+    let sha256 = tap.sha256().map_err(unreadable)?;
     let compression = compression.name().map(str::to_owned).into_iter().collect();
     Ok((
         value,
@@ -82,51 +102,6 @@ pub(super) fn with_lines<T>(
             sha256,
         },
     ))
-}
-
-/// Opens the one file of a zip archive.
-fn with_zip<T>(path: &Path, file: File, body: impl FnOnce(&mut Lines) -> Result<T>) -> Result<T> {
-    let damaged = |error| {
-        Error::file(
-            path,
-            format!("the zip archive is truncated, damaged or unsupported: {error}"),
-        )
-    };
-    let mut archive = ZipArchive::new(BufReader::new(file)).map_err(damaged)?;
-    let mut files = Vec::new();
-    for index in 0..archive.len() {
-        let entry = archive.by_index_raw(index).map_err(damaged)?;
-        if !entry.is_dir() {
-            files.push((
-                index,
-                String::from_utf8_lossy(entry.name_raw()).into_owned(),
-            ));
-        }
-    }
-    let [(index, _)] = files.as_slice() else {
-        return Err(Error::file(path, not_one_file(&files)));
-    };
-    let entry = archive.by_index(*index).map_err(damaged)?;
-    body(&mut Lines::new(path, Some("zip"), Box::new(entry)))
-}
-
-fn not_one_file(files: &[(usize, String)]) -> String {
-    if files.is_empty() {
-        return "the zip archive holds no file".to_owned();
-    }
-    let mut names: Vec<String> = files
-        .iter()
-        .take(5)
-        .map(|(_, name)| name.escape_debug().to_string())
-        .collect();
-    if files.len() > names.len() {
-        names.push("...".to_owned());
-    }
-    format!(
-        "the zip archive holds {} files ({}), it must hold one: unpack the one you mean",
-        files.len(),
-        names.join(", ")
-    )
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -143,6 +118,8 @@ impl Compression {
         match head {
             [0x1f, 0x8b, ..] => Self::Gzip,
             [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
+            // A frame to be skipped: parallel compressors put such a one first.
+            [0x50..=0x5f, 0x2a, 0x4d, 0x18] => Self::Zstd,
             [b'P', b'K', 3, 4] | [b'P', b'K', 5, 6] => Self::Zip,
             _ => Self::None,
         }
@@ -158,84 +135,6 @@ impl Compression {
     }
 }
 
-/// The stored bytes on their way: hashed, and counted by the progress bar.
-struct Tap {
-    file: File,
-    hash: Sha256,
-    bar: ProgressBar,
-}
-
-impl Tap {
-    fn open(path: &Path, progress: bool) -> Result<Self> {
-        let file = File::open(path).map_err(|source| Error::io(path, "read", source))?;
-        let metadata = file
-            .metadata()
-            .map_err(|source| Error::io(path, "read", source))?;
-        if metadata.is_dir() {
-            return Err(Error::file(path, "is a directory; a trace is a file"));
-        }
-        let shown = progress && metadata.len() >= PROGRESS_BYTES_MIN && io::stderr().is_terminal();
-        let bar = if shown {
-            bar(path, metadata.len())
-        } else {
-            ProgressBar::hidden()
-        };
-        Ok(Self {
-            file,
-            hash: Sha256::new(),
-            bar,
-        })
-    }
-
-    /// The first four bytes, or as many as there are.
-    fn head(&mut self) -> io::Result<Vec<u8>> {
-        let mut head = Vec::new();
-        self.take(4).read_to_end(&mut head)?;
-        Ok(head)
-    }
-
-    /// Hashes the whole file, then gives a handle on its beginning.
-    fn rewound(&mut self) -> io::Result<File> {
-        io::copy(self, &mut io::sink())?;
-        let mut file = self.file.try_clone()?;
-        file.rewind()?;
-        Ok(file)
-    }
-
-    /// Hash of the whole file: of what was read and of the rest.
-    fn sha256(mut self) -> io::Result<String> {
-        io::copy(&mut self, &mut io::sink())?;
-        let digest = std::mem::take(&mut self.hash).finalize();
-        Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
-    }
-}
-
-impl Read for Tap {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.file.read(buffer)?;
-        self.hash.update(&buffer[..count]);
-        self.bar.inc(count as u64);
-        Ok(count)
-    }
-}
-
-impl Drop for Tap {
-    fn drop(&mut self) {
-        self.bar.finish_and_clear();
-    }
-}
-
-fn bar(path: &Path, bytes: u64) -> ProgressBar {
-    let name = path
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
-    let style = ProgressStyle::with_template("reading {msg} {wide_bar} {percent}% {eta}")
-        .expect("the template is well-formed");
-    ProgressBar::new(bytes).with_style(style).with_message(name)
-}
-
 /// One line of text, without its line end.
 #[derive(Clone, Copy)]
 pub(super) struct Line<'b> {
@@ -249,7 +148,7 @@ pub(super) struct Line<'b> {
 
 /// The lines of an opened file.
 pub(super) struct Lines<'s> {
-    path: PathBuf,
+    opening: Opening<'s>,
     compression: Option<&'static str>,
     source: Box<dyn Read + 's>,
     buffer: Vec<u8>,
@@ -260,12 +159,18 @@ pub(super) struct Lines<'s> {
     /// Where the last line began, while it can still be given back.
     last: Option<usize>,
     head: Vec<u8>,
+    /// Something that does not belong to the text stands behind its end.
+    trailing: Option<Error>,
 }
 
 impl<'s> Lines<'s> {
-    fn new(path: &Path, compression: Option<&'static str>, source: Box<dyn Read + 's>) -> Self {
+    fn new(
+        opening: Opening<'s>,
+        compression: Option<&'static str>,
+        source: Box<dyn Read + 's>,
+    ) -> Self {
         Self {
-            path: path.to_owned(),
+            opening,
             compression,
             source,
             buffer: vec![0; BUFFER_BYTES],
@@ -274,12 +179,18 @@ impl<'s> Lines<'s> {
             number: 0,
             last: None,
             head: Vec::new(),
+            trailing: None,
         }
     }
 
     /// The file as the user named it.
     pub(super) fn path(&self) -> &Path {
-        &self.path
+        self.opening.path
+    }
+
+    /// What is wrong with the stored bytes behind the text, known once the last line was handed out.
+    pub(super) fn take_trailing(&mut self) -> Option<Error> {
+        self.trailing.take()
     }
 
     /// Lines handed out so far.
@@ -374,6 +285,12 @@ impl<'s> Lines<'s> {
         self.end -= self.start;
         self.start = 0;
         self.last = None;
+        if self.opening.is_interrupted() {
+            return Err(Error::Interrupted);
+        }
+        if self.trailing.is_some() {
+            return Ok(0);
+        }
         loop {
             match self.source.read(&mut self.buffer[self.end..]) {
                 Ok(count) => {
@@ -381,6 +298,12 @@ impl<'s> Lines<'s> {
                     return Ok(count);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) if self.opening.is_interrupted() => return Err(Error::Interrupted),
+                // The text is whole; whether it may be used is for the caller to say.
+                Err(error) if error.get_ref().is_some_and(|e| e.is::<TrailingData>()) => {
+                    self.trailing = Some(Error::file(self.path(), error.to_string()));
+                    return Ok(0);
+                }
                 Err(error) => return Err(self.explain(error)),
             }
         }
@@ -388,18 +311,17 @@ impl<'s> Lines<'s> {
 
     fn explain(&self, source: io::Error) -> Error {
         let Some(compression) = self.compression else {
-            return Error::io(&self.path, "read", source);
+            return Error::io(self.path(), "read", source);
         };
-        let after = format!("after line {}", self.number);
-        if source.kind() == io::ErrorKind::UnexpectedEof {
-            let message =
-                format!("the {compression} stream ends early, {after}: the file is truncated");
-            return Error::file(&self.path, message);
+        let message = if source.kind() == io::ErrorKind::UnexpectedEof {
+            format!("the {compression} stream ends early behind this line: the file is truncated")
+        } else {
+            format!("the {compression} stream is damaged behind this line: {source}")
+        };
+        if self.number == 0 {
+            return Error::file(self.path(), message.replace(" behind this line", ""));
         }
-        Error::file(
-            &self.path,
-            format!("the {compression} stream is damaged {after}: {source}"),
-        )
+        Error::line(self.path(), self.number, message)
     }
 }
 
@@ -432,8 +354,17 @@ fn find_newline(text: &[u8]) -> Option<usize> {
 mod tests {
     use super::*;
 
+    fn lines(text: &[u8]) -> Lines<'_> {
+        let opening = Opening {
+            path: Path::new("t"),
+            progress: false,
+            interrupted: None,
+        };
+        Lines::new(opening, None, Box::new(text))
+    }
+
     fn lines_of(text: &[u8]) -> Vec<(u64, Vec<u8>, bool)> {
-        let mut lines = Lines::new(Path::new("t"), None, Box::new(text));
+        let mut lines = lines(text);
         let mut all = Vec::new();
         while let Some(line) = lines.next().unwrap() {
             all.push((line.number, line.text.to_vec(), line.overlong));
@@ -487,7 +418,7 @@ mod tests {
 
     #[test]
     fn a_line_can_be_given_back() {
-        let mut lines = Lines::new(Path::new("t"), None, Box::new(&b"a\nb\n"[..]));
+        let mut lines = lines(b"a\nb\n");
         assert_eq!(lines.next().unwrap().unwrap().text, b"a");
         lines.unread();
         let line = lines.next().unwrap().unwrap();

@@ -10,7 +10,7 @@ use super::builder::TraceBuilder;
 use super::{
     AlignedFunction, Event, Losses, Operation, ReadOptions, TextFormat, ThreadIndex, Trace,
 };
-use super::{read, testing, write};
+use super::{read, testing, write, write_to};
 
 /// What of an operation a grammar keeps.
 fn kept(format: TextFormat, operation: Operation) -> Option<Operation> {
@@ -86,7 +86,9 @@ proptest! {
             let expected = expected(format, &trace);
             prop_assert_eq!(back.events(), expected.as_slice(), "{}", name);
             prop_assert_eq!(back.block_count(), trace.block_count());
-            let unchanged = expected == trace.events();
+            prop_assert_eq!(format.events_told(&trace), expected.len() as u64);
+            // Of a failed allocation the trace itself holds no size, and a text must write one.
+            let unchanged = expected == trace.events() && trace.counts().failed_allocation == 0;
             prop_assert_eq!(losses.is_empty(), unchanged, "{}: {:?}", name, losses);
         }
     }
@@ -135,8 +137,30 @@ fn android_keeps_time_stamps_and_the_others_say_that_they_do_not() {
     let losses = write(&trace, &path, TextFormat::Native).unwrap();
     assert_eq!(
         losses.counts(),
-        [("time stamps", 1), ("ends of threads", 1)]
+        [("time stamps", 3), ("ends of threads", 1)]
     );
+}
+
+#[test]
+fn the_size_of_a_failed_allocation_is_made_up_and_counted() {
+    let mut builder = TraceBuilder::new(testing::origin());
+    builder.malloc(ThreadIndex(0), 10);
+    builder.failed_allocation(ThreadIndex(0));
+    let trace = builder.finish();
+    for (format, what) in [
+        (
+            TextFormat::Native,
+            "sizes of allocations that failed while recording",
+        ),
+        (
+            TextFormat::Android,
+            "sizes of allocations that failed while recording",
+        ),
+        (TextFormat::Rep, "allocations that failed while recording"),
+    ] {
+        let losses = write_to(&trace, std::io::sink(), format).unwrap();
+        assert_eq!(losses.counts(), [(what, 1)]);
+    }
 }
 
 #[test]

@@ -83,7 +83,10 @@ fn call(
         Operation::FreeNull => out.write_all(b"free 0x0"),
         Operation::ThreadEnd => out.write_all(b"thread_done 0x0"),
         // Its size is not known; any will do beside a null pointer.
-        Operation::FailedAllocation => out.write_all(b"malloc 0x0 0"),
+        Operation::FailedAllocation => {
+            losses.add("sizes of allocations that failed while recording");
+            out.write_all(b"malloc 0x0 0")
+        }
         Operation::ThreadStart | Operation::Mark => Ok(()),
     }
 }

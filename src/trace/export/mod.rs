@@ -16,7 +16,7 @@ use std::path::Path;
 
 pub use slots::Losses;
 
-use super::Trace;
+use super::{Operation, Trace};
 use crate::error::Result;
 use crate::files::{PLAIN_MODE, replace};
 
@@ -29,6 +29,25 @@ pub enum TextFormat {
     Android,
     /// CMU `.rep`.
     Rep,
+}
+
+impl TextFormat {
+    /// Whether the grammar has a line for this operation.
+    fn tells(self, operation: &Operation) -> bool {
+        match operation {
+            Operation::ThreadStart => false,
+            Operation::ThreadEnd => self == Self::Android,
+            Operation::Mark => self == Self::Native,
+            Operation::FailedAllocation => self != Self::Rep,
+            _ => true,
+        }
+    }
+
+    /// How many events of a trace a text in this grammar holds.
+    pub fn events_told(self, trace: &Trace) -> u64 {
+        let events = trace.events().iter();
+        events.filter(|event| self.tells(&event.operation)).count() as u64
+    }
 }
 
 /// Writes a trace to a file, compressed if its name ends in `.zst` or `.gz`. The file is written

@@ -7,15 +7,14 @@ use super::super::{AlignedFunction, Event, Operation, Trace};
 use super::slots::{Losses, Slots};
 
 /// Writes a trace, and returns what the grammar cannot tell: starts and ends of threads, sizes given
-/// to free, time stamps, and alignments of `valloc` and `pvalloc` other than 4096.
+/// to free and of failed allocations, time stamps, and alignments of `valloc` and `pvalloc` other than 4096.
 ///
 /// # Errors
 /// Those of `out`.
 pub(super) fn write(trace: &Trace, out: &mut impl Write) -> io::Result<Losses> {
     let mut losses = Losses::default();
-    if trace.times_ns().is_some() {
-        losses.add("time stamps");
-    }
+    let stamps = trace.times_ns().map_or(0, <[u64]>::len);
+    losses.add_several("time stamps", stamps as u64);
     let mut slots = Slots::new(trace);
     for Event { thread, operation } in trace.events() {
         match operation {
@@ -71,7 +70,10 @@ fn call(
         Operation::FreeNull => writeln!(out, "free(#0)"),
         Operation::Mark => writeln!(out, "jemalloc_stats()"),
         // Its size is not known; any will do beside a null pointer.
-        Operation::FailedAllocation => writeln!(out, "malloc(0)=#0"),
+        Operation::FailedAllocation => {
+            losses.add("sizes of allocations that failed while recording");
+            writeln!(out, "malloc(0)=#0")
+        }
         Operation::ThreadStart | Operation::ThreadEnd => Ok(()),
     }
 }

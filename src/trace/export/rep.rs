@@ -17,9 +17,8 @@ pub(super) fn write(trace: &Trace, out: &mut impl Write) -> io::Result<Losses> {
         .count() as u64;
     let blocks = u64::from(trace.block_count()) - kept;
     writeln!(out, "{blocks}\n{}", counts.operations())?;
-    if trace.times_ns().is_some() {
-        losses.add("time stamps");
-    }
+    let stamps = trace.times_ns().map_or(0, <[u64]>::len);
+    losses.add_several("time stamps", stamps as u64);
     let mut ids: Vec<u32> = Vec::with_capacity(trace.block_count() as usize);
     let mut next = 0;
     let mut fresh = |ids: &mut Vec<u32>| {
@@ -69,7 +68,7 @@ pub(super) fn write(trace: &Trace, out: &mut impl Write) -> io::Result<Losses> {
             Operation::ThreadStart => losses.add("starts of threads"),
             Operation::ThreadEnd => losses.add("ends of threads"),
             Operation::Mark => losses.add("marks"),
-            Operation::FailedAllocation => losses.add("allocations that failed"),
+            Operation::FailedAllocation => losses.add("allocations that failed while recording"),
         }
     }
     Ok(losses)

@@ -12,9 +12,15 @@ pub struct Losses(Vec<(&'static str, u64)>);
 impl Losses {
     /// Counts one more.
     pub(super) fn add(&mut self, what: &'static str) {
+        self.add_several(what, 1);
+    }
+
+    /// Counts `events` more, which may be none.
+    pub(super) fn add_several(&mut self, what: &'static str, events: u64) {
         match self.0.iter_mut().find(|(known, _)| *known == what) {
-            Some((_, count)) => *count += 1,
-            None => self.0.push((what, 1)),
+            Some((_, count)) => *count += events,
+            None if events > 0 => self.0.push((what, events)),
+            None => {}
         }
     }
 

@@ -101,26 +101,29 @@ impl Fault {
 
 /// A line as it can be shown in one: escaped, shortened, in quotes.
 pub(super) fn show(text: &[u8], shortened: bool) -> String {
-    const SHOWN_BYTES: usize = 60;
-    let head = &text[..text.len().min(SHOWN_BYTES)];
-    let dots = if shortened || head.len() < text.len() {
-        "..."
-    } else {
-        ""
+    const SHOWN_BYTES: usize = 40;
+    let mut shown = String::new();
+    let mut push = |piece: &str| {
+        let fits = shown.len() + piece.len() <= SHOWN_BYTES;
+        if fits {
+            shown.push_str(piece);
+        }
+        fits
     };
     // Text in other scripts stays readable; what is no UTF-8 or no character on paper is escaped.
-    let mut shown = String::new();
-    for chunk in head.utf8_chunks() {
-        shown.extend(chunk.valid().chars().flat_map(|c| c.escape_debug()));
-        chunk
-            .invalid()
-            .iter()
-            .for_each(|byte| shown.push_str(&format!("\\x{byte:02x}")));
-    }
-    format!(
-        "\"{}{dots}\"",
-        shown.replace("\\\"", "\"").replace("\\'", "'")
-    )
+    let whole = text.utf8_chunks().all(|chunk| {
+        let escaped = |c: char| match c {
+            '"' | '\'' => c.to_string(),
+            _ => c.escape_debug().to_string(),
+        };
+        chunk.valid().chars().all(|c| push(&escaped(c)))
+            && chunk
+                .invalid()
+                .iter()
+                .all(|byte| push(&format!("\\x{byte:02x}")))
+    });
+    let dots = if shortened || !whole { "..." } else { "" };
+    format!("\"{shown}{dots}\"")
 }
 
 #[cfg(test)]
@@ -135,6 +138,9 @@ mod tests {
             "\"\\u{7f}ELF\\u{2}\\xff\\u{1b}[31m\""
         );
         let long = show(&[b'x'; 100], false);
-        assert_eq!(long, format!("\"{}...\"", "x".repeat(60)));
+        assert_eq!(long, format!("\"{}...\"", "x".repeat(40)));
+        // What is shown is short however much escaping it takes.
+        let escaped = show(&[0xff; 100], false);
+        assert_eq!(escaped, format!("\"{}...\"", "\\xff".repeat(10)));
     }
 }

@@ -23,6 +23,9 @@ pub struct ReadOptions {
     pub process: Option<u64>,
     /// Show a progress bar for a long file, if standard error is a terminal.
     pub progress: bool,
+    /// Asked while reading, also while a pipe keeps the reader waiting: whether to give up, with
+    /// [`crate::error::Error::Interrupted`].
+    pub interrupted: Option<fn() -> bool>,
 }
 
 /// Reads a trace in any of the known grammars, compressed with gzip, zstd or zip or not at all.

@@ -10,7 +10,7 @@ use super::scan::Parse;
 use super::{Pointers, ReadOptions, Record, android, logalloc, rep};
 use crate::error::{Error, Result};
 use crate::trace::builder::TraceBuilder;
-use crate::trace::input::{self, Lines};
+use crate::trace::input::{self, Lines, Opening};
 use crate::trace::{Format, Origin, Trace, plural};
 
 /// Strict reading looks this far for the first line of a known grammar.
@@ -27,6 +27,9 @@ const EXAMPLES: usize = 5;
 
 /// Processes named in a message.
 const PROCESSES_NAMED: usize = 8;
+
+/// The same for a slot that no line has assigned.
+const ADVICE_SLOT: &str = "(--lenient takes such slots as null)";
 
 /// Behind every error that `--lenient` would turn into a dropped line.
 const ADVICE: &str = "(--lenient drops such lines)";
@@ -90,7 +93,12 @@ impl Grammar {
 
 /// Reads a trace; see [`super::read`].
 pub(super) fn read(path: &Path, options: &ReadOptions) -> Result<Trace> {
-    let (mut builder, stored) = input::with_lines(path, options.progress, |lines| {
+    let opening = Opening {
+        path,
+        progress: options.progress,
+        interrupted: options.interrupted,
+    };
+    let (mut builder, stored) = input::with_lines(opening, |lines| {
         let mut dropped = Dropped::default();
         let grammar = detect(lines, options, &mut dropped)?;
         Reader::new(path, options, grammar, dropped).run(lines)
@@ -173,10 +181,8 @@ fn detect(lines: &mut Lines, options: &ReadOptions, dropped: &mut Dropped) -> Re
                 .map(|grammar| grammar.name_and_example())
                 .map(|(name, example)| format!("{name} (\"{example}\")"))
                 .join(", ");
-            let message = format!(
-                "not a trace: line {number}: {explanation}; known are {known} under its header"
-            );
-            Err(Error::file(path, message))
+            let message = format!("not a trace: {explanation}; known are {known} under its header");
+            Err(Error::line(path, number, message))
         }
         (None, None) if lines.number() == 0 => Err(Error::file(path, "the file is empty")),
         (None, None) => Err(Error::file(path, "the file holds blank lines only")),
@@ -240,10 +246,10 @@ impl<'o> Reader<'o> {
                 Ok(Some(line)) => line,
                 Ok(None) => break,
                 // A recording that was cut off is worth what it holds.
-                Err(error @ Error::File { .. })
+                Err(error @ (Error::File { .. } | Error::Line { .. }))
                     if self.options.lenient && !self.intake.builder.is_empty() =>
                 {
-                    self.warn(error.to_string());
+                    self.warn(without_path(error));
                     break;
                 }
                 Err(error) => return Err(error),
@@ -338,6 +344,13 @@ impl<'o> Reader<'o> {
                 freed_line,
                 ..
             } => {
+                let unassigned = self.pointers.slots && freed_line.is_none();
+                let advice = if unassigned { ADVICE_SLOT } else { ADVICE };
+                let explanation = if unassigned {
+                    explanation.replace("not allocated before", "not assigned before this line")
+                } else {
+                    explanation
+                };
                 let within = match freed_line {
                     Some(_) => LOOKAHEAD_LINES_FREED,
                     None => LOOKAHEAD_LINES,
@@ -345,13 +358,13 @@ impl<'o> Reader<'o> {
                 match self.allocation_after(lines, pointer, within) {
                     Some((later, Some(thread))) => format!(
                         "{explanation}; thread {thread} allocates it later, on line {later}: the \
-                         lines are out of order {ADVICE}"
+                         lines are out of order {advice}"
                     ),
                     Some((later, None)) => format!(
                         "{explanation}; it is allocated later, on line {later}: the lines are out \
-                         of order {ADVICE}"
+                         of order {advice}"
                     ),
-                    None => format!("{explanation} {ADVICE}"),
+                    None => format!("{explanation} {advice}"),
                 }
             }
             Fault::OtherProcess(_) => {
@@ -415,7 +428,12 @@ impl<'o> Reader<'o> {
     }
 
     /// What can be judged only at the end.
-    fn finish(mut self, lines: &Lines) -> Result<TraceBuilder> {
+    fn finish(mut self, lines: &mut Lines) -> Result<TraceBuilder> {
+        match lines.take_trailing() {
+            Some(error) if !self.options.lenient => return Err(error),
+            Some(error) => self.warn(without_path(error)),
+            None => {}
+        }
         let path = lines.path();
         if self.intake.builder.counts().operations() == 0 {
             return Err(Error::file(path, self.nothing_left()));
@@ -500,6 +518,15 @@ impl<'o> Reader<'o> {
             notes.push(format!("lines of other processes were left out: {named}"));
         }
         notes
+    }
+}
+
+/// An error as a warning about a file that is named elsewhere.
+fn without_path(error: Error) -> String {
+    match error {
+        Error::Line { line, message, .. } => format!("line {line}: {message}"),
+        Error::File { message, .. } => message,
+        other => other.to_string(),
     }
 }
 

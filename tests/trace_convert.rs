@@ -1,0 +1,86 @@
+//! `mymalloc convert` says what it writes and what it cannot.
+
+#![cfg(feature = "suite")]
+#![forbid(unsafe_code)]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// Runs `convert` in a folder with the trace `in`.
+fn convert(folder: &Path, trace: impl AsRef<[u8]>, arguments: &[&str]) -> Output {
+    std::fs::write(folder.join("in"), trace).unwrap();
+    Command::new(env!("CARGO_BIN_EXE_mymalloc"))
+        .arg("convert")
+        .args(arguments)
+        .args(["in", "out"])
+        .current_dir(folder)
+        .output()
+        .unwrap()
+}
+
+fn texts(output: &Output) -> (String, String) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn losses_are_counted_in_events() {
+    let folder = tempfile::tempdir().unwrap();
+    let trace = include_str!("data/android-times.txt");
+    let output = convert(folder.path(), trace, &[]);
+    let (stdout, stderr) = texts(&output);
+    // Eight events, of which the native text cannot tell the end of a thread.
+    assert_eq!(stdout, "out: 7 events\n");
+    assert_eq!(
+        std::fs::read_to_string(folder.path().join("out"))
+            .unwrap()
+            .lines()
+            .count(),
+        7
+    );
+    assert_eq!(
+        stderr,
+        "warning: in: this grammar writes memalign for every function that allocates with an \
+         alignment\n\
+         warning: 8 events lost in this format: time stamps\n\
+         warning: 1 event lost in this format: ends of threads\n"
+    );
+    assert!(output.status.success());
+}
+
+#[test]
+fn what_lenient_reading_did_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let trace = "1 1 malloc(4)=#1\n1 1 oops\n1 1 free(#9)\n1 1 malloc(4)=#0\n";
+    let (stdout, stderr) = texts(&convert(folder.path(), trace, &["--lenient"]));
+    assert_eq!(stdout, "out: 3 events\n");
+    assert_eq!(
+        stderr,
+        "warning: in: 1 line dropped\n\
+         warning: in: slots used before they were assigned were taken as null (1 use)\n\
+         warning: 1 event lost in this format: sizes of allocations that failed while recording\n"
+    );
+}
+
+#[test]
+fn one_process_of_several() {
+    let folder = tempfile::tempdir().unwrap();
+    let trace = "5 5 malloc(1)=0x10\n6 6 malloc(1)=0x10\n6 6 free(0x10)\n";
+    let output = convert(folder.path(), trace, &[]);
+    assert!(texts(&output).1.contains("--process PID"));
+    let (stdout, _) = texts(&convert(folder.path(), trace, &["--process", "6"]));
+    assert_eq!(stdout, "out: 2 events\n");
+}
+
+#[test]
+fn an_empty_piece_is_refused_before_writing() {
+    let folder = tempfile::tempdir().unwrap();
+    let trace = "1 1 malloc(4)=#1\n1 1 free(#1)\n";
+    for arguments in [["--first", "1"], ["--count", "0"], ["--first", "2"]] {
+        let output = convert(folder.path(), trace, &arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(!folder.path().join("out").exists(), "{arguments:?}");
+    }
+    let (stdout, _) = texts(&convert(folder.path(), trace, &["--count", "1"]));
+    assert_eq!(stdout, "out: 1 event\n");
+}
