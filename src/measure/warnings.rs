@@ -38,11 +38,14 @@ pub fn of(results: &Results) -> Vec<String> {
 /// The warning that is due if this program was built without optimisation: the harness, and with it
 /// the linked allocators, are then slow in a way no user's program is.
 pub fn unoptimised_warning() -> Option<String> {
-    matches!(env!("MYMALLOC_OPT_LEVEL"), "0" | "1").then(|| {
+    unoptimised(env!("MYMALLOC_OPT_LEVEL"))
+}
+
+fn unoptimised(level: &str) -> Option<String> {
+    matches!(level, "0" | "1").then(|| {
         format!(
-            "This program was built at optimisation level {}: the linked allocators are slow, and \
-             no figure means anything. Build with the profiles of its own Cargo.toml.",
-            env!("MYMALLOC_OPT_LEVEL")
+            "This program was built at optimisation level {level}: the linked allocators are slow, \
+             and no figure means anything. Build with the profiles of its own Cargo.toml."
         )
     })
 }
@@ -93,4 +96,38 @@ fn is_floor(row: &SummaryRow, results: &Results) -> bool {
 
 fn counted(count: u64, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unoptimised_build_is_told() {
+        assert!(unoptimised("0").expect("a warning").contains("level 0"));
+        assert_eq!(unoptimised("3"), None);
+        // The plain profiles of Cargo.toml measure optimised code; this test runs in one of them.
+        assert_eq!(unoptimised_warning(), None);
+    }
+
+    #[test]
+    fn profiles_without_release_are_optimised() {
+        let manifest: toml::Table = include_str!("../../Cargo.toml").parse().expect("TOML");
+        let dev = &manifest["profile"]["dev"];
+        assert_eq!(dev["opt-level"].as_integer(), Some(3));
+        assert_eq!(dev["package"]["*"]["opt-level"].as_integer(), Some(3));
+        assert!(
+            manifest["profile"]["test"]["debug-assertions"]
+                .as_bool()
+                .expect("set")
+        );
+        assert!(cfg!(debug_assertions), "tests run with debug assertions");
+    }
+
+    #[test]
+    fn few_blocks_are_counted_in_words() {
+        assert!(few_blocks(1).expect("a warning").contains("1 block was"));
+        assert!(few_blocks(5).expect("a warning").contains("5 blocks were"));
+        assert_eq!(few_blocks(6), None);
+    }
 }
