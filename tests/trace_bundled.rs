@@ -76,6 +76,50 @@ fn surfaceflinger_and_the_piece_of_it() {
     assert_eq!((profile.threads, profile.live_blocks_peak), (11, 3_120));
 }
 
+#[test]
+fn the_prose_gives_the_measured_figures() {
+    let definitions = load_all(&workloads().join("definitions")).unwrap();
+    let readme = std::fs::read_to_string(workloads().join("README.md")).unwrap();
+    for definition in &definitions {
+        let row = format!("| `{}` | ", definition.name);
+        assert!(readme.contains(&row), "README.md lists {}", definition.name);
+    }
+    let description = |name: &str| {
+        let found = definitions.iter().find(|d| d.name == name);
+        found.unwrap().description.clone()
+    };
+    let profile = Profile::of(&bundled("systemui.txt.zst"));
+    let alive = format!(
+        "({} at once between first and last event)",
+        profile.threads_alive_peak
+    );
+    assert!(description("systemui").contains(&alive), "{alive}");
+    assert!(readme.contains(&alive), "{alive}");
+
+    let table = workloads().join("fleet/fleetbench-tcmalloc-3.csv");
+    let rows: Vec<[f64; 3]> = std::fs::read_to_string(table)
+        .unwrap()
+        .lines()
+        .map(|line| {
+            let mut numbers = line.split(',').map(|number| number.trim().parse().unwrap());
+            std::array::from_fn(|_| numbers.next().unwrap())
+        })
+        .collect();
+    let (kept, left_out): (Vec<_>, Vec<_>) =
+        rows.iter().partition(|[bytes, ..]| *bytes <= 1_048_576.0);
+    let live = |rows: &[&[f64; 3]]| rows.iter().map(|[bytes, _, n]| bytes * n).sum::<f64>();
+    let share = live(&left_out) / (live(&kept) + live(&left_out));
+    let text = description("fleet-fleetbench-3");
+    for figure in [
+        format!("{} sizes from 1 byte", kept.len()),
+        format!("hold {:.1} MiB", live(&kept) * 0.02 / f64::from(1 << 20)),
+        format!("{} sizes above", left_out.len()),
+        format!("{:.1} % of the live bytes", share * 100.0),
+    ] {
+        assert!(text.contains(&figure), "{figure}");
+    }
+}
+
 /// One of the first 60,000 events of surfaceflinger is the end of a thread.
 const QUICKSTART_OPERATIONS: u64 = 59_999;
 

@@ -14,7 +14,8 @@ pub struct Profile {
     pub counts: EventCounts,
     /// Threads that appear.
     pub threads: u32,
-    /// Most threads between their first and last event at once.
+    /// Most threads between their first and last event at once. Not how many were alive: a
+    /// recording tells neither when a thread began nor, in most grammars, when it ended.
     pub threads_alive_peak: u32,
     /// Blocks freed or reallocated by another thread than the one that allocated them.
     pub cross_thread_frees: u64,
