@@ -31,8 +31,11 @@ impl Fact {
 pub(crate) struct EventLine {
     name: &'static str,
     count: String,
-    is_operation: bool,
+    /// "yes", or why not.
+    replayed: &'static str,
 }
+
+const FAILED_ALLOCATION: &str = "allocation that had failed while recording";
 
 /// Events by kind: those that are there, operations first.
 pub(crate) fn events(counts: &EventCounts) -> Vec<EventLine> {
@@ -50,11 +53,7 @@ pub(crate) fn events(counts: &EventCounts) -> Vec<EventLine> {
         ("thread start", counts.thread_start, false),
         ("thread end", counts.thread_end, false),
         ("mark of the recording tool", counts.mark, false),
-        (
-            "allocation that had failed while recording",
-            counts.failed_allocation,
-            false,
-        ),
+        (FAILED_ALLOCATION, counts.failed_allocation, false),
     ];
     kinds
         .into_iter()
@@ -62,7 +61,11 @@ pub(crate) fn events(counts: &EventCounts) -> Vec<EventLine> {
         .map(|(name, count, is_operation)| EventLine {
             name,
             count: format::count(count),
-            is_operation,
+            replayed: match (is_operation, name) {
+                (true, _) => "yes",
+                (false, FAILED_ALLOCATION) => "no: it had failed while recording",
+                (false, _) => "no: not an allocator operation",
+            },
         })
         .collect()
 }
@@ -74,7 +77,7 @@ pub(crate) fn trace(record: &WorkloadRecord) -> Vec<Fact> {
     let threads = if profile.threads > profile.threads_alive_peak && profile.threads_alive_peak > 0
     {
         format!(
-            "{}, at most {} alive at once",
+            "{}, at most {} between their first and last event at once",
             format::count(profile.threads.into()),
             profile.threads_alive_peak
         )

@@ -88,6 +88,27 @@ pub(crate) fn axis_number(value: f64) -> String {
     }
 }
 
+/// A time on an axis: `500 ns`, `2 µs`.
+pub(crate) fn axis_time(ns: f64) -> String {
+    match ns {
+        v if v >= 1e9 => format!("{} s", trimmed(v / 1e9)),
+        v if v >= 1e6 => format!("{} ms", trimmed(v / 1e6)),
+        v if v >= 1e3 => format!("{} µs", trimmed(v / 1e3)),
+        v => format!("{} ns", trimmed(v)),
+    }
+}
+
+/// Operations per second on an axis: `0`, `20 M/s`.
+pub(crate) fn axis_rate(per_second: f64) -> String {
+    match per_second {
+        0.0 => "0".to_owned(),
+        v if v >= 1e9 => format!("{} G/s", trimmed(v / 1e9)),
+        v if v >= 1e6 => format!("{} M/s", trimmed(v / 1e6)),
+        v if v >= 1e3 => format!("{} k/s", trimmed(v / 1e3)),
+        v => format!("{} /s", trimmed(v)),
+    }
+}
+
 /// Like [`axis_number`], to two or three digits: for powers of two, whose exact digits say nothing.
 pub(crate) fn axis_rounded(value: f64) -> String {
     match value {
@@ -155,6 +176,24 @@ pub(crate) fn percent(share: f64) -> String {
         v if v < 9.95 => format!("{v:.1} %"),
         v if v < 9999.5 => format!("{v:.0} %"),
         v => format!("{v:.0e} %"),
+    }
+}
+
+/// Peak RSS over live bytes; beyond a thousand the exact number says nothing.
+pub(crate) fn fragmentation(value: f64) -> String {
+    if value.is_finite() && value > 1000.0 {
+        "> 1000".to_owned()
+    } else {
+        ratio(value)
+    }
+}
+
+/// A share of a whole that noise can push above it.
+pub(crate) fn share(value: f64) -> String {
+    if value.is_finite() && value >= 1.0 {
+        "all of it".to_owned()
+    } else {
+        percent(value)
     }
 }
 

@@ -19,6 +19,7 @@ mod model;
 mod page;
 pub mod table;
 mod verdict;
+mod words;
 
 use std::path::{Path, PathBuf};
 
@@ -64,6 +65,6 @@ pub fn sentences(results: &Results) -> Vec<String> {
     report
         .workloads
         .iter()
-        .map(|workload| verdict::of(workload, results.settings.speed_blocks).sentence)
+        .map(|workload| verdict::of(workload, results).sentence)
         .collect()
 }

@@ -51,6 +51,12 @@ pub(crate) struct Row<'a> {
     pub(crate) memory: Option<&'a MemorySample>,
     /// Speed samples that ended `ok`.
     pub(crate) speed_samples: usize,
+    /// Whether there were enough blocks for its intervals to be what they say.
+    pub(crate) has_intervals: bool,
+    /// RSS is counted in these: less than one is no measurement of it.
+    page_bytes: u64,
+    /// Whether the baseline's RSS is known to a page or better.
+    has_baseline_rss: bool,
     /// Paths of the objects that served its calls, as the children told.
     pub(crate) served_by: Vec<&'a str>,
 }
@@ -95,8 +101,49 @@ impl Row<'_> {
         self.is_ok() && !self.is_floor
     }
 
+    /// How it compares with the baseline; unknown where there were too few blocks to tell.
     pub(crate) fn standing(&self) -> Standing {
+        if !self.has_intervals {
+            return Standing::Unknown;
+        }
         standing(self.summary.ratio_to_baseline.as_ref())
+    }
+
+    /// Whether it is faster than the baseline: shown by its interval or, without one, by its median
+    /// alone, which is a hint and has to be told as one.
+    pub(crate) fn seems_faster(&self) -> bool {
+        match self.summary.ratio_to_baseline {
+            Some(ratio) if !self.has_intervals => ratio.median < 1.0,
+            _ => self.standing() == Standing::Faster,
+        }
+    }
+
+    fn has_rss(&self) -> bool {
+        self.summary
+            .rss_peak_bytes
+            .is_none_or(|peak| peak >= self.page_bytes.max(1))
+    }
+
+    /// An amount of RSS in words; below one OS page the exact number means nothing.
+    pub(crate) fn rss_words(&self, bytes: Option<u64>) -> String {
+        match bytes {
+            None => super::format::ABSENT.to_owned(),
+            Some(bytes) if bytes < self.page_bytes.max(1) => "< 1 page".to_owned(),
+            Some(bytes) => super::format::bytes(bytes as f64),
+        }
+    }
+
+    /// Peak RSS over the baseline's, if both are more than nothing.
+    pub(crate) fn rss_ratio(&self) -> Option<f64> {
+        let ratio = self.summary.rss_peak_ratio_to_baseline;
+        ratio.filter(|ratio| ratio.is_finite() && self.has_rss() && self.has_baseline_rss)
+    }
+
+    /// Peak RSS over peak live bytes, if the RSS is more than nothing.
+    pub(crate) fn fragmentation(&self) -> Option<f64> {
+        self.summary
+            .fragmentation_at_peak
+            .filter(|_| self.has_rss())
     }
 
     /// Why it has no numbers, in words; empty if it has.
@@ -108,7 +155,7 @@ impl Row<'_> {
             Some(reason) => format!(
                 "{}: {}",
                 status_word(self.summary.status),
-                super::format::printable(reason)
+                reason_words(reason)
             ),
             None => status_word(self.summary.status).to_owned(),
         })
@@ -149,6 +196,17 @@ impl<'a> Workload<'a> {
             .map(|row| row.speed_samples)
             .filter(|&samples| samples > 0)
             .min()
+    }
+
+    /// Whether any row tells how much of its time is the harness's own.
+    pub(crate) fn has_harness_share(&self) -> bool {
+        let mut shares = self.rows.iter().filter(|row| row.is_ok());
+        shares.any(|row| row.summary.harness_share.is_some())
+    }
+
+    /// Whether any row's intervals hold.
+    pub(crate) fn has_intervals(&self) -> bool {
+        self.rows.iter().any(|row| row.is_ok() && row.has_intervals)
     }
 
     pub(crate) fn has_own(&self) -> bool {
@@ -208,6 +266,12 @@ fn rows_of<'a>(results: &'a Results, workload: &str) -> Vec<Row<'a>> {
     let is_floor = |record: Option<&SubjectRecord>| {
         record.is_some_and(|record| record.kind == SubjectKind::Floor)
     };
+    let page_bytes = results.environment.page_size_bytes;
+    let baseline_rss = results
+        .summary
+        .iter()
+        .find(|row| row.workload == workload && row.subject == results.settings.baseline)
+        .and_then(|row| row.rss_peak_bytes);
     let mut rows = Vec::new();
     let mut next_color = 0;
     for name in subject_names(results) {
@@ -226,6 +290,14 @@ fn rows_of<'a>(results: &'a Results, workload: &str) -> Vec<Row<'a>> {
                 .iter()
                 .filter(|sample| sample.workload == workload && sample.subject == name)
                 .collect();
+            let speed_samples = samples
+                .iter()
+                .filter(|sample| sample.pass == Pass::Speed && sample.status == Status::Ok)
+                .count();
+            let blocks = match speed_samples {
+                0 => results.settings.speed_blocks as usize,
+                some => some,
+            };
             rows.push(Row {
                 summary,
                 color,
@@ -233,10 +305,10 @@ fn rows_of<'a>(results: &'a Results, workload: &str) -> Vec<Row<'a>> {
                 is_own: OWN_SUBJECTS.contains(&name),
                 is_baseline: name == results.settings.baseline,
                 memory: median_memory(&samples),
-                speed_samples: samples
-                    .iter()
-                    .filter(|sample| sample.pass == Pass::Speed && sample.status == Status::Ok)
-                    .count(),
+                speed_samples,
+                has_intervals: blocks >= BLOCKS_FOR_INTERVAL,
+                page_bytes,
+                has_baseline_rss: baseline_rss.is_none_or(|rss| rss >= page_bytes.max(1)),
                 served_by: receipts(&samples),
             });
         }
@@ -288,6 +360,12 @@ fn unique_slug(name: &str, taken: &mut HashSet<String>) -> String {
         number += 1;
     }
     candidate
+}
+
+/// A reason ready to stand at the end of a sentence: on one line, without a full stop of its own.
+pub(crate) fn reason_words(reason: &str) -> String {
+    let text = super::format::printable(reason);
+    text.trim_end_matches([' ', ',', ';', '.']).to_owned()
 }
 
 /// A status in words.

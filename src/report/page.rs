@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::charts::{self, Chart, WorkloadCharts};
 use super::facts::{self, Fact};
 use super::format;
-use super::model::{Report, Row, Standing, Workload, status_word};
+use super::model::{Report, Row, Standing, Workload, reason_words, status_word};
 use super::verdict;
 use crate::error::{Error, Result};
 use crate::measure::results::{Estimate, Results, Status};
@@ -71,6 +71,8 @@ struct WorkloadView {
     ranking: Vec<Ranked>,
     ranking_without_own: Vec<Ranked>,
     has_own: bool,
+    has_harness_share: bool,
+    footnotes: Vec<String>,
     throughput: ChartView,
     memory: ChartView,
     fragmentation: ChartView,
@@ -125,7 +127,10 @@ pub(crate) fn render(results: &Results) -> Result<Rendered> {
     let is_single = report.workloads.len() == 1;
     let mut workloads = Vec::new();
     for workload in &report.workloads {
-        let drawn = charts::of_workload(workload)?;
+        let drawn = charts::of_workload(
+            workload,
+            results.environment.transparent_huge_pages.as_deref(),
+        )?;
         let prefix = if is_single {
             String::new()
         } else {
@@ -217,7 +222,7 @@ fn workload_view(
     drawn: &WorkloadCharts,
     results: &Results,
 ) -> WorkloadView {
-    let verdict = verdict::of(workload, results.settings.speed_blocks);
+    let verdict = verdict::of(workload, results);
     let counts = workload.record.map(|record| record.profile.counts);
     WorkloadView {
         name: workload.name.to_owned(),
@@ -235,6 +240,8 @@ fn workload_view(
         ranking: ranking(workload, false),
         ranking_without_own: ranking(workload, true),
         has_own: workload.has_own(),
+        has_harness_share: workload.has_harness_share(),
+        footnotes: footnotes(workload),
         throughput: chart_view(&drawn.throughput),
         memory: chart_view(&drawn.memory),
         fragmentation: chart_view(&drawn.fragmentation),
@@ -247,6 +254,38 @@ fn workload_view(
         trace_notes: workload.record.map_or(Vec::new(), facts::trace_notes),
         receipts: workload.rows.iter().map(receipt).collect(),
     }
+}
+
+/// What the table under it cannot say in its cells.
+fn footnotes(workload: &Workload<'_>) -> Vec<String> {
+    let mut notes = Vec::new();
+    let finished = || workload.rows.iter().filter(|row| row.is_ok());
+    if finished().next().is_some() && !workload.has_intervals() {
+        let blocks = workload.blocks().unwrap_or(0);
+        notes.push(format!(
+            "Medians of {}.",
+            super::words::too_few_words(blocks)
+        ));
+    }
+    if finished().next().is_some() && !workload.has_harness_share() {
+        notes.push(
+            "No harness share: “null”, which tells what the harness itself costs, was not measured."
+                .to_owned(),
+        );
+    }
+    let has_all = |row: &Row<'_>| {
+        row.summary
+            .harness_share
+            .is_some_and(|share| share >= 1.0 && share.is_finite())
+    };
+    if finished().filter(|row| row.name() != "null").any(has_all) {
+        notes.push(
+            "Harness share “all of it”: the row took no longer than “null” did, so its time tells nothing \
+             about the allocator."
+                .to_owned(),
+        );
+    }
+    notes
 }
 
 /// Numbers that are not torn from their units at the end of a line.
@@ -297,8 +336,11 @@ fn row_views(workload: &Workload<'_>) -> Vec<RowView> {
     let rows = workload.rows.iter().map(|row| {
         let cells = COLUMNS.iter().zip(&bests).map(|(column, &best)| {
             let mut cell = (column.cell)(row);
-            cell.best =
-                column.has_best && !row.is_floor && best.is_some() && (column.value)(row) == best;
+            cell.best = cell.text != format::ABSENT
+                && column.has_best
+                && !row.is_floor
+                && best.is_some()
+                && (column.value)(row) == best;
             cell
         });
         RowView {
@@ -306,7 +348,11 @@ fn row_views(workload: &Workload<'_>) -> Vec<RowView> {
             tags: tags(row),
             ok: row.is_ok(),
             status: status_word(row.summary.status),
-            reason: row.summary.reason.clone().unwrap_or_default(),
+            reason: row
+                .summary
+                .reason
+                .as_deref()
+                .map_or(String::new(), reason_words),
             standing: standing_word(row),
             cells: cells.collect(),
         }
@@ -324,13 +370,14 @@ struct Column {
 const COLUMNS: [Column; HEADINGS.len()] = [
     Column {
         value: |row| row.summary.ns_per_operation.map(|time| time.median),
-        cell: |row| estimated(row.summary.ns_per_operation, format::time_ns),
+        cell: |row| estimated(row, row.summary.ns_per_operation, format::time_ns),
         has_best: true,
     },
     Column {
         value: |row| row.summary.ratio_to_baseline.map(|ratio| ratio.median),
         cell: |row| {
             estimated(
+                row,
                 row.summary.ratio_to_baseline.filter(|_| !row.is_baseline),
                 format::ratio,
             )
@@ -345,6 +392,7 @@ const COLUMNS: [Column; HEADINGS.len()] = [
         },
         cell: |row| {
             estimated(
+                row,
                 row.summary
                     .ratio_to_baseline_used_heap
                     .filter(|_| !row.is_baseline),
@@ -355,21 +403,14 @@ const COLUMNS: [Column; HEADINGS.len()] = [
     },
     Column {
         value: |row| row.summary.harness_share,
-        cell: |row| plain(row.summary.harness_share, format::percent),
+        cell: |row| plain(row.summary.harness_share, format::share),
         has_best: false,
     },
     Column {
         value: |row| row.summary.rss_peak_bytes.map(|bytes| bytes as f64),
         cell: |row| {
-            let mut cell = plain(
-                row.summary.rss_peak_bytes.map(|bytes| bytes as f64),
-                format::bytes,
-            );
-            if let Some(ratio) = row
-                .summary
-                .rss_peak_ratio_to_baseline
-                .filter(|_| !row.is_baseline)
-            {
+            let mut cell = written(row.rss_words(row.summary.rss_peak_bytes));
+            if let Some(ratio) = row.rss_ratio().filter(|_| !row.is_baseline) {
                 cell.detail = format!("{}× baseline", format::ratio(ratio));
             }
             cell
@@ -377,11 +418,12 @@ const COLUMNS: [Column; HEADINGS.len()] = [
         has_best: true,
     },
     Column {
-        value: |row| row.summary.fragmentation_at_peak,
+        value: |row| row.fragmentation(),
         cell: |row| {
-            let mut cell = plain(row.summary.fragmentation_at_peak, format::ratio);
-            if let Some(mean) = row.summary.fragmentation_time_weighted {
-                cell.detail = format!("{} over time", format::ratio(mean));
+            let mut cell = plain(row.fragmentation(), format::fragmentation);
+            let mean = row.summary.fragmentation_time_weighted;
+            if let Some(mean) = mean.filter(|_| row.fragmentation().is_some()) {
+                cell.detail = format!("{} averaged over operations", format::fragmentation(mean));
             }
             cell
         },
@@ -394,15 +436,17 @@ const COLUMNS: [Column; HEADINGS.len()] = [
     },
     Column {
         value: |row| row.summary.rss_retained_bytes.map(|bytes| bytes as f64),
-        cell: |row| {
-            plain(
-                row.summary.rss_retained_bytes.map(|bytes| bytes as f64),
-                format::bytes,
-            )
-        },
+        cell: |row| written(row.rss_words(row.summary.rss_retained_bytes)),
         has_best: true,
     },
 ];
+
+fn written(text: String) -> Cell {
+    Cell {
+        text,
+        ..Cell::default()
+    }
+}
 
 fn plain(value: Option<f64>, show: fn(f64) -> String) -> Cell {
     Cell {
@@ -411,11 +455,15 @@ fn plain(value: Option<f64>, show: fn(f64) -> String) -> Cell {
     }
 }
 
-fn estimated(value: Option<Estimate>, show: fn(f64) -> String) -> Cell {
+fn estimated(row: &Row<'_>, value: Option<Estimate>, show: fn(f64) -> String) -> Cell {
     match value {
         Some(value) => Cell {
             text: show(value.median),
-            detail: interval(&show(value.low), &show(value.high)),
+            detail: if row.has_intervals {
+                interval(&show(value.low), &show(value.high))
+            } else {
+                String::new()
+            },
             best: false,
         },
         None => plain(None, show),
@@ -463,8 +511,8 @@ fn ranking(workload: &Workload<'_>, without_own: bool) -> Vec<Ranked> {
             .summary
             .ratio_to_baseline
             .or(row.summary.ns_per_operation);
-        let is_tied =
-            matches!((&leader, &estimate), (Some(a), Some(b)) if super::model::overlap(a, b));
+        let is_tied = row.has_intervals
+            && matches!((&leader, &estimate), (Some(a), Some(b)) if super::model::overlap(a, b));
         let place = match ranked.last() {
             Some(last) if is_tied => last.place,
             _ => {
@@ -486,10 +534,7 @@ fn ranking(workload: &Workload<'_>, without_own: bool) -> Vec<Ranked> {
                 (_, None, Some(time)) => format::time_ns(time.median),
                 _ => format::ABSENT.to_owned(),
             },
-            memory: row
-                .summary
-                .rss_peak_bytes
-                .map_or(format::ABSENT.to_owned(), |peak| format::bytes(peak as f64)),
+            memory: row.rss_words(row.summary.rss_peak_bytes),
         });
     }
     ranked
@@ -555,11 +600,11 @@ fn overview_cell(workload: &Workload<'_>, subject: &str) -> OverviewCell {
     match row.summary.ratio_to_baseline {
         Some(ratio) => OverviewCell {
             text: format::ratio(ratio.median),
-            detail: format!(
-                "{} to {}",
-                format::ratio(ratio.low),
-                format::ratio(ratio.high)
-            ),
+            detail: if row.has_intervals {
+                interval(&format::ratio(ratio.low), &format::ratio(ratio.high))
+            } else {
+                String::new()
+            },
             class,
         },
         None => OverviewCell {

@@ -58,7 +58,7 @@ fn workload_lines(
     lines.push(String::new());
     table_lines(workload, width, lines);
     lines.push(String::new());
-    let verdict = verdict::of(workload, results.settings.speed_blocks);
+    let verdict = verdict::of(workload, results);
     lines.extend(wrap(&verdict.sentence, width, ""));
     for note in &verdict.notes {
         lines.extend(wrap(note, width, ""));
@@ -67,53 +67,64 @@ fn workload_lines(
 
 /// One column after the name: its heading, its cell, and how wide it is at least.
 struct Column {
-    heading: &'static str,
+    heading: fn(&Workload<'_>) -> &'static str,
     cell: fn(&Row<'_>) -> String,
+}
+
+/// The column that is left out where "null" was not among the subjects.
+const HARNESS_SHARE: &str = "floor";
+
+/// The columns that have something to say about this workload.
+fn columns(workload: &Workload<'_>) -> Vec<(&'static str, fn(&Row<'_>) -> String)> {
+    COLUMNS
+        .iter()
+        .map(|column| ((column.heading)(workload), column.cell))
+        .filter(|&(heading, _)| heading != HARNESS_SHARE || workload.has_harness_share())
+        .collect()
 }
 
 const COLUMNS: [Column; 6] = [
     Column {
-        heading: "time/op",
+        heading: |_| "time/op",
         cell: |row| estimate_median(row.summary.ns_per_operation, format::time_ns),
     },
     Column {
-        heading: "ratio, 95 % interval",
+        heading: |workload| {
+            if workload.has_intervals() {
+                "ratio, 95 % interval"
+            } else {
+                "ratio"
+            }
+        },
         cell: ratio_cell,
     },
     Column {
-        heading: "floor",
+        heading: |_| HARNESS_SHARE,
         cell: |row| {
             row.summary
                 .harness_share
-                .map_or(format::ABSENT.to_owned(), format::percent)
+                .map_or(format::ABSENT.to_owned(), format::share)
         },
     },
     Column {
-        heading: "peak RSS",
-        cell: |row| optional_bytes(row.summary.rss_peak_bytes),
+        heading: |_| "peak RSS",
+        cell: |row| row.rss_words(row.summary.rss_peak_bytes),
     },
     Column {
-        heading: "frag",
+        heading: |_| "frag",
         cell: |row| {
-            row.summary
-                .fragmentation_at_peak
-                .map_or(format::ABSENT.to_owned(), format::ratio)
+            row.fragmentation()
+                .map_or(format::ABSENT.to_owned(), format::fragmentation)
         },
     },
     Column {
-        heading: "retained",
-        cell: |row| optional_bytes(row.summary.rss_retained_bytes),
+        heading: |_| "retained",
+        cell: |row| row.rss_words(row.summary.rss_retained_bytes),
     },
 ];
 
 fn estimate_median(estimate: Option<Estimate>, show: fn(f64) -> String) -> String {
     estimate.map_or(format::ABSENT.to_owned(), |estimate| show(estimate.median))
-}
-
-fn optional_bytes(bytes: Option<u64>) -> String {
-    bytes.map_or(format::ABSENT.to_owned(), |bytes| {
-        format::bytes(bytes as f64)
-    })
 }
 
 fn ratio_cell(row: &Row<'_>) -> String {
@@ -122,7 +133,13 @@ fn ratio_cell(row: &Row<'_>) -> String {
     }
     row.summary
         .ratio_to_baseline
-        .map_or(format::ABSENT.to_owned(), |ratio| interval(&ratio))
+        .map_or(format::ABSENT.to_owned(), |ratio| {
+            if row.has_intervals {
+                interval(&ratio)
+            } else {
+                format::ratio(ratio.median)
+            }
+        })
 }
 
 /// `0.812 [0.794, 0.838]`
@@ -136,6 +153,7 @@ pub(crate) fn interval(ratio: &Estimate) -> String {
 }
 
 fn table_lines(workload: &Workload<'_>, width: usize, lines: &mut Vec<String>) {
+    let columns = columns(workload);
     let rows: Vec<(String, Vec<String>)> = workload
         .rows
         .iter()
@@ -143,7 +161,7 @@ fn table_lines(workload: &Workload<'_>, width: usize, lines: &mut Vec<String>) {
         .map(|row| {
             (
                 marked_name(row),
-                COLUMNS.iter().map(|column| (column.cell)(row)).collect(),
+                columns.iter().map(|(_, cell)| cell(row)).collect(),
             )
         })
         .collect();
@@ -153,12 +171,12 @@ fn table_lines(workload: &Workload<'_>, width: usize, lines: &mut Vec<String>) {
         .max()
         .unwrap_or(0)
         .max("subject".len());
-    let widths = column_widths(&rows, width - name_width);
+    let headings: Vec<String> = columns
+        .iter()
+        .map(|(heading, _)| (*heading).to_owned())
+        .collect();
+    let widths = column_widths(&headings, &rows, width - name_width);
     if !rows.is_empty() {
-        let headings = COLUMNS
-            .iter()
-            .map(|column| column.heading.to_owned())
-            .collect::<Vec<_>>();
         lines.push(table_line("subject", name_width, &headings, &widths));
     }
     for (name, cells) in &rows {
@@ -168,6 +186,13 @@ fn table_lines(workload: &Workload<'_>, width: usize, lines: &mut Vec<String>) {
         } else {
             lines.push(table_line(name, name_width, cells, &widths));
         }
+    }
+    if !rows.is_empty() && !workload.has_harness_share() {
+        lines.extend(wrap(
+            "No floor column: null, which tells what the harness itself costs, was not measured.",
+            width,
+            "  ",
+        ));
     }
     for row in workload.rows.iter().filter(|row| !row.is_ok()) {
         let failure = row.failure().unwrap_or_default();
@@ -183,12 +208,12 @@ fn table_lines(workload: &Workload<'_>, width: usize, lines: &mut Vec<String>) {
 }
 
 /// The widths of as many columns as fit into `room`, each with one space before it.
-fn column_widths(rows: &[(String, Vec<String>)], room: usize) -> Vec<usize> {
+fn column_widths(headings: &[String], rows: &[(String, Vec<String>)], room: usize) -> Vec<usize> {
     let mut widths = Vec::new();
     let mut used = 0;
-    for (index, column) in COLUMNS.iter().enumerate() {
+    for (index, heading) in headings.iter().enumerate() {
         let cells = rows.iter().map(|(_, cells)| columns_of(&cells[index]));
-        let width = cells.max().unwrap_or(0).max(column.heading.len());
+        let width = cells.max().unwrap_or(0).max(columns_of(heading));
         if used + width + 1 > room {
             break;
         }
@@ -282,7 +307,7 @@ pub fn markdown(results: &Results) -> String {
         text.push_str(&format!("### {}\n\n", markdown_cell(workload.name)));
         text.push_str(&format!(
             "{}\n\n",
-            markdown_cell(&verdict::of(workload, results.settings.speed_blocks).sentence)
+            markdown_cell(&verdict::of(workload, results).sentence)
         ));
         text.push_str("| subject | status | time per operation | ratio to baseline | floor share | peak RSS | fragmentation | retained |\n");
         text.push_str("|---|---|--:|--:|--:|--:|--:|--:|\n");
@@ -296,7 +321,8 @@ pub fn markdown(results: &Results) -> String {
                 markdown_cell(&status)
             ));
             for column in &COLUMNS {
-                text.push_str(&format!(" {} |", (column.cell)(row)));
+                let cell = (column.cell)(row);
+                text.push_str(&format!(" {} |", markdown_cell(&cell)));
             }
             text.push('\n');
         }
@@ -322,7 +348,8 @@ fn markdown_cell(text: &str) -> String {
     out
 }
 
-/// The summary as CSV (RFC 4180), one line per workload and subject; absent values are empty.
+/// The summary as CSV (RFC 4180), one line per workload and subject; absent values are empty, and so are
+/// the ends of intervals that too few blocks stand behind.
 pub fn csv(results: &Results) -> String {
     let mut text = String::from(
         "workload,subject,status,reason,operations,ns_per_operation,ns_per_operation_low,ns_per_operation_high,\
@@ -331,7 +358,10 @@ pub fn csv(results: &Results) -> String {
          harness_share,rss_peak_bytes,live_bytes_peak,fragmentation_at_peak,fragmentation_time_weighted,\
          internal_fragmentation,rss_retained_bytes\r\n",
     );
-    for row in &results.summary {
+    let report = Report::of(results);
+    for row in report.workloads.iter().flat_map(|workload| &workload.rows) {
+        let has_intervals = row.has_intervals;
+        let row = row.summary;
         let mut cells = vec![
             csv_cell(&row.workload),
             csv_cell(&row.subject),
@@ -345,6 +375,9 @@ pub fn csv(results: &Results) -> String {
             row.ratio_to_baseline_used_heap,
         ] {
             match estimate {
+                Some(e) if !has_intervals => {
+                    cells.extend([e.median.to_string(), String::new(), String::new()]);
+                }
                 Some(e) => {
                     cells.extend([e.median.to_string(), e.low.to_string(), e.high.to_string()])
                 }

@@ -29,6 +29,9 @@ pub(crate) const SMALL: f64 = 12.0;
 pub(crate) const NORMAL: f64 = 13.5;
 pub(crate) const TITLE: f64 = 16.0;
 
+/// How much wider than the estimate bold letters are.
+pub(crate) const BOLD: f64 = 1.12;
+
 /// A finished drawing.
 pub(crate) struct Picture {
     width: f64,
@@ -263,8 +266,7 @@ pub(crate) struct Heading {
 
 impl Heading {
     fn title_lines(&self, width: f64) -> Vec<String> {
-        // Bold letters are wider than the estimate.
-        wrapped(&self.title, TITLE * 1.12, width - 8.0)
+        wrapped(&self.title, TITLE * BOLD, width - 8.0)
     }
 
     /// Height that [`Canvas::heading`] will use.

@@ -16,7 +16,7 @@ pub(super) fn draw(workload: &Workload<'_>) -> Result<Chart> {
         .rows
         .iter()
         .filter(|row| row.is_candidate())
-        .filter_map(|row| Some((row, row.summary.fragmentation_at_peak?)))
+        .filter_map(|row| Some((row, row.fragmentation()?)))
         .filter(|(_, fragmentation)| fragmentation.is_finite() && *fragmentation >= 0.0)
         .collect();
     if rows.is_empty() {
@@ -39,7 +39,7 @@ pub(super) fn draw(workload: &Workload<'_>) -> Result<Chart> {
         heading: Heading {
             title: format!("Fragmentation on {}", workload.name),
             subtitle: "Peak RSS ÷ peak live bytes: shorter is better. Grey: live bytes. Full colour: lost inside \
-                       blocks, by rounding sizes up. Pale: everything else (free blocks, page ends, headers)."
+                       blocks, by rounding sizes up. Pale: everything else (free blocks, page ends, headers, the rest of huge pages that the allocator asked for)."
                 .to_owned(),
         },
         bars,
@@ -50,7 +50,9 @@ pub(super) fn draw(workload: &Workload<'_>) -> Result<Chart> {
     };
     let words: Vec<String> = rows
         .iter()
-        .map(|(row, fragmentation)| format!("{} {}", row.name(), format::ratio(*fragmentation)))
+        .map(|(row, fragmentation)| {
+            format!("{} {}", row.name(), format::fragmentation(*fragmentation))
+        })
         .collect();
     Ok(Chart::Drawn(Drawn {
         file: "fragmentation",
@@ -66,7 +68,7 @@ pub(super) fn draw(workload: &Workload<'_>) -> Result<Chart> {
 }
 
 fn bar(row: &Row<'_>) -> Bar {
-    let content = match (row.failure(), row.summary.fragmentation_at_peak) {
+    let content = match (row.failure(), row.fragmentation()) {
         (Some(failure), _) => Content::Reason(failure),
         (None, Some(total)) if total.is_finite() => {
             let ink = palette::series(row.color).0;
@@ -94,10 +96,10 @@ fn bar(row: &Row<'_>) -> Bar {
             let words = match internal {
                 Some(internal) => format!(
                     "{} · {} inside blocks",
-                    format::ratio(total),
+                    format::fragmentation(total),
                     format::ratio(internal)
                 ),
-                None => format::ratio(total),
+                None => format::fragmentation(total),
             };
             Content::Value {
                 parts,
@@ -105,7 +107,10 @@ fn bar(row: &Row<'_>) -> Bar {
                 words,
             }
         }
-        (None, _) => Content::Reason("its memory was not measured".to_owned()),
+        (None, _) => Content::Reason(match row.summary.fragmentation_at_peak {
+            Some(_) => "less than one page of memory: no quotient".to_owned(),
+            None => "its memory was not measured".to_owned(),
+        }),
     };
     Bar {
         name: row.name().to_owned(),

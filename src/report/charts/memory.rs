@@ -23,7 +23,7 @@ struct Line {
     width: f64,
 }
 
-pub(super) fn draw(workload: &Workload<'_>) -> Result<Chart> {
+pub(super) fn draw(workload: &Workload<'_>, huge_pages: Option<&str>) -> Result<Chart> {
     // `null` holds nothing and `bump` frees nothing: their memory is no bound, and hides the others.
     let has_curve = |row: &&Row<'_>| {
         row.is_candidate() && row.memory.is_some_and(|memory| memory.curve.len() > 1)
@@ -60,7 +60,7 @@ pub(super) fn draw(workload: &Workload<'_>) -> Result<Chart> {
     Ok(Chart::Drawn(Drawn {
         file: "memory",
         label: label(workload, &rows),
-        caption: caption(workload, &rows),
+        caption: caption(workload, &rows, huge_pages),
         wide: picture(&heading, &lines, WIDE, 420.0)?,
         narrow: Some(picture(&heading, &lines, NARROW, 340.0)?),
     }))
@@ -238,7 +238,7 @@ fn draw_labels(
     }
 }
 
-fn caption(workload: &Workload<'_>, drawn: &[&Row<'_>]) -> String {
+fn caption(workload: &Workload<'_>, drawn: &[&Row<'_>], huge_pages: Option<&str>) -> String {
     let mut sentences = Vec::new();
     let missing: Vec<&str> = workload
         .rows
@@ -262,6 +262,12 @@ fn caption(workload: &Workload<'_>, drawn: &[&Row<'_>]) -> String {
         sentences.push(format!(
             "Not drawn: {}, which do not manage memory.",
             format::list(&floors)
+        ));
+    }
+    if let Some(mode @ ("always" | "madvise")) = huge_pages {
+        sentences.push(format!(
+            "Transparent huge pages are set to “{mode}” on this machine: an allocator that asks for pages of \
+             2 MiB is charged whole ones, and its RSS depends on that setting."
         ));
     }
     sentences.join(" ")

@@ -93,10 +93,14 @@ impl WorkloadCharts {
 }
 
 /// Draws the charts of one workload.
-pub(crate) fn of_workload(workload: &Workload<'_>) -> Result<WorkloadCharts> {
+/// `huge_pages` is the kernel's setting of transparent huge pages.
+pub(crate) fn of_workload(
+    workload: &Workload<'_>,
+    huge_pages: Option<&str>,
+) -> Result<WorkloadCharts> {
     Ok(WorkloadCharts {
         throughput: throughput::draw(workload)?,
-        memory: memory::draw(workload)?,
+        memory: memory::draw(workload, huge_pages)?,
         fragmentation: fragmentation::draw(workload)?,
         tradeoff: tradeoff::draw(workload)?,
         trace: match workload.record {

@@ -4,11 +4,11 @@
 #![forbid(unsafe_code)]
 
 use super::axis::{Scale, log_ticks};
-use super::canvas::{Anchor, Canvas, Heading, NORMAL, Picture, SMALL, shortened, text_width};
+use super::canvas::{Anchor, BOLD, Canvas, Heading, NORMAL, Picture, SMALL, shortened, text_width};
 use super::{Chart, Drawn, NARROW, WIDE, palette};
 use crate::error::Result;
 use crate::report::format;
-use crate::report::model::{Report, Row, status_word};
+use crate::report::model::{Report, Row, Workload, status_word};
 
 const ROW: f64 = 24.0;
 /// Ratios beyond these are drawn at the edge of the panel, with an arrow.
@@ -45,11 +45,15 @@ pub(super) fn draw(report: &Report<'_>) -> Result<Chart> {
     }
     let low = ratios.iter().copied().fold(0.8, f64::min).max(EDGE.0);
     let high = ratios.iter().copied().fold(1.25, f64::max).min(EDGE.1);
+    let intervals = if report.workloads.iter().any(Workload::has_intervals) {
+        "a 95 % interval that touches the line is no difference"
+    } else {
+        "there were too few blocks for intervals"
+    };
     let heading = Heading {
         title: format!("Time relative to {baseline}, by workload"),
         subtitle: format!(
-            "Dots left of the line at 1 took less time than {baseline}; a 95 % interval that touches the line is no \
-             difference. Logarithmic scale."
+            "Dots left of the line at 1 took less time than {baseline}; {intervals}. Logarithmic scale."
         ),
     };
     let range = (low / 1.08, high * 1.08);
@@ -78,7 +82,7 @@ fn picture(
     let names = report
         .workloads
         .iter()
-        .map(|workload| text_width(workload.name, SMALL))
+        .map(|workload| text_width(workload.name, SMALL) + 6.0)
         .fold(40.0, f64::max);
     let name_room = (names * 1.08).min(width * 0.3) + 14.0;
     let panel_width = (width - name_room) / per_line as f64;
@@ -92,7 +96,7 @@ fn picture(
             let x = name_room + panel_width * (n % per_line) as f64;
             if n.is_multiple_of(per_line) {
                 for (row, workload) in report.workloads.iter().enumerate() {
-                    let name = shortened(workload.name, SMALL, (name_room - 14.0) / 1.06);
+                    let name = shortened(workload.name, SMALL, name_room - 14.0);
                     let middle = y + 26.0 + ROW * (row as f64 + 0.5);
                     canvas.text(
                         &name,
@@ -113,7 +117,7 @@ fn panel(canvas: &mut Canvas<'_>, report: &Report<'_>, subject: &str, scale: &Sc
     let top = y + 26.0;
     let bottom = top + ROW * report.workloads.len() as f64;
     let room = scale.end - scale.start;
-    let title = shortened(subject, NORMAL, room);
+    let title = shortened(subject, NORMAL * BOLD, room);
     canvas.bold_text(
         &title,
         (scale.start, y + 12.0),
@@ -170,11 +174,13 @@ fn mark(canvas: &mut Canvas<'_>, row: &Row<'_>, scale: &Scale, y: f64, is_shaded
             off_scale(canvas, row, scale, y, ratio.median);
         }
         (true, Some(ratio)) => {
-            canvas.line(
-                &[(scale.at(ratio.low), y), (scale.at(ratio.high), y)],
-                ink,
-                2.0,
-            );
+            if row.has_intervals {
+                canvas.line(
+                    &[(scale.at(ratio.low), y), (scale.at(ratio.high), y)],
+                    ink,
+                    2.0,
+                );
+            }
             canvas.dot((scale.at(ratio.median), y), 4.0, ink);
         }
         (true, None) => {}

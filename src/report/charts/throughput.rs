@@ -39,12 +39,17 @@ pub(super) fn draw(workload: &Workload<'_>) -> Result<Chart> {
     let chart = BarChart {
         heading: Heading {
             title: format!("Throughput on {}", workload.name),
-            subtitle: "Operations per second: longer is better. The thin line across a bar's end is the 95 % interval.".to_owned(),
+            subtitle: if workload.has_intervals() {
+                "Operations per second: longer is better. The thin line across a bar's end is the 95 % interval."
+            } else {
+                "Operations per second, medians: longer is better. There were too few blocks for intervals."
+            }
+            .to_owned(),
         },
         bars: bars(workload),
         high,
         ticks: decimal_ticks(high, 5),
-        tick_label: |value| if value == 0.0 { "0".to_owned() } else { format!("{}/s", format::axis_number(value)) },
+        tick_label: |value| if value == 0.0 { "0".to_owned() } else { format::axis_rate(value) },
         mark: None,
     };
     let label = label(workload);
@@ -70,7 +75,7 @@ fn bars(workload: &Workload<'_>) -> Vec<Bar> {
         .collect();
     if !floors.is_empty() {
         bars.push(Bar {
-            name: "No allocators, but bounds: what the harness itself costs".to_owned(),
+            name: "No allocators: null, what the harness itself costs; bump, only new memory, with its page faults".to_owned(),
             content: Content::Group,
         });
         bars.extend(floors.into_iter().map(|row| bar(row, workload.baseline)));
@@ -94,7 +99,7 @@ fn bar(row: &Row<'_>, baseline: &str) -> Bar {
                     ink,
                     is_pale: false,
                 }],
-                interval: Some((rate(time.high), rate(time.low))),
+                interval: row.has_intervals.then(|| (rate(time.high), rate(time.low))),
                 words: words(row, &time, baseline),
             }
         }

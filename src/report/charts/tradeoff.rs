@@ -18,6 +18,7 @@ struct Point {
     name: String,
     memory: f64,
     time: Estimate,
+    has_interval: bool,
     ink: Ink,
 }
 
@@ -44,10 +45,14 @@ pub(super) fn draw(workload: &Workload<'_>) -> Result<Chart> {
             )
         })
         .collect();
-    let subtitle =
-        "One point per allocator, with the 95 % interval of its time: lower left is better. \
-                    The axes need not start at zero."
-            .to_owned();
+    let interval = if workload.has_intervals() {
+        ", with the 95 % interval of its time"
+    } else {
+        ""
+    };
+    let subtitle = format!(
+        "One point per allocator{interval}: lower left is better. The axes need not start at zero."
+    );
     let heading = Heading {
         title: format!("Time against memory on {}", workload.name),
         subtitle,
@@ -75,6 +80,7 @@ fn point(row: &Row<'_>) -> Option<Point> {
         name: row.name().to_owned(),
         memory,
         time,
+        has_interval: row.has_intervals,
         ink: palette::series(row.color).0,
     })
 }
@@ -100,7 +106,10 @@ fn picture(heading: &Heading, points: &[Point], width: f64, plot: f64) -> Result
         let memories: Vec<f64> = points.iter().map(|point| point.memory).collect();
         let times: Vec<f64> = points
             .iter()
-            .flat_map(|point| [point.time.low, point.time.median, point.time.high])
+            .flat_map(|point| match point.has_interval {
+                true => vec![point.time.low, point.time.median, point.time.high],
+                false => vec![point.time.median],
+            })
             .collect();
         let x = scale(&memories, left, right);
         let y = scale(&times, bottom, top);
@@ -120,11 +129,10 @@ fn picture(heading: &Heading, points: &[Point], width: f64, plot: f64) -> Result
         }];
         for point in points {
             let (px, py) = (x.at(point.memory), y.at(point.time.median));
-            canvas.interval(
-                (px, y.at(point.time.low)),
-                (px, y.at(point.time.high)),
-                point.ink,
-            );
+            if point.has_interval {
+                let ends = [point.time.low, point.time.high].map(|time| (px, y.at(time)));
+                canvas.interval(ends[0], ends[1], point.ink);
+            }
             canvas.dot((px, py), 5.5, point.ink);
             taken.push(Area {
                 left: px - 7.0,
@@ -163,7 +171,7 @@ fn axes(canvas: &mut Canvas<'_>, x: &Scale, y: &Scale, wanted: usize) {
             palette::GRID,
             1.0,
         );
-        let label = format!("{} ns", format::axis_number(tick));
+        let label = format::axis_time(tick);
         canvas.text(
             &label,
             (x.start - 8.0, y.at(tick)),
