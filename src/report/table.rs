@@ -74,8 +74,11 @@ struct Column {
 /// The column that is left out where "null" was not among the subjects.
 const HARNESS_SHARE: &str = "floor";
 
+/// A column: its heading, and a row's text in it.
+type Column = (&'static str, fn(&Row<'_>) -> String);
+
 /// The columns that have something to say about this workload.
-fn columns(workload: &Workload<'_>) -> Vec<(&'static str, fn(&Row<'_>) -> String)> {
+fn columns(workload: &Workload<'_>) -> Vec<Column> {
     COLUMNS
         .iter()
         .map(|column| ((column.heading)(workload), column.cell))
