@@ -75,10 +75,10 @@ struct Column {
 const HARNESS_SHARE: &str = "floor";
 
 /// A column: its heading, and a row's text in it.
-type Column = (&'static str, fn(&Row<'_>) -> String);
+type NamedCell = (&'static str, fn(&Row<'_>) -> String);
 
 /// The columns that have something to say about this workload.
-fn columns(workload: &Workload<'_>) -> Vec<Column> {
+fn columns(workload: &Workload<'_>) -> Vec<NamedCell> {
     COLUMNS
         .iter()
         .map(|column| ((column.heading)(workload), column.cell))
