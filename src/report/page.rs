@@ -423,7 +423,7 @@ const COLUMNS: [Column; HEADINGS.len()] = [
             let mut cell = plain(row.fragmentation(), format::fragmentation);
             let mean = row.summary.fragmentation_time_weighted;
             if let Some(mean) = mean.filter(|_| row.fragmentation().is_some()) {
-                cell.detail = format!("{} averaged over operations", format::fragmentation(mean));
+                cell.detail = format!("{} on average", format::fragmentation(mean));
             }
             cell
         },
@@ -484,7 +484,7 @@ fn tags(row: &Row<'_>) -> Vec<&'static str> {
         tags.push("baseline");
     }
     if row.is_floor {
-        tags.push("bound");
+        tags.push("floor");
     }
     if row.is_own {
         tags.push("ours");
