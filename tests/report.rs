@@ -480,6 +480,231 @@ fn alone_or_with_floors_only_there_is_nothing_to_recommend() {
     );
 }
 
+/// The cells of one subject's row in the table of results: the text of each, tags taken out.
+fn row_cells(html: &str, name: &str) -> Vec<String> {
+    let row = html
+        .split("<tr")
+        .find(|row| row.contains(&format!("class=\"name\">{name}<")) && row.contains("<td"))
+        .unwrap();
+    let row = row.split("</tr>").next().unwrap();
+    row.split("<td")
+        .skip(1)
+        .map(|cell| {
+            let mut text = String::new();
+            for part in cell.split('<') {
+                text.push_str(part.split_once('>').map_or("", |(_, text)| text));
+                text.push(' ');
+            }
+            text.split_whitespace().collect::<Vec<_>>().join(" ")
+        })
+        .collect()
+}
+
+#[test]
+fn without_null_the_harness_column_is_left_out_with_a_word() {
+    let mut results = fixture::results();
+    let html = page(&results);
+    assert_eq!(row_cells(&html, "mimalloc").len(), 9);
+    results
+        .summary
+        .iter_mut()
+        .for_each(|row| row.harness_share = None);
+    let html = page(&results);
+    let cells = row_cells(&html, "mimalloc");
+    assert_eq!(cells.len(), 8, "{cells:?}");
+    assert!(cells[1].starts_with("16.4 ns"), "{cells:?}");
+    assert!(cells[4].contains("MiB"), "{cells:?}");
+    assert!(
+        !html.contains("<th scope=\"col\">Harness share") && html.contains("No harness share:")
+    );
+    let text = report::table::render(&results, 100);
+    assert!(
+        text.contains("No floor column") && !text.contains(" floor  "),
+        "{text}"
+    );
+}
+
+#[test]
+fn below_six_blocks_no_interval_is_shown_anywhere() {
+    let results = fixture::assemble(
+        &[("vim", fixture::cast()), ("emacs", fixture::cast())],
+        5,
+        1,
+    );
+    let text = report::table::render(&results, 200);
+    assert!(text.contains("5 blocks: too few for an interval"), "{text}");
+    assert!(
+        !text.contains("0.680 [") && !text.contains("95 % interval"),
+        "{text}"
+    );
+    let html = page(&results);
+    assert!(!html.contains("16.2 to 16.6") && !html.contains("0.670 to 0.69"));
+    assert!(html.contains("Medians of 5 blocks: too few for an interval."));
+    assert!(!html.contains("class=\"faster\""));
+    assert!(!html.contains("The thin line across a bar"));
+    let line = report::table::csv(&results);
+    let line = line
+        .lines()
+        .find(|line| line.starts_with("vim,mimalloc"))
+        .unwrap();
+    assert!(line.contains(",16.4,,,"), "{line}");
+    let six = fixture::assemble(&[("vim", fixture::cast())], 6, 1);
+    assert!(page(&six).contains("16.2 to 16.6"));
+}
+
+#[test]
+fn noise_lowers_the_confidence_and_most_slower_is_mixed() {
+    let mut results = fixture::results();
+    assert!(page(&results).contains("<b>likely, but see the warnings</b>"));
+    results.warnings.clear();
+    assert!(page(&results).contains("<b>sure</b>"));
+    let mut cast = fixture::cast();
+    fixture::time(&mut cast, "mimalloc", 24.3, 0.05);
+    fixture::time(&mut cast, "jemalloc", 30.0, 0.01);
+    fixture::time(&mut cast, "tcmalloc", 40.0, 0.01);
+    fixture::time(&mut cast, "pagelist", 2614.85, 0.01);
+    let html = page(&fixture::assemble(&[("vim", cast.clone())], 10, 3));
+    assert!(html.contains("<b>mixed</b>"));
+    cast.retain(|member| ["system", "pagelist"].contains(&member.name));
+    let text = sentence(cast, 10);
+    assert!(
+        text.contains("the nearest, pagelist, takes 108.5 times its time ("),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_dear_winner_is_told_with_the_lean_one_that_is_faster_too() {
+    let mut cast = fixture::cast();
+    for (name, fragmentation) in [("mimalloc", 3.4), ("jemalloc", 1.28)] {
+        let member = cast.iter_mut().find(|member| member.name == name).unwrap();
+        member.fragmentation = fragmentation;
+    }
+    let text = sentence(cast, 10);
+    assert!(
+        text.contains("Faster for less memory than mimalloc: jemalloc takes 18 % less time than system (95 % interval: 16 % to 19 % less), with 7.6 % more memory"),
+        "{text}"
+    );
+    assert!(
+        text.contains("the leanest is system, the baseline, with 12.4 MiB at its peak, against 35"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_used_heap_that_tells_another_story_is_told() {
+    let mut results = fixture::results();
+    assert!(!report::table::render(&results, 10_000).contains("another story"));
+    let row = |results: &mut Results, subject: &str, values: [f64; 3]| {
+        let row = results
+            .summary
+            .iter_mut()
+            .find(|row| row.subject == subject)
+            .unwrap();
+        let ratio = row.ratio_to_baseline_used_heap.as_mut().unwrap();
+        (ratio.low, ratio.median, ratio.high) = (values[0], values[1], values[2]);
+    };
+    row(&mut results, "mimalloc", [0.6, 0.69, 1.02]);
+    let text = report::table::render(&results, 10_000);
+    assert!(text.contains("not distinguishable from equal"), "{text}");
+    row(&mut results, "mimalloc", [0.5, 0.51, 0.52]);
+    let text = report::table::render(&results, 10_000);
+    assert!(
+        text.contains("another story: mimalloc takes 49 % less time than system"),
+        "{text}"
+    );
+    row(&mut results, "mimalloc", [0.7, 0.71, 0.72]);
+    row(&mut results, "jemalloc", [0.5, 0.51, 0.52]);
+    let text = report::table::render(&results, 10_000);
+    assert!(
+        text.contains("the order there is jemalloc before mimalloc"),
+        "{text}"
+    );
+}
+
+#[test]
+fn impossible_numbers_are_told_as_limits() {
+    let mut results = fixture::results();
+    for row in &mut results.summary {
+        match row.subject.as_str() {
+            "mimalloc" => {
+                row.rss_peak_bytes = Some(0);
+                row.rss_peak_ratio_to_baseline = Some(0.0);
+                row.fragmentation_at_peak = Some(0.0);
+            }
+            "jemalloc" => row.fragmentation_at_peak = Some(7e4),
+            _ => {}
+        }
+        if row.subject == "jemalloc" {
+            row.harness_share = Some(1.3);
+        }
+    }
+    let html = page(&results);
+    let mimalloc = row_cells(&html, "mimalloc");
+    assert_eq!(mimalloc[5..7], ["&lt; 1 page", "–"], "{mimalloc:?}");
+    let jemalloc = row_cells(&html, "jemalloc");
+    assert_eq!(jemalloc[4], "all of it");
+    assert!(jemalloc[6].starts_with("&gt; 1000"), "{jemalloc:?}");
+    assert!(html.contains("took no longer than “null” did"));
+    let text = report::table::render(&results, 120);
+    for words in ["< 1 page", "> 1000", "all of it"] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+}
+
+#[test]
+fn notes_beside_the_numbers_say_what_they_mean() {
+    let mut results = fixture::results();
+    results.summary[0].reason = Some("SIGSEGV in operation 5 of the trace, malloc(80),.".into());
+    results.workloads[0].profile.counts.failed_allocation = 3;
+    let html = page(&results);
+    for text in [
+        "no: it had failed while recording",
+        "averaged over operations",
+        "give memory back after a delay",
+        "what the harness itself costs",
+        "page faults included",
+        "Transparent huge pages are set to “madvise”",
+        "the rest of huge pages",
+        "malloc(80)</span>",
+    ] {
+        assert!(html.contains(text), "{text} is missing");
+    }
+    results.environment.transparent_huge_pages = Some("never".into());
+    assert!(!page(&results).contains("Transparent huge pages are set to"));
+}
+
+#[test]
+fn charts_of_an_older_report_are_removed_and_nothing_else() {
+    let folder = folder();
+    report::write(&fixture::many(), folder.path()).unwrap();
+    let charts = folder.path().join("charts");
+    std::fs::write(charts.join("notes.txt"), "mine").unwrap();
+    std::fs::create_dir(charts.join("kept.svg")).unwrap();
+    std::fs::write(folder.path().join("logo.svg"), "mine").unwrap();
+    let paths = report::write(&fixture::results(), folder.path()).unwrap();
+    let left = std::fs::read_dir(&charts).unwrap().count();
+    assert_eq!(left, paths.charts.len() + 2);
+    assert!(charts.join("notes.txt").is_file() && charts.join("kept.svg").is_dir());
+    assert!(folder.path().join("logo.svg").is_file());
+}
+
+#[test]
+fn a_file_in_the_place_of_the_charts_is_told_before_measuring() {
+    let folder = folder();
+    std::fs::write(folder.path().join("charts"), "").unwrap();
+    let message = report::prepare_directory(folder.path())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        message.contains("charts") && message.contains("not a folder"),
+        "{message}"
+    );
+    std::fs::remove_file(folder.path().join("charts")).unwrap();
+    report::prepare_directory(folder.path()).unwrap();
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
 #[test]
 fn terminal_table_shows_numbers_and_whole_reasons() {
     let text = report::table::render(&fixture::results(), 80);

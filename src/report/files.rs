@@ -2,11 +2,30 @@
 
 #![forbid(unsafe_code)]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
 use crate::measure::results::{Results, SCHEMA_VERSION};
+
+/// Where the charts of a report lie, inside its folder.
+pub(crate) const CHARTS: &str = "charts";
+
+/// Removes drawings that an older report left in a folder of charts. Only files that end in `.svg`
+/// go; folders, links and anything else are somebody's.
+pub(crate) fn remove_other_charts(folder: &Path, kept: &[PathBuf]) -> Result<()> {
+    let entries = std::fs::read_dir(folder).map_err(|source| Error::io(folder, "read", source))?;
+    for entry in entries {
+        let entry = entry.map_err(|source| Error::io(folder, "read", source))?;
+        let path = entry.path();
+        let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+        let is_drawing = path.extension().is_some_and(|ending| ending == "svg");
+        if is_file && is_drawing && !kept.contains(&path) {
+            std::fs::remove_file(&path).map_err(|source| Error::io(&path, "remove", source))?;
+        }
+    }
+    Ok(())
+}
 
 /// Makes a folder and those above it.
 pub(crate) fn create_folder(path: &Path) -> Result<()> {
@@ -18,9 +37,17 @@ pub(crate) fn create_folder(path: &Path) -> Result<()> {
 ///
 /// # Errors
 ///
-/// The folder cannot be made, or no file can be made in it.
+/// The folder cannot be made, or no file can be made in it, or its `charts` is not a folder.
 pub fn prepare_directory(path: &Path) -> Result<()> {
     create_folder(path)?;
+    let charts = path.join(CHARTS);
+    let is_taken = std::fs::symlink_metadata(&charts).is_ok();
+    if is_taken && !charts.is_dir() {
+        return Err(Error::file(
+            charts,
+            "the report's charts go here, but this is not a folder; move it away",
+        ));
+    }
     tempfile::Builder::new()
         .prefix(".partial-")
         .tempfile_in(path)

@@ -302,6 +302,10 @@ mod tests {
         assert_eq!(axis_bytes(1.5 * 1048576.0), "1.5 MiB");
         assert_eq!(axis_number(40e6), "40M");
         assert_eq!(axis_number(0.25), "0.25");
+        assert_eq!(axis_time(2000.0), "2 µs");
+        assert_eq!(axis_time(500.0), "500 ns");
+        assert_eq!(axis_rate(20e6), "20 M/s");
+        assert_eq!(axis_rate(0.0), "0");
         assert_eq!(axis_rounded(512.0), "512");
         assert_eq!(axis_rounded(4096.0), "4.1k");
         assert_eq!(axis_rounded(131072.0), "130k");

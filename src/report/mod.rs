@@ -39,14 +39,15 @@ pub struct ReportPaths {
 }
 
 /// Writes `index.html` and `charts/*.svg` into a folder, which is made if need be. Each file is
-/// replaced as a whole, the page last; other files in the folder are left alone.
+/// replaced as a whole, the page last; then drawings of an older report leave `charts`. Other files
+/// are left alone.
 ///
 /// # Errors
 ///
 /// The folder cannot be made or written, or a chart cannot be drawn. What was there stays.
 pub fn write(results: &Results, directory: &Path) -> Result<ReportPaths> {
     let rendered = page::render(results)?;
-    let chart_folder = directory.join("charts");
+    let chart_folder = directory.join(files::CHARTS);
     files::create_folder(&chart_folder)?;
     let mut charts = Vec::new();
     for (name, svg) in &rendered.charts {
@@ -56,6 +57,8 @@ pub fn write(results: &Results, directory: &Path) -> Result<ReportPaths> {
     }
     let index = directory.join("index.html");
     write_atomically(&index, rendered.html.as_bytes())?;
+    // Last, so that a failure before here leaves an older page whole.
+    files::remove_other_charts(&chart_folder, &charts)?;
     Ok(ReportPaths { index, charts })
 }
 

@@ -71,7 +71,7 @@ struct WorkloadView {
     ranking: Vec<Ranked>,
     ranking_without_own: Vec<Ranked>,
     has_own: bool,
-    has_harness_share: bool,
+    headings: Vec<&'static str>,
     footnotes: Vec<String>,
     throughput: ChartView,
     memory: ChartView,
@@ -108,17 +108,24 @@ struct Overview {
     chart: ChartView,
 }
 
+const HARNESS_SHARE: &str = "Harness share";
+
 /// Headings of the numeric columns, with the short explanation under the table's own words.
 const HEADINGS: [&str; 8] = [
     "Time per operation",
     "Ratio to baseline",
     "Ratio, used heap",
-    "Harness share",
+    HARNESS_SHARE,
     "Peak RSS",
     "Fragmentation",
     "Inside blocks",
     "Retained",
 ];
+
+/// Where "null" was not among the subjects, its column would be empty.
+fn is_shown(heading: &str, workload: &Workload<'_>) -> bool {
+    heading != HARNESS_SHARE || workload.has_harness_share()
+}
 
 /// Renders the page and its charts.
 pub(crate) fn render(results: &Results) -> Result<Rendered> {
@@ -196,7 +203,6 @@ fn fill(
         nothing_ok,
         own => format::list(&own),
         own_plural => own.len() > 1,
-        headings => Serde(HEADINGS),
         workloads => Serde(workloads),
         overview => Serde(overview),
         baseline => results.settings.baseline.as_str(),
@@ -240,7 +246,10 @@ fn workload_view(
         ranking: ranking(workload, false),
         ranking_without_own: ranking(workload, true),
         has_own: workload.has_own(),
-        has_harness_share: workload.has_harness_share(),
+        headings: HEADINGS
+            .into_iter()
+            .filter(|heading| is_shown(heading, workload))
+            .collect(),
         footnotes: footnotes(workload),
         throughput: chart_view(&drawn.throughput),
         memory: chart_view(&drawn.memory),
@@ -334,7 +343,12 @@ fn row_views(workload: &Workload<'_>) -> Vec<RowView> {
     };
     let bests: Vec<Option<f64>> = COLUMNS.iter().map(|column| best(column.value)).collect();
     let rows = workload.rows.iter().map(|row| {
-        let cells = COLUMNS.iter().zip(&bests).map(|(column, &best)| {
+        let columns = COLUMNS
+            .iter()
+            .zip(&bests)
+            .zip(HEADINGS)
+            .filter(|(_, heading)| is_shown(heading, workload));
+        let cells = columns.map(|((column, &best), _)| {
             let mut cell = (column.cell)(row);
             cell.best = cell.text != format::ABSENT
                 && column.has_best
