@@ -660,7 +660,7 @@ fn notes_beside_the_numbers_say_what_they_mean() {
     let html = page(&results);
     for text in [
         "no: it had failed while recording",
-        "averaged over operations",
+        "on average",
         "give memory back after a delay",
         "what the harness itself costs",
         "page faults included",
