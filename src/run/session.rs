@@ -390,7 +390,7 @@ fn timed_out_text(request: &Request<'_>, answer: &Answer) -> String {
         (STATE_STARTED, _) => " before the replay began".to_owned(),
         _ => String::new(),
     };
-    format!("killed after {seconds} s{place}; --timeout allows more")
+    format!("killed after {seconds} s{place}")
 }
 
 fn crash_text(request: &Request<'_>, answer: &Answer, ending: Ending, said: &mut File) -> String {
