@@ -45,6 +45,9 @@ pub enum Error {
     /// Ctrl-C or SIGTERM.
     #[error("interrupted; nothing was written")]
     Interrupted,
+    /// The same, when something was kept: where, and how to go on.
+    #[error("{0}")]
+    Stopped(String),
 }
 
 /// Result with the suite's [`enum@Error`].
@@ -86,7 +89,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) => 2,
-            Self::Interrupted => 130,
+            Self::Interrupted | Self::Stopped(_) => 130,
             _ => 1,
         }
     }

@@ -39,6 +39,8 @@ pub mod statistics;
 #[cfg(feature = "suite")]
 pub mod subject;
 #[cfg(feature = "suite")]
+mod toml_text;
+#[cfg(feature = "suite")]
 pub mod trace;
 #[cfg(feature = "suite")]
 pub mod workload;

@@ -7,6 +7,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod groups;
+pub mod signed_rank;
+
 use rand::RngExt as _;
 use rand::SeedableRng as _;
 use rand_pcg::Pcg64Mcg;
@@ -65,6 +68,63 @@ pub fn bootstrap_median(values: &[f64], resamples: u32, seed: u64) -> Option<Int
     })
 }
 
+/// Median with its exact 95 % interval between two order statistics: the inner part of what
+/// [`bootstrap_median`] gives, at the price of one sort. `None` for no values.
+pub fn exact_median(values: &[f64]) -> Option<Interval> {
+    let centre = median(values)?;
+    let (low, high) = order_statistics(values);
+    Some(Interval {
+        median: centre,
+        low,
+        high,
+    })
+}
+
+/// Geometric mean over workloads of the median ratio of each, with its 95 % interval: blocks are
+/// resampled inside each workload, so it says how well the mean of *these* workloads is known, not
+/// what others would show. `workloads` holds the ratios of the blocks of each. `None` if there are no
+/// workloads, one without ratios, or a ratio that is no positive number.
+pub fn geometric_mean(workloads: &[Vec<f64>], resamples: u32, seed: u64) -> Option<Interval> {
+    let sound = |ratios: &Vec<f64>| {
+        !ratios.is_empty() && ratios.iter().all(|ratio| ratio.is_finite() && *ratio > 0.0)
+    };
+    if workloads.is_empty() || !workloads.iter().all(sound) {
+        return None;
+    }
+    let mean = |sum: f64| (sum / workloads.len() as f64).exp();
+    let centre = workloads.iter().filter_map(|one| median(one)).map(f64::ln);
+    let centre = mean(centre.sum());
+    let mut random = Pcg64Mcg::seed_from_u64(seed);
+    let mut resample = Vec::new();
+    let mut means: Vec<f64> = (0..resamples.max(1))
+        .map(|_| {
+            let sum = workloads.iter().map(|ratios| {
+                let drawn = (0..ratios.len()).map(|_| ratios[random.random_range(0..ratios.len())]);
+                resample.clear();
+                resample.extend(drawn);
+                median_of_mut(&mut resample).map_or(0.0, f64::ln)
+            });
+            mean(sum.sum())
+        })
+        .collect();
+    means.sort_unstable_by(f64::total_cmp);
+    Some(Interval {
+        median: centre,
+        low: quantile_sorted(&means, 0.025).min(centre),
+        high: quantile_sorted(&means, 0.975).max(centre),
+    })
+}
+
+/// Times outside these limits are outliers: further from the median than five times the median
+/// distance from it (five MAD: of normal noise, 7 in 10,000 values), and than 0.1 % of it. `None` for
+/// no values.
+pub fn outlier_limits(values: &[f64]) -> Option<(f64, f64)> {
+    let centre = median(values)?;
+    let distances: Vec<f64> = values.iter().map(|value| (value - centre).abs()).collect();
+    let reach = (5.0 * median(&distances)?).max(0.001 * centre.abs());
+    Some((centre - reach, centre + reach))
+}
+
 /// The narrowest pair of order statistics, equally far from both ends, that has the true median
 /// between it in at least 95 of 100 cases, whatever the distribution. Below six values there is
 /// none, and the two extremes must do.
@@ -74,15 +134,16 @@ fn order_statistics(values: &[f64]) -> (f64, f64) {
     let count = sorted.len();
     // The number of values below the true median is binomial(count, 1/2). Cut off as many at each
     // end as leave at most 2.5 % outside.
-    let mut probability = 0.5f64.powi(i32::try_from(count).unwrap_or(i32::MAX));
+    // By logarithms, since 2^-count is no f64 above a thousand values.
+    let mut ln_probability = -(count as f64) * std::f64::consts::LN_2;
     let (mut outside, mut cut) = (0.0, 0);
     while cut < count / 2 {
-        outside += probability;
+        outside += ln_probability.exp();
         if outside > 0.025 {
             break;
         }
         cut += 1;
-        probability *= (count - cut + 1) as f64 / cut as f64;
+        ln_probability += ((count - cut + 1) as f64 / cut as f64).ln();
     }
     let first = cut.saturating_sub(1);
     (sorted[first], sorted[count - 1 - first])
@@ -146,6 +207,60 @@ mod tests {
             let expected = (f64::from(rank), f64::from(count + 1 - rank));
             assert_eq!(order_statistics(&values), expected, "{count} values");
         }
+        // 5000 ± 1.96 · √10000 / 2
+        let values: Vec<f64> = (1..=10_000).map(f64::from).collect();
+        assert_eq!(order_statistics(&values), (4902.0, 5099.0));
+    }
+
+    #[test]
+    fn geometric_means_of_known_ratios() {
+        let mean = |workloads: &[Vec<f64>]| geometric_mean(workloads, 100, 1);
+        let known = mean(&[vec![2.0; 5], vec![0.5; 9], vec![8.0]]).expect("sound");
+        assert!((known.median - 2.0).abs() < 1e-12);
+        assert!((known.high - known.low).abs() < 1e-12);
+        for unsound in [
+            vec![],
+            vec![vec![]],
+            vec![vec![0.0]],
+            vec![vec![1.0], vec![f64::NAN]],
+        ] {
+            assert_eq!(mean(&unsound), None);
+        }
+    }
+
+    #[test]
+    fn the_interval_of_a_geometric_mean_covers_it() {
+        let mut random = Pcg64Mcg::seed_from_u64(11);
+        for (workloads, blocks) in [(5, 8), (5, 20), (20, 8), (1, 20)] {
+            let covered = (0..1000)
+                .filter(|trial| {
+                    // Ratios of exponential noise: skewed, with a median of 1.
+                    let drawn: Vec<Vec<f64>> = (0..workloads)
+                        .map(|_| {
+                            let noise =
+                                || (1.0 - random.random::<f64>()).ln() / -std::f64::consts::LN_2;
+                            std::iter::repeat_with(noise)
+                                .take(blocks)
+                                .map(f64::sqrt)
+                                .collect()
+                        })
+                        .collect();
+                    let mean = geometric_mean(&drawn, 300, *trial).expect("sound");
+                    mean.low <= 1.0 && 1.0 <= mean.high
+                })
+                .count();
+            // Three standard deviations below 950 of 1000 are 929; few blocks are worth a little less.
+            assert!(covered >= 915, "{workloads} x {blocks}: {covered} of 1000");
+        }
+    }
+
+    #[test]
+    fn outliers_are_far_from_the_rest() {
+        let limits = outlier_limits(&[10.0, 11.0, 12.0, 13.0, 50.0]).expect("values");
+        assert_eq!(limits, (7.0, 17.0));
+        let (low, high) = outlier_limits(&[1000.0; 4]).expect("values");
+        assert_eq!((low, high), (999.0, 1001.0));
+        assert_eq!(outlier_limits(&[]), None);
     }
 
     proptest! {

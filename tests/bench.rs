@@ -118,7 +118,12 @@ fn a_filtered_cell_becomes_a_report() {
         &["--quick", "synthetic-batch/(system|mimalloc)"],
     );
     assert_eq!(workloads(&results), ["synthetic-batch"]);
-    let operations = results.workloads[0].profile.counts.operations();
+    let operations = results.workloads[0]
+        .profile
+        .as_ref()
+        .expect("a trace has one")
+        .counts
+        .operations();
     assert_eq!(operations, 200_000);
     assert_eq!(results.summary.len(), 2);
     for row in &results.summary {
@@ -205,8 +210,9 @@ fn threads_hand_blocks_over() {
         assert_eq!(row.operations, 200_000);
     }
     for workload in &results.workloads {
-        assert_eq!(workload.profile.threads, 2);
-        assert!(workload.profile.cross_thread_frees > 40_000);
+        let profile = workload.profile.as_ref().expect("a trace has one");
+        assert_eq!(profile.threads, 2);
+        assert!(profile.cross_thread_frees > 40_000);
     }
 }
 

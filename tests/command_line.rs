@@ -9,6 +9,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use mymalloc::measure::results::{StopReason, SummaryRow};
 use suite::{
     assert_complete, assert_one_line_error, folder, mymalloc, replay, results, row, shared_object,
     stderr, stdout, trace_text, write_trace,
@@ -63,7 +64,11 @@ fn a_trace_becomes_a_report() {
         assert_complete(row(&results, subject));
         assert!(text.contains(subject), "{subject}: {text}");
     }
-    let counts = results.workloads[0].profile.counts;
+    let counts = results.workloads[0]
+        .profile
+        .as_ref()
+        .expect("a trace has one")
+        .counts;
     assert_eq!(counts.operations(), row(&results, "system").operations);
     assert!(fs::read_dir(out.join("charts")).expect("charts").count() >= 4);
 }
@@ -87,8 +92,24 @@ fn samples_are_complete_and_in_blocks() {
         .expect("starts");
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let results = results(&out);
-    // The baseline joined by itself; verify once, speed seven times, memory once.
-    assert_eq!(results.samples.len(), 2 * (1 + 7 + 1));
+    // The baseline joined by itself; verify once, speed seven times, memory once. Its twin is timed.
+    assert_eq!(results.samples.len(), 2 * (1 + 7 + 1) + 7);
+    assert_eq!(
+        results.settings.baseline_twin.as_deref(),
+        Some("system-again")
+    );
+    assert_eq!(results.subjects[2].twin_of.as_deref(), Some("system"));
+    assert_eq!(row(&results, "system-again").blocks, 7);
+    let [stop] = &results.first_run().stops[..] else {
+        panic!("one workload");
+    };
+    assert_eq!((stop.reason, stop.blocks), (StopReason::Blocks, 7));
+    assert!(
+        results
+            .samples
+            .iter()
+            .all(|one| one.elapsed_ns.is_some_and(|ns| ns > 0))
+    );
     for sample in results
         .samples
         .iter()
@@ -167,7 +188,7 @@ fn formats_for_other_programs() {
         csv.lines().next().expect("a header").contains("subject"),
         "{csv}"
     );
-    assert_eq!(csv.lines().count(), 3, "{csv}");
+    assert_eq!(csv.lines().count(), 4, "{csv}");
     let markdown = stdout(&quick(&trace, &out, &["--format", "markdown"]));
     assert!(
         markdown.contains("|---") || markdown.contains("| ---"),
@@ -239,7 +260,9 @@ fn peaks_between_regular_samples_are_seen() {
         .output()
         .expect("starts");
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    for row in &results(&out).summary {
+    let results = results(&out);
+    let twin = |row: &&SummaryRow| results.settings.baseline_twin.as_ref() == Some(&row.subject);
+    for row in results.summary.iter().filter(|row| !twin(row)) {
         let live = row.live_bytes_peak.expect("measured") as f64;
         let peak = row.rss_peak_bytes.expect("measured") as f64;
         // Every page of every block was written, so RSS cannot be below the live bytes by more than
@@ -325,7 +348,14 @@ fn a_million_bad_lines() {
         "{}",
         stderr(&output)
     );
-    assert_eq!(results(&out).workloads[0].origin.dropped_lines, 1_000_000);
+    assert_eq!(
+        results(&out).workloads[0]
+            .origin
+            .as_ref()
+            .expect("a trace has one")
+            .dropped_lines,
+        1_000_000
+    );
 }
 
 #[test]
@@ -342,6 +372,13 @@ fn unusable_requests() {
         &["--baseline", "hoard"],
         &["hoard", "known: pagelist, system, mimalloc, jemalloc"],
     );
+    refuse(&["--baseline", "mimaloc"], &["did you mean mimalloc?"]);
+    if cfg!(not(feature = "talc")) {
+        refuse(
+            &["--baseline", "talc"],
+            &["without the feature talc", "cargo run --features talc"],
+        );
+    }
     refuse(&["--subject", "x"], &["NAME=PATH.so"]);
     refuse(
         &["--subject", "x=/no/such.so"],
@@ -370,6 +407,8 @@ fn unusable_requests() {
         ["--blocks", "0"],
         ["--touch", "some"],
         ["--timeout", "-3"],
+        ["--memory-limit", "much"],
+        ["--memory-limit", "1M"],
         ["--unknown", "1"],
     ] {
         let output = quick(&trace, &out, &extra);
@@ -435,6 +474,40 @@ fn an_interrupt_leaves_nothing_half_written() {
     );
 }
 
+#[test]
+fn no_signal_leaves_temporary_files() {
+    // The impatient one ends the process at its third, wherever it is.
+    for signals in [&["TERM"][..], &["HUP"], &["INT", "TERM", "INT", "TERM"]] {
+        let folder = folder();
+        let trace = write_trace(folder.path(), 20_000);
+        let temporary = folder.path().join("temporary");
+        fs::create_dir(&temporary).expect("the folder is ours");
+        let mut child = replay()
+            .args(["--blocks", "100000", "--subjects", "system,null", "--out"])
+            .args([&folder.path().join("report"), &trace])
+            .env("TMPDIR", &temporary)
+            .stderr(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("starts");
+        while !has_program(&temporary) {
+            assert!(
+                child.try_wait().expect("our child").is_none(),
+                "it ended by itself"
+            );
+            std::thread::yield_now();
+        }
+        for name in signals {
+            // Not yet waited for, so the number is still its own.
+            signal(child.id(), name);
+        }
+        let status = child.wait().expect("our child");
+        assert_eq!(status.code(), Some(130), "{signals:?}");
+        let left = fs::read_dir(&temporary).expect("still there").count();
+        assert_eq!(left, 0, "temporary files gone after {signals:?}");
+    }
+}
+
 fn has_program(temporary: &Path) -> bool {
     let inside = |directory: PathBuf| directory.join("program-0").exists();
     fs::read_dir(temporary)
@@ -465,7 +538,7 @@ fn damaged_results_files() {
         assert!(!folder.path().join("index.html").exists());
     };
     refuse(b"", &["results.json"]);
-    refuse(b"{\"schema_version\": 1,", &["results.json"]);
+    refuse(b"{\"schema_version\": 2,", &["results.json"]);
     refuse(b"{\"schema_version\": 999}", &["999"]);
     refuse(b"[1, 2]", &["results.json"]);
 }

@@ -7,7 +7,8 @@ use std::process::Output;
 
 use mymalloc::measure::results::{Results, Status};
 use suite::{
-    assert_complete, folder, replay, results, row, shared_object, stderr, stdout, write_trace,
+    assert_complete, folder, replay, results, row, shared_object, stderr, stdout, trace_text,
+    write_trace,
 };
 
 /// Replays a trace against the C library and one faulty shared object.
@@ -75,6 +76,24 @@ fn without_a_fault_the_test_allocator_is_right() {
         .expect("a receipt");
     assert!(receipt.path.ends_with("faulty.so"), "{receipt:?}");
     assert_eq!(receipt.functions.len(), 7, "{receipt:?}");
+    assert!(receipt.build.is_some(), "{receipt:?}");
+    assert_eq!(receipt.version, None, "it tells none");
+    let record = |name: &str| {
+        let found = results.subjects.iter().find(|subject| subject.name == name);
+        found.expect("recorded").clone()
+    };
+    assert_eq!(record("faulty").build, receipt.build);
+    // Linked subjects: the calls stayed in this program, whose build is told too.
+    for sample in &results.samples {
+        let receipt = sample.receipt.as_ref().expect("each sample has one");
+        assert_eq!(receipt.functions.len(), 7, "{receipt:?}");
+        if sample.subject == "mimalloc" {
+            assert!(receipt.path.ends_with("replay"), "{receipt:?}");
+            assert_eq!(receipt.build, record("mimalloc").build);
+            assert_eq!(receipt.version, record("mimalloc").version);
+            assert!(receipt.version.is_some() && receipt.build.is_some());
+        }
+    }
 }
 
 #[test]
@@ -140,6 +159,129 @@ fn an_object_that_vanishes_is_refused() {
     );
 }
 
+#[test]
+fn a_deadlock_is_ended_at_the_time_limit() {
+    assert_row(
+        "FAULT_DEADLOCK",
+        &["--timeout", "1"],
+        Status::TimedOut,
+        &["killed after 1 s", "operation"],
+    );
+}
+
+#[test]
+fn a_spin_is_ended_at_the_time_limit() {
+    assert_row(
+        "FAULT_SPIN",
+        &["--timeout", "1"],
+        Status::TimedOut,
+        &["killed after 1 s", "operation"],
+    );
+}
+
+#[test]
+fn an_early_exit_with_code_0_is_a_crash_too() {
+    assert_row(
+        "FAULT_EXIT_0",
+        &[],
+        Status::Crashed,
+        &["ended early with exit code 0", "operation"],
+    );
+}
+
+#[test]
+fn one_that_eats_memory_is_ended_at_the_memory_limit() {
+    let words = ["killed at ", "the limit is 256 MiB (--memory-limit)"];
+    for fault in ["FAULT_EAT", "FAULT_EAT_IN_CHILDREN"] {
+        assert_row(
+            fault,
+            &["--memory-limit", "256M", "--timeout", "60"],
+            Status::OutOfMemory,
+            &words,
+        );
+        let (_, results) = against(fault, &["--memory-limit", "256M", "--timeout", "60"]);
+        assert_eq!(results.settings.memory_limit_bytes, Some(256 << 20));
+        let reason = row(&results, "faulty").reason.clone().expect("a reason");
+        let seen: u64 = reason
+            .split_whitespace()
+            .find_map(|word| word.parse().ok())
+            .expect("a number of MiB");
+        // Seen soon after the limit was passed, however busy the machine.
+        assert!((256..4096).contains(&seen), "{reason}");
+    }
+    assert_eq!(processes_with_the_hidden_argument(std::process::id()), 0);
+}
+
+#[test]
+fn without_a_limit_given_it_is_half_of_what_is_available() {
+    let (_, results) = against("FAULT_NONE", &[]);
+    let limit = results.settings.memory_limit_bytes.expect("a limit");
+    let total = results.runs[0].environment.memory_total_bytes;
+    assert!(limit > 0 && limit <= total.expect("Linux tells") / 2);
+}
+
+#[test]
+fn one_that_reserves_address_space_is_not_punished() {
+    // The test allocator maps 16 GiB and uses little of it.
+    let (output, results) = against("FAULT_NONE", &["--memory-limit", "256M"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_complete(row(&results, "faulty"));
+}
+
+#[test]
+fn one_that_writes_to_standard_output_is_not_heard() {
+    let (output, results) = against("FAULT_SPEAK", &["--format", "json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_complete(row(&results, "faulty"));
+    let text = stdout(&output);
+    assert!(!text.contains("speaking"), "{text}");
+    serde_json::from_str::<serde_json::Value>(&text).expect("JSON and nothing else");
+}
+
+#[test]
+fn one_that_closes_all_descriptors_still_answers() {
+    let (output, results) = against("FAULT_CLOSE", &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let faulty = row(&results, "faulty");
+    let replayed = |status| {
+        let of_subject = results.samples.iter().filter(|one| one.subject == "faulty");
+        of_subject.filter(|sample| sample.status == status).count()
+    };
+    // What needs no descriptor is measured; memory cannot be read without one.
+    assert!(replayed(Status::Ok) >= 1, "{faulty:?}");
+    assert_eq!(faulty.status, Status::Refused, "{faulty:?}");
+    let reason = faulty.reason.clone().expect("a reason");
+    for word in ["memory pass", "closed a file"] {
+        assert!(reason.contains(word), "{word:?} is not in: {reason}");
+    }
+}
+
+#[test]
+fn one_that_starts_processes_is_refused_and_they_are_ended() {
+    assert_row(
+        "FAULT_FORK",
+        &[],
+        Status::Refused,
+        &["it started processes of its own", "not measured"],
+    );
+    assert_eq!(processes_with_the_hidden_argument(std::process::id()), 0);
+}
+
+#[test]
+fn one_that_changes_its_surroundings_harms_no_one() {
+    let (output, results) = against("FAULT_SURROUNDINGS", &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_complete(row(&results, "faulty"));
+    assert_complete(row(&results, "system"));
+}
+
+#[test]
+fn functions_chosen_by_the_linker_are_found() {
+    let (output, results) = against("FAULT_NONE_IFUNC", &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_complete(row(&results, "faulty"));
+}
+
 /// Processes that are samples and not below another run of this test suite: those whose parent is
 /// gone, as a forked grandchild's would be.
 fn processes_with_the_hidden_argument(_own: u32) -> usize {
@@ -170,13 +312,18 @@ fn overlapping_memory_is_wrong() {
         "FAULT_OVERLAP",
         &[],
         Status::Wrong,
-        &["overlaps a live block"],
+        &["overlaps a live block", "operation", "of the trace, "],
     );
 }
 
 #[test]
 fn misaligned_memory_is_wrong() {
-    assert_row("FAULT_MISALIGN", &[], Status::Wrong, &["misaligned"]);
+    assert_row(
+        "FAULT_MISALIGN",
+        &[],
+        Status::Wrong,
+        &["misaligned", "operation", "of the trace, "],
+    );
 }
 
 #[test]
@@ -190,7 +337,7 @@ fn calloc_without_zeroes_is_wrong() {
         "FAULT_DIRTY_CALLOC",
         &[],
         Status::Wrong,
-        &["calloc", "not zero"],
+        &["operation", "of the trace, calloc(", "not zero"],
     );
 }
 
@@ -200,13 +347,62 @@ fn a_realloc_that_loses_content_is_wrong() {
         "FAULT_LOSSY_REALLOC",
         &[],
         Status::Wrong,
-        &["realloc", "content"],
+        &["operation", "of the trace, realloc to", "content"],
     );
 }
 
 #[test]
 fn a_lying_usable_size_is_wrong() {
-    assert_row("FAULT_LYING_USABLE", &[], Status::Wrong, &["usable size"]);
+    assert_row(
+        "FAULT_LYING_USABLE",
+        &[],
+        Status::Wrong,
+        &["usable size is less", "operation", "of the trace, "],
+    );
+}
+
+#[test]
+fn a_boasting_usable_size_is_wrong() {
+    assert_row(
+        "FAULT_BOASTING_USABLE",
+        &[],
+        Status::Wrong,
+        &[
+            "usable size that is not true",
+            "operation",
+            "of the trace, ",
+        ],
+    );
+}
+
+#[test]
+fn the_operation_that_changes_a_live_block_is_named() {
+    let folder = folder();
+    let object = shared_object(folder.path(), "faulty.c", "faulty", &["FAULT_SCRIBBLE"]);
+    // Blocks are freed twenty allocations later at the soonest, so the one changed is live, and
+    // thousands of operations follow before the trace ends.
+    let mut text = trace_text(1500);
+    let culprit = text.lines().count() + 1;
+    text.push_str("1 1 malloc(12345)=#100000\n");
+    for number in 200_000..203_000 {
+        text.push_str(&format!("1 1 malloc(50)=#{number}\n"));
+    }
+    let trace = folder.path().join("scribbled.log");
+    std::fs::write(&trace, text).expect("the folder is ours");
+    let out = folder.path().join("report");
+    let output = replay()
+        .args(["--quick", "--blocks", "1", "--subjects", "system"])
+        .arg("--subject")
+        .arg(format!("faulty={}", object.display()))
+        .arg("--out")
+        .args([&out, &trace])
+        .output()
+        .expect("the program starts");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let results = results(&out);
+    let reason = row(&results, "faulty").reason.clone().expect("a reason");
+    let named = format!("operation {culprit} of the trace, malloc(12345) changed the content");
+    assert!(reason.contains(&named), "{named:?} is not in: {reason}");
 }
 
 #[test]
@@ -233,9 +429,74 @@ fn functions_from_two_objects_are_refused() {
     let results = results(&out);
     let partial = row(&results, "partial");
     assert_eq!(partial.status, Status::Refused, "{:?}", partial.reason);
-    assert!(
-        partial.reason.clone().expect("a reason").contains("free"),
-        "{:?}",
-        partial.reason
-    );
+    let reason = partial.reason.clone().expect("a reason");
+    // The function, and the object that has it.
+    assert!(reason.contains("partial.so serves malloc"), "{reason}");
+    assert!(reason.contains("free from /"), "{reason}");
+    assert!(reason.contains("libc"), "{reason}");
+}
+
+/// Replays against one object; its row's status and reason.
+fn with_object(folder: &Path, object: &Path) -> (Status, String) {
+    let trace = write_trace(folder, 300);
+    let out = folder.join("report");
+    let output = replay()
+        .args([
+            "--quick",
+            "--blocks",
+            "2",
+            "--subjects",
+            "system",
+            "--subject",
+        ])
+        .arg(format!("odd={}", object.display()))
+        .arg("--out")
+        .args([out.as_path(), Path::new(&trace)])
+        .output()
+        .expect("the program starts");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let results = results(&out);
+    assert_complete(row(&results, "system"));
+    let odd = row(&results, "odd");
+    (odd.status, odd.reason.clone().unwrap_or_default())
+}
+
+#[test]
+fn an_object_that_the_linker_ignores_is_refused_with_its_words() {
+    let folder = folder();
+    let object = shared_object(folder.path(), "faulty.c", "odd", &["FAULT_NONE"]);
+    let mut bytes = std::fs::read(&object).expect("just made");
+    // Made for a system that is not this one.
+    bytes[7] = 0x7f;
+    std::fs::write(&object, bytes).expect("the folder is ours");
+    let (status, reason) = with_object(folder.path(), &object);
+    assert_eq!(status, Status::Refused, "{reason}");
+    for word in ["the preload was ignored", "odd.so", "cannot be preloaded"] {
+        assert!(reason.contains(word), "{word:?} is not in: {reason}");
+    }
+}
+
+#[test]
+fn an_object_that_lacks_another_is_refused_with_the_linkers_words() {
+    let folder = folder();
+    let needed = shared_object(folder.path(), "no_malloc.c", "needed", &[]);
+    let object = folder.path().join("odd.so");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/objects/faulty.c");
+    let made = std::process::Command::new("cc")
+        .args([
+            "-shared",
+            "-fPIC",
+            "-fno-builtin",
+            "-Wl,--no-as-needed",
+            "-o",
+        ])
+        .args([&object, &source, &needed])
+        .status();
+    assert!(made.expect("cc is there").success());
+    std::fs::remove_file(&needed).expect("ours");
+    let (status, reason) = with_object(folder.path(), &object);
+    assert_eq!(status, Status::Refused, "{reason}");
+    for word in ["error while loading shared libraries", "needed.so"] {
+        assert!(reason.contains(word), "{word:?} is not in: {reason}");
+    }
 }

@@ -1,11 +1,17 @@
 //! Reports from made-up results: what a reader must find, what must not get through.
 
+#[path = "report/compare.rs"]
+mod compare;
 #[path = "report/fixture.rs"]
 mod fixture;
+#[path = "report/rank.rs"]
+mod rank;
+#[path = "report/whole.rs"]
+mod whole;
 
 use std::path::{Path, PathBuf};
 
-use mymalloc::measure::results::{Results, SCHEMA_VERSION, Status};
+use mymalloc::measure::results::{Results, SCHEMA_VERSION, Status, Verdict};
 use mymalloc::report;
 use proptest::prelude::*;
 
@@ -20,21 +26,21 @@ fn page(results: &Results) -> String {
 }
 
 fn golden() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/results-v1.json")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/results-v2.json")
 }
 
 #[test]
 fn the_schema_is_the_one_that_was_published() {
-    let made = Path::new(env!("CARGO_TARGET_TMPDIR")).join("results-v1.json");
-    report::write_results(&fixture::small(), &made).unwrap();
+    let made = Path::new(env!("CARGO_TARGET_TMPDIR")).join("results-v2.json");
+    report::write_results(&whole::small(), &made).unwrap();
     let made = std::fs::read_to_string(made).unwrap();
     let kept = std::fs::read_to_string(golden()).unwrap();
     assert!(
         made == kept,
         "the layout of results.json changed: raise SCHEMA_VERSION and keep a golden file of the new version \
-         (this one was written to CARGO_TARGET_TMPDIR/results-v1.json)"
+         (this one was written to CARGO_TARGET_TMPDIR/results-v2.json)"
     );
-    assert_eq!(report::read_results(&golden()).unwrap(), fixture::small());
+    assert_eq!(report::read_results(&golden()).unwrap(), whole::small());
 }
 
 #[test]
@@ -43,7 +49,7 @@ fn the_summary_has_the_promised_fields() {
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(json["schema_version"], SCHEMA_VERSION);
     let rows = json["summary"].as_array().unwrap();
-    assert_eq!(rows.len(), 4);
+    assert_eq!(rows.len(), whole::small().summary.len());
     for row in rows {
         for field in [
             "workload",
@@ -95,18 +101,20 @@ fn unusable_results_files_are_told_in_one_line() {
     assert!(message(None).contains("no such file"));
     assert!(message(Some(b"")).contains("empty"));
     assert!(message(Some(b"\xff\xfe\x00binary")).contains(":1:"));
-    assert!(message(Some(b"{\n\"schema_version\": 1,\nnonsense}")).contains(":3:"));
+    assert!(message(Some(b"{\n\"schema_version\": 2,\nnonsense}")).contains(":3:"));
     assert!(message(Some(b"{\"a\": 1}")).contains("no schema_version"));
 
     let whole = std::fs::read(golden()).unwrap();
     assert!(message(Some(&whole[..whole.len() / 2])).contains("cut short"));
     let text = String::from_utf8(whole).unwrap();
-    let other = text.replacen("\"schema_version\": 1", "\"schema_version\": 7", 1);
+    let other = text.replacen("\"schema_version\": 2", "\"schema_version\": 7", 1);
     assert!(message(Some(other.as_bytes())).contains("schema version 7"));
+    let old = include_bytes!("data/results-v1.json");
+    assert!(message(Some(old)).contains("schema version 1"));
     let odd = text.replacen("\"seed\"", "\"sead\"", 1);
     let odd = message(Some(odd.as_bytes()));
     assert!(
-        odd.contains("sead") && odd.contains("schema version 1"),
+        odd.contains("sead") && odd.contains("schema version 2"),
         "{odd}"
     );
     let folder_message = report::read_results(folder.path()).unwrap_err().to_string();
@@ -190,8 +198,9 @@ fn strings_from_outside_are_text_and_never_markup() {
         rename(&mut workload.name);
         workload.description = evil.into();
         workload.bias = evil.into();
-        workload.origin.source = evil.into();
-        workload.origin.notes = vec![evil.into()];
+        let origin = workload.origin.as_mut().expect("a trace has one");
+        origin.source = evil.into();
+        origin.notes = vec![evil.into()];
     });
     results.subjects.iter_mut().for_each(|subject| {
         rename(&mut subject.name);
@@ -212,9 +221,9 @@ fn strings_from_outside_are_text_and_never_markup() {
             row.reason = Some(evil.into());
         }
     }
-    results.command = vec![evil.into()];
+    results.runs[0].command = vec![evil.into()];
     results.warnings = vec![evil.into()];
-    results.environment.cpu = Some(evil.into());
+    results.runs[0].environment.cpu = Some(evil.into());
     let folder = folder();
     let paths = report::write(&results, folder.path()).unwrap();
     let html = std::fs::read_to_string(&paths.index).unwrap();
@@ -240,6 +249,7 @@ fn charts_are_well_formed_in_both_places() {
     // Left under target/ for a look at them in a browser.
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     for (name, results) in [
+        ("whole", whole::whole()),
         ("one", fixture::results()),
         ("many", fixture::many()),
         ("failed", fixture::all_failed()),
@@ -282,7 +292,7 @@ fn ids_are_unique_and_every_anchor_leads_somewhere() {
         .skip(1)
         .map(|rest| rest.split('"').next().unwrap())
         .collect();
-    assert_eq!(anchors.len(), 30);
+    assert_eq!(anchors.len(), 45);
     assert!(anchors.iter().all(|anchor| ids.contains(anchor)));
 }
 
@@ -323,7 +333,7 @@ fn an_existing_report_is_replaced_and_strangers_are_left_alone() {
     let first = report::write(&fixture::results(), folder.path()).unwrap();
     let second = report::write(&fixture::results(), folder.path()).unwrap();
     assert_eq!(first, second);
-    assert_eq!(first.charts.len(), 7);
+    assert_eq!(first.charts.len(), 8);
     assert_eq!(
         std::fs::read_to_string(folder.path().join("notes.txt")).unwrap(),
         "mine"
@@ -387,7 +397,7 @@ fn the_sentence_names_a_faster_allocator_and_its_price() {
     let text = sentence(fixture::cast(), 10);
     assert!(text.starts_with("On vim, mimalloc is faster on a fresh heap: it takes 32 % less time than system (95 % interval: 31 % to 33 % less), but needs 10 % more memory"), "{text}");
     assert!(
-        text.contains("Measured in 10 blocks") && text.contains("excludes equal speed"),
+        text.contains("Measured in 10 blocks") && text.contains("holds after correction"),
         "{text}"
     );
     assert!(text.contains("the leanest is jemalloc"), "{text}");
@@ -448,7 +458,7 @@ fn the_sentence_says_when_blocks_are_too_few() {
             && text.contains("too few"),
         "{text}"
     );
-    assert!(!text.contains("excludes equal speed"), "{text}");
+    assert!(!text.contains("holds after correction"), "{text}");
 }
 
 #[test]
@@ -603,6 +613,11 @@ fn a_used_heap_that_tells_another_story_is_told() {
             .unwrap();
         let ratio = row.ratio_to_baseline_used_heap.as_mut().unwrap();
         (ratio.low, ratio.median, ratio.high) = (values[0], values[1], values[2]);
+        row.verdict_used_heap = if values[2] < 1.0 {
+            Verdict::Faster
+        } else {
+            Verdict::NotDistinguishable
+        };
     };
     row(&mut results, "mimalloc", [0.6, 0.69, 1.02]);
     let text = report::table::render(&results, 10_000);
@@ -656,7 +671,12 @@ fn impossible_numbers_are_told_as_limits() {
 fn notes_beside_the_numbers_say_what_they_mean() {
     let mut results = fixture::results();
     results.summary[0].reason = Some("SIGSEGV in operation 5 of the trace, malloc(80),.".into());
-    results.workloads[0].profile.counts.failed_allocation = 3;
+    results.workloads[0]
+        .profile
+        .as_mut()
+        .expect("a trace has one")
+        .counts
+        .failed_allocation = 3;
     let html = page(&results);
     for text in [
         "no: it had failed while recording",
@@ -670,7 +690,7 @@ fn notes_beside_the_numbers_say_what_they_mean() {
     ] {
         assert!(html.contains(text), "{text} is missing");
     }
-    results.environment.transparent_huge_pages = Some("never".into());
+    results.runs[0].environment.transparent_huge_pages = Some("never".into());
     assert!(!page(&results).contains("Transparent huge pages are set to"));
 }
 

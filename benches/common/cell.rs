@@ -6,8 +6,9 @@ use std::time::Duration;
 use criterion::BenchmarkGroup;
 use criterion::measurement::WallTime;
 use mymalloc::error::{Error, Result};
+use mymalloc::measure::environment::memory_available_bytes;
 use mymalloc::measure::results::{Pass, Sample, Status, Touch};
-use mymalloc::plan::Cell;
+use mymalloc::run::engine::Cell;
 use mymalloc::run::execute::{Prepared, place};
 use mymalloc::run::request::Request;
 use mymalloc::run::session::Session;
@@ -28,6 +29,7 @@ pub(crate) struct Bench {
     pub(crate) session: Session,
     pub(crate) invocation: Invocation,
     pub(crate) samples: Vec<Sample>,
+    pub(crate) memory_limit_bytes: Option<u64>,
     random: Random,
 }
 
@@ -47,6 +49,7 @@ impl Bench {
             session,
             invocation,
             samples: Vec::new(),
+            memory_limit_bytes: memory_available_bytes().map(|available| available / 2),
             random: Random::new(super::SEED),
         }
     }
@@ -166,22 +169,25 @@ impl Bench {
             subject,
             pass,
             touch: TOUCH,
+            order: workload.order,
             passes,
             timeout,
+            memory_limit_bytes: self.memory_limit_bytes,
             environment_bytes: self.random.index(ENVIRONMENT_BYTES_LIMIT),
+            settle: false,
         };
         let outcome = self.session.take(&request)?;
         let total = Duration::from_nanos(outcome.total_ns);
-        // Workload and subject are found by name; criterion has no blocks, and no positions.
+        // Criterion has no blocks, and no positions.
         let cell = Cell {
-            workload: 0,
-            subject: 0,
+            subject,
             pass,
             block: 0,
             position: 0,
+            environment_bytes: request.environment_bytes,
         };
         Ok(Taken {
-            sample: place(outcome, &subject.name, workload, &cell),
+            sample: place(outcome, workload, &cell),
             total,
         })
     }

@@ -74,8 +74,9 @@ fn run(suite: Suite, directory: &Path) -> Result<()> {
             .map_err(|source| Error::io(directory, "make", source))?;
     }
     let mut criterion = invocation.criterion().without_plots().configure_from_args();
-    let run = record::Run::begin(&subjects);
-    let mut bench = Bench::new(Session::new()?, invocation);
+    let session = Session::new()?;
+    let run = record::Run::begin(&session, &subjects);
+    let mut bench = Bench::new(session, invocation);
     let mut measured = Vec::new();
     for workload in &workloads {
         measured.extend(bench_workload(

@@ -5,13 +5,14 @@ use std::time::Instant;
 
 use mymalloc::measure::environment::Environment;
 use mymalloc::measure::results::{
-    Pass, Results, SCHEMA_VERSION, Sample, Settings, Status, SubjectRecord, WorkloadRecord,
+    self, Order, Pass, Results, SCHEMA_VERSION, Settings, Status, SubjectRecord, WorkloadRecord,
 };
-use mymalloc::measure::summary::{Frame, summarise};
+use mymalloc::measure::summary;
 use mymalloc::measure::warnings::unoptimised_warning;
 use mymalloc::report;
 use mymalloc::run::execute::elapsed_ns;
 use mymalloc::run::experiment::{BOOTSTRAP_RESAMPLES, page_size_bytes, tool};
+use mymalloc::run::session::Session;
 use mymalloc::subject::{Subject, libc_version};
 
 use super::cell::{Bench, TOUCH};
@@ -26,14 +27,17 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    pub(crate) fn begin(subjects: &[Subject]) -> Self {
+    pub(crate) fn begin(session: &Session, subjects: &[Subject]) -> Self {
         Self {
             start: Instant::now(),
             started: jiff::Timestamp::now()
                 .strftime("%Y-%m-%dT%H:%M:%SZ")
                 .to_string(),
             environment: Environment::capture(libc_version(), page_size_bytes()),
-            subjects: subjects.iter().map(Subject::record).collect(),
+            subjects: subjects
+                .iter()
+                .map(|subject| session.record(subject))
+                .collect(),
         }
     }
 
@@ -49,12 +53,15 @@ impl Run {
         self.environment.finish();
         let mut results = Results {
             schema_version: SCHEMA_VERSION,
-            tool: tool(),
-            started: self.started,
-            elapsed_ns: elapsed_ns(self.start),
-            command: command(),
             settings: settings(&bench),
-            environment: self.environment,
+            runs: vec![results::Run {
+                tool: tool(),
+                started: self.started,
+                elapsed_ns: elapsed_ns(self.start),
+                command: command(),
+                environment: self.environment,
+                stops: Vec::new(),
+            }],
             workloads,
             subjects: self.subjects,
             samples: bench.samples,
@@ -65,7 +72,7 @@ impl Run {
         if let Some(earlier) = read_earlier(previous) {
             warnings.extend(merge(&mut results, earlier, known));
         }
-        results.summary = summary(&results);
+        results.summary = summary::of(&results);
         warnings.extend(failures(&results));
         results.warnings = warnings;
         results
@@ -92,16 +99,22 @@ fn settings(bench: &Bench) -> Settings {
     let blocks = speed().map(|sample| sample.block + 1).max().unwrap_or(0);
     let passes = speed().filter_map(|sample| sample.speed.as_ref());
     Settings {
-        speed_blocks: blocks,
+        speed_blocks_min: blocks,
+        speed_blocks_max: blocks,
         memory_blocks: 1,
+        latency_blocks: 0,
+        precision: None,
+        budget_seconds: None,
         passes_per_sample: passes
             .map(|speed| speed.passes_ns.len() as u32)
             .max()
             .unwrap_or(0),
         touch: TOUCH,
-        order: "serial".to_owned(),
+        order: Some(Order::Serial),
         timeout_seconds: bench.invocation.probe_timeout().as_secs_f64(),
+        memory_limit_bytes: bench.memory_limit_bytes,
         baseline: BASELINE.to_owned(),
+        baseline_twin: None,
         seed: SEED,
         bootstrap_resamples: BOOTSTRAP_RESAMPLES,
     }
@@ -130,6 +143,7 @@ fn merge(results: &mut Results, earlier: Results, known: &[String]) -> Option<St
         .map(|new| new.name.clone())
         .collect();
     let kept = |name: &String| known.contains(name) && !measured.contains(name);
+    let origin = earlier.first_run().clone();
     let workloads: Vec<WorkloadRecord> = earlier
         .workloads
         .into_iter()
@@ -142,8 +156,8 @@ fn merge(results: &mut Results, earlier: Results, known: &[String]) -> Option<St
         "{} of the workloads were measured by an earlier run, begun {} ({}): times of different \
          workloads may be of different moments.",
         workloads.len(),
-        earlier.started,
-        earlier.command.join(" ")
+        origin.started,
+        origin.command.join(" ")
     );
     results.workloads.extend(workloads);
     results
@@ -155,10 +169,10 @@ fn merge(results: &mut Results, earlier: Results, known: &[String]) -> Option<St
             .into_iter()
             .filter(|old| kept(&old.workload)),
     );
-    results.settings.speed_blocks = results
+    results.settings.speed_blocks_max = results
         .settings
-        .speed_blocks
-        .max(earlier.settings.speed_blocks);
+        .speed_blocks_max
+        .max(earlier.settings.speed_blocks_max);
     results.settings.passes_per_sample = results
         .settings
         .passes_per_sample
@@ -175,53 +189,23 @@ fn is_comparable(results: &Results, earlier: &Results) -> bool {
         ..environment.clone()
     };
     let settings = |settings: &Settings| Settings {
-        speed_blocks: 0,
+        speed_blocks_min: 0,
+        speed_blocks_max: 0,
         passes_per_sample: 0,
+        memory_limit_bytes: None,
         ..settings.clone()
     };
-    results.tool == earlier.tool
+    let (this, that) = (results.first_run(), earlier.first_run());
+    this.tool == that.tool
         && results.subjects == earlier.subjects
-        && machine(&results.environment) == machine(&earlier.environment)
+        && machine(&this.environment) == machine(&that.environment)
         && settings(&results.settings) == settings(&earlier.settings)
-}
-
-fn summary(results: &Results) -> Vec<mymalloc::measure::results::SummaryRow> {
-    let workloads: Vec<(String, u64)> = results
-        .workloads
-        .iter()
-        .map(|one| (one.name.clone(), operations(&results.samples, one)))
-        .collect();
-    let subjects: Vec<String> = results
-        .subjects
-        .iter()
-        .map(|one| one.name.clone())
-        .collect();
-    summarise(
-        &results.samples,
-        &Frame {
-            workloads: &workloads,
-            subjects: &subjects,
-            baseline: BASELINE,
-            harness: None,
-            resamples: BOOTSTRAP_RESAMPLES,
-            seed: SEED,
-        },
-    )
-}
-
-/// Operations of a workload: what its samples performed, or what its profile shows.
-fn operations(samples: &[Sample], workload: &WorkloadRecord) -> u64 {
-    let whole = |sample: &&Sample| sample.workload == workload.name && sample.status == Status::Ok;
-    samples.iter().find(whole).map_or_else(
-        || workload.profile.counts.operations(),
-        |sample| sample.operations,
-    )
 }
 
 /// What a reader must know of every bench.
 fn own_warnings(results: &Results) -> Vec<String> {
     let mut warnings: Vec<String> = unoptimised_warning().into_iter().collect();
-    warnings.extend(results.environment.warnings());
+    warnings.extend(results.first_run().environment.warnings());
     warnings.push(
         "criterion measures one subject after the other, so a change of the machine's speed in \
          between falls on the ratios. Use `replay` for a decision: it takes the subjects side by \

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use mymalloc::error::Result;
-use mymalloc::measure::results::WorkloadRecord;
+use mymalloc::measure::results::{Order, WorkloadKind, WorkloadRecord};
 use mymalloc::replay::program::Program;
 use mymalloc::run::execute::Prepared;
 use mymalloc::run::request::Work;
@@ -38,7 +38,7 @@ pub(crate) fn load(suite: Suite) -> Result<Vec<Workload>> {
     Ok(workloads)
 }
 
-/// All bundled definitions, by name.
+/// All bundled definitions but the real programs, which `mymalloc suite` runs, by name.
 pub(crate) fn load_all() -> Result<Vec<Workload>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("workloads/definitions");
     let understood = |definition: Definition| {
@@ -51,6 +51,7 @@ pub(crate) fn load_all() -> Result<Vec<Workload>> {
     };
     definition::load_all(&folder)?
         .into_iter()
+        .filter(|definition| definition.kind != Kind::Program)
         .map(understood)
         .collect()
 }
@@ -71,13 +72,25 @@ impl Workload {
             name: self.name.clone(),
             description: self.definition.description.clone(),
             bias: self.definition.bias.clone(),
-            origin: trace.origin().clone(),
-            profile: Profile::of(&trace),
+            kind: match self.definition.kind {
+                Kind::Trace => WorkloadKind::Trace,
+                Kind::Synthetic => WorkloadKind::Synthetic,
+                Kind::Fleet => WorkloadKind::Fleet,
+                Kind::Threads => WorkloadKind::Threads,
+                Kind::Program => WorkloadKind::Program,
+            },
+            tags: self.definition.tags.clone(),
+            origin: Some(trace.origin().clone()),
+            profile: Some(Profile::of(&trace)),
+            order: (self.definition.kind != Kind::Threads).then_some(Order::Serial),
+            threaded: None,
+            program: None,
         };
         Ok((
             Prepared {
                 name: self.name.clone(),
                 work,
+                order: Order::Serial,
                 operations,
             },
             record,

@@ -3,12 +3,16 @@
 
 #![forbid(unsafe_code)]
 
+mod compare;
 mod completions;
 mod convert;
 
 mod lib_file;
+mod rank;
 mod replay;
 mod report;
+mod selftest;
+mod suite;
 mod terminal;
 
 use std::process::ExitCode;
@@ -24,6 +28,7 @@ use crate::error::Result;
 #[command(after_help = "\
 Examples:
   mymalloc replay trace.log              compare the default allocators on a trace
+  mymalloc suite --quick                 the bundled workloads, in under three minutes
   mymalloc report reports/trace/results.json
                                          draw the report again, without measuring
   mymalloc lib --out mylibmalloc.so      the page list as a shared object, then:
@@ -36,10 +41,14 @@ struct Mymalloc {
 #[derive(Debug, Subcommand)]
 enum Command {
     Replay(replay::Arguments),
+    Suite(suite::Arguments),
     Report(report::Arguments),
+    Compare(compare::Arguments),
+    Rank(rank::Arguments),
     Convert(convert::Arguments),
 
     Lib(lib_file::Arguments),
+    Selftest(selftest::Arguments),
     Completions(completions::Arguments),
 }
 
@@ -56,10 +65,14 @@ pub fn mymalloc() -> ExitCode {
     let parsed = Mymalloc::parse();
     finish(match &parsed.command {
         Command::Replay(arguments) => replay::run(arguments),
+        Command::Suite(arguments) => suite::run(arguments),
         Command::Report(arguments) => report::run(arguments),
+        Command::Compare(arguments) => return gate(compare::run(arguments)),
+        Command::Rank(arguments) => rank::run(arguments),
         Command::Convert(arguments) => convert::run(arguments),
 
         Command::Lib(arguments) => lib_file::run(arguments),
+        Command::Selftest(arguments) => selftest::run(arguments),
         Command::Completions(arguments) => completions::run(arguments),
     })
 }
@@ -67,6 +80,15 @@ pub fn mymalloc() -> ExitCode {
 /// `main` of the `replay` program.
 pub fn replay() -> ExitCode {
     finish(replay::run(&Replay::parse().arguments))
+}
+
+/// A gate that closes is no error: it ends with 1, and what it printed says why.
+fn gate(result: Result<bool>) -> ExitCode {
+    match result {
+        Ok(false) => ExitCode::FAILURE,
+        Ok(true) => finish(Ok(())),
+        Err(error) => finish(Err(error)),
+    }
 }
 
 fn finish(result: Result<()>) -> ExitCode {

@@ -5,14 +5,19 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::terminal::{complain, print, progress_bar};
+use super::terminal::{complain, print, progress_bar, show};
 use crate::error::{Error, Result};
-use crate::measure::results::{Results, Status, Touch};
+use crate::measure::environment::memory_available_bytes;
+use crate::measure::noise;
+use crate::measure::pairs::Heap;
+use crate::measure::results::{Order, Results, Status, StopReason, SubjectKind, Touch};
 use crate::measure::warnings::unoptimised_warning;
-use crate::plan::Blocks;
+use crate::plan::{Blocks, Rule};
 use crate::report;
 use crate::run::experiment::{Experiment, NamedTrace};
 use crate::run::interrupt;
+use crate::statistics::signed_rank::{ERROR_RATE, fewest_blocks};
+use crate::subject::Subject;
 use crate::subject::catalogue::Catalogue;
 use crate::trace::{self, ReadOptions};
 use crate::workload::definition;
@@ -26,7 +31,7 @@ use crate::workload::definition;
 Examples:
   replay trace.log
   replay --quick trace.log.zst
-  replay --subjects system,mimalloc --blocks 80 a.txt.gz b.rep
+  replay --subjects system,mimalloc --precision 0.5% --budget 20m a.txt.gz b.rep
   replay --subject mine=./libmine.so --baseline jemalloc trace.log")]
 pub(super) struct Arguments {
     /// Trace files
@@ -45,21 +50,44 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "NAME")]
     baseline: Option<String>,
 
-    /// Blocks of the speed pass; in each, every subject runs once [default: 20; --quick: 6]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    /// Add blocks until every ratio's 95 % interval is within this of it, e.g. 1% or 0.01
+    /// [default: 1.5%]
+    #[arg(long, value_name = "SHARE", value_parser = parse_share)]
+    precision: Option<f64>,
+
+    /// Stop adding blocks after this time, over all traces, e.g. 90s, 20m, 1h30m [default: 2m]
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    budget: Option<Duration>,
+
+    /// Run so many blocks, whatever their intervals; in each, every subject runs once
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=100_000),
+        conflicts_with_all = ["precision", "budget"],
+    )]
     blocks: Option<u32>,
 
-    /// Fewer blocks and a shorter time limit: a first look
-    #[arg(long)]
+    /// As few blocks as a verdict needs, and a shorter time limit: a first look
+    #[arg(long, conflicts_with_all = ["precision", "budget"])]
     quick: bool,
 
     /// What to write into new blocks
     #[arg(long, value_enum, default_value_t = TouchArgument::Page)]
     touch: TouchArgument,
 
+    /// How threads are replayed [default: threads if the trace has several, otherwise serial]
+    #[arg(long, value_enum)]
+    order: Option<OrderArgument>,
+
     /// Kill a sample after this many seconds [default: 30; --quick: 5]
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
     timeout: Option<Duration>,
+
+    /// Kill a sample when it and all it started have this much resident, as in 512M or 2G (of 1024)
+    /// [default: half of the memory available]
+    #[arg(long, value_name = "SIZE", value_parser = parse_memory_limit)]
+    memory_limit: Option<u64>,
 
     /// Seed of every random choice
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -83,13 +111,46 @@ pub(super) struct Arguments {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum TouchArgument {
+pub(super) enum TouchArgument {
     /// Nothing
     None,
     /// One byte in each OS page
     Page,
     /// Every byte
     All,
+}
+
+impl From<TouchArgument> for Touch {
+    fn from(touch: TouchArgument) -> Self {
+        match touch {
+            TouchArgument::None => Self::None,
+            TouchArgument::Page => Self::Page,
+            TouchArgument::All => Self::All,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum OrderArgument {
+    /// On the recorded threads; they wait only where a block changes hands, and at start and end
+    Threads,
+    /// All on one thread, in recorded order
+    Serial,
+    /// On the recorded threads, one operation after the other in recorded order
+    Strict,
+    /// As threads, and no operation before its recorded time, if the trace has times
+    Paced,
+}
+
+impl From<OrderArgument> for Order {
+    fn from(order: OrderArgument) -> Self {
+        match order {
+            OrderArgument::Threads => Self::Threads,
+            OrderArgument::Serial => Self::Serial,
+            OrderArgument::Strict => Self::Strict,
+            OrderArgument::Paced => Self::Paced,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -104,7 +165,7 @@ enum Format {
     Markdown,
 }
 
-fn parse_seconds(text: &str) -> std::result::Result<Duration, String> {
+pub(super) fn parse_seconds(text: &str) -> std::result::Result<Duration, String> {
     let seconds: f64 = text
         .parse()
         .map_err(|_| "not a number of seconds".to_owned())?;
@@ -112,6 +173,79 @@ fn parse_seconds(text: &str) -> std::result::Result<Duration, String> {
         return Err("must be between 0.001 and 1000000 seconds".to_owned());
     }
     Ok(Duration::from_secs_f64(seconds))
+}
+
+/// Less than this and not even the harness fits.
+const MEMORY_LIMIT_MIN_BYTES: u64 = 16 << 20;
+
+fn parse_memory_limit(text: &str) -> std::result::Result<u64, String> {
+    let bytes = parse_size::Config::new()
+        .with_binary()
+        .parse_size(text)
+        .map_err(|error| format!("{error}; expected a size such as 512M or 2G"))?;
+    if bytes < MEMORY_LIMIT_MIN_BYTES {
+        return Err("must be at least 16M".to_owned());
+    }
+    Ok(bytes)
+}
+
+/// "1.5%" or "0.015".
+fn parse_share(text: &str) -> std::result::Result<f64, String> {
+    let (number, unit) = match text.strip_suffix('%') {
+        Some(number) => (number.trim_end(), 0.01),
+        None => (text, 1.0),
+    };
+    let number: f64 = number
+        .parse()
+        .map_err(|_| "not a share; expected e.g. 1.5% or 0.015".to_owned())?;
+    let share = number * unit;
+    if !(0.0001..=0.5).contains(&share) {
+        return Err("must be between 0.01% and 50%; 1.5 without % means 150%".to_owned());
+    }
+    Ok(share)
+}
+
+/// "90s", "2m", "1h30m".
+fn parse_time(text: &str) -> std::result::Result<Duration, String> {
+    let time: jiff::SignedDuration = text
+        .parse()
+        .map_err(|_| "not a time; expected e.g. 90s, 2m or 1h30m".to_owned())?;
+    Duration::try_from(time)
+        .ok()
+        .filter(|time| !time.is_zero())
+        .ok_or_else(|| "must be more than no time".to_owned())
+}
+
+/// Half the width of intervals when none is asked for, as a share.
+const PRECISION: f64 = 0.015;
+/// Time for all traces when none is asked for.
+const BUDGET: Duration = Duration::from_secs(120);
+/// Blocks that a run with a precision has at least: an interval of fewer hangs on single blocks.
+const BLOCKS_MIN: u32 = 10;
+/// Blocks that a run with a precision has at most.
+const BLOCKS_MAX: u32 = 10_000;
+
+/// How many blocks the arguments ask for.
+fn rule(arguments: &Arguments, subjects: &[Subject]) -> Rule {
+    // Two verdicts, on a fresh and on a used heap, for each subject but the baseline.
+    let allocators = subjects
+        .iter()
+        .filter(|one| one.kind() != SubjectKind::Floor);
+    let others = allocators.count().saturating_sub(1);
+    let fewest = fewest_blocks(2 * others * arguments.traces.len(), ERROR_RATE);
+    if let Some(blocks) = arguments.blocks {
+        return Rule::fixed(blocks);
+    }
+    if arguments.quick {
+        return Rule::fixed(fewest.max(8));
+    }
+    let traces = u32::try_from(arguments.traces.len()).unwrap_or(u32::MAX);
+    Rule {
+        blocks_min: fewest.max(BLOCKS_MIN),
+        blocks_max: BLOCKS_MAX,
+        precision: Some(arguments.precision.unwrap_or(PRECISION)),
+        budget: Some(arguments.budget.unwrap_or(BUDGET) / traces),
+    }
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
@@ -145,11 +279,7 @@ fn measure(
     interrupt::install();
     let traces = read_traces(arguments, names)?;
     let bar = progress_bar();
-    let results = experiment.run(traces, &mut |done, all, workload, subject| {
-        bar.set_length(all as u64);
-        bar.set_position(done as u64);
-        bar.set_message(format!("{subject} on {workload}"));
-    });
+    let results = experiment.run(traces, &mut |progress| show(&bar, progress));
     bar.finish_and_clear();
     publish(&results?, directory, arguments.format)
 }
@@ -171,32 +301,30 @@ fn experiment(arguments: &Arguments) -> Result<Experiment> {
         .unwrap_or_else(|| catalogue.default_baseline().to_owned());
     let subjects =
         catalogue.select(arguments.subjects.as_deref(), &arguments.subject, &baseline)?;
-    let (blocks, memory, seconds) = if arguments.quick {
-        (6, 1, 5)
-    } else {
-        (20, 3, 30)
-    };
+    let (memory, seconds) = if arguments.quick { (1, 5) } else { (3, 30) };
     Ok(Experiment {
+        blocks: Blocks {
+            speed: rule(arguments, &subjects),
+            memory,
+            latency: 0,
+        },
         subjects,
         baseline,
-        blocks: Blocks {
-            speed: arguments.blocks.unwrap_or(blocks),
-            memory,
-        },
         passes_per_sample: 3,
-        touch: match arguments.touch {
-            TouchArgument::None => Touch::None,
-            TouchArgument::Page => Touch::Page,
-            TouchArgument::All => Touch::All,
-        },
+        touch: arguments.touch.into(),
+        order: arguments.order.map(Into::into),
         timeout: arguments.timeout.unwrap_or(Duration::from_secs(seconds)),
+        memory_limit_bytes: arguments
+            .memory_limit
+            .or_else(|| memory_available_bytes().map(|available| available / 2)),
+        settle: !arguments.quick,
         seed: arguments.seed,
         command: command_line(),
     })
 }
 
 /// The command line as typed, with the program's name in place of its path.
-fn command_line() -> Vec<String> {
+pub(super) fn command_line() -> Vec<String> {
     std::env::args_os()
         .enumerate()
         .map(|(index, word)| match index {
@@ -298,6 +426,7 @@ fn publish(results: &Results, directory: &Path, format: Format) -> Result<()> {
         Format::Table => {
             // Ends with the warnings.
             print(&report::table::render(results, 80))?;
+            print(&endings(results))?;
             print(&format!("\nReport: {}\n", paths.index.display()))?;
         }
         other => {
@@ -318,6 +447,37 @@ fn publish(results: &Results, directory: &Path, format: Format) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// What ended the measuring of each workload, and its noise floor.
+fn endings(results: &Results) -> String {
+    let percent = |share: f64| format!("{:.1} %", 100.0 * share);
+    let floors = noise::floors(&results.summary, results.settings.baseline_twin.as_deref());
+    let mut text = String::from("\n");
+    for stop in results.runs.iter().flat_map(|run| &run.stops) {
+        let reason = match stop.reason {
+            StopReason::Precision => "every ratio is known as well as asked for",
+            StopReason::Budget => "the time budget is used",
+            StopReason::Blocks => "as many as asked for",
+            StopReason::NothingToCompare => "there is nothing to compare",
+        };
+        text += &format!("{}: {} blocks: {reason}", stop.workload, stop.blocks);
+        if let Some(width) = stop.widest_half_width {
+            text += &format!(" (±{} at worst)", percent(width));
+        }
+        let on = |heap: Heap| floors.get(&(stop.workload.clone(), heap)).copied();
+        if let Some(fresh) = on(Heap::Fresh) {
+            text += &format!(
+                ".\n  Noise floor (the baseline against itself): {}",
+                percent(fresh)
+            );
+        }
+        if let Some(used) = on(Heap::Used) {
+            text += &format!(", on a used heap {}", percent(used));
+        }
+        text += ".\n";
+    }
+    text
 }
 
 /// The summary rows alone; results.json holds everything.
@@ -347,6 +507,39 @@ mod tests {
             ["x", "x-2", "y", "trace", "hidden", "app.before"]
         );
         assert_eq!(default_directory(&["x".to_owned()]), Path::new("reports/x"));
+    }
+
+    #[test]
+    fn sizes_are_binary() {
+        assert_eq!(parse_memory_limit("2G"), Ok(2 << 30));
+        assert_eq!(parse_memory_limit("512 MiB"), Ok(512 << 20));
+        for text in ["", "many", "0", "-1G", "1k"] {
+            assert!(parse_memory_limit(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn shares_and_times_have_units() {
+        for (text, share) in [
+            ("1.5%", 0.015),
+            ("0.015", 0.015),
+            ("2 %", 0.02),
+            ("0.5", 0.5),
+        ] {
+            assert!(
+                (parse_share(text).expect(text) - share).abs() < 1e-12,
+                "{text}"
+            );
+        }
+        for text in ["1.5", "0", "-1%", "nan", "%", "", "60%"] {
+            assert!(parse_share(text).is_err(), "{text}");
+        }
+        for (text, seconds) in [("90s", 90), ("2m", 120), ("1h30m", 5400), ("2 min", 120)] {
+            assert_eq!(parse_time(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["2", "", "-2m", "0s", "soon"] {
+            assert!(parse_time(text).is_err(), "{text}");
+        }
     }
 
     #[test]

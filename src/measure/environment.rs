@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use procfs::Current as _;
 use serde::{Deserialize, Serialize};
@@ -43,15 +44,27 @@ pub struct Environment {
 }
 
 /// Prefixes of environment variables that allocators read.
-const ALLOCATOR_PREFIXES: [&str; 7] = [
+const ALLOCATOR_PREFIXES: [&str; 9] = [
     "MALLOC_",
-    "_RJEM_MALLOC_CONF",
     "MIMALLOC_",
     "GLIBC_TUNABLES",
     "TCMALLOC_",
     "SNMALLOC_",
+    "RPMALLOC_",
+    "HEAPPROFILE",
     "LD_PRELOAD",
+    "LD_AUDIT",
 ];
+/// The end of the name under which jemalloc reads its settings, whatever prefix it was built with.
+const JEMALLOC_SUFFIX: &str = "MALLOC_CONF";
+
+/// Whether an environment variable steers an allocator, or puts one in the place of another.
+pub fn steers_an_allocator(name: &str) -> bool {
+    name.ends_with(JEMALLOC_SUFFIX)
+        || ALLOCATOR_PREFIXES
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+}
 
 impl Environment {
     /// Looks at the machine as it is now. `libc` is the C library's own word for its version.
@@ -105,13 +118,9 @@ impl Environment {
         }
         for variable in &self.allocator_variables {
             let name = variable.split('=').next().unwrap_or(variable);
-            let effect = if name == "LD_PRELOAD" {
-                "is removed for the replays"
-            } else {
-                "may change how a subject behaves"
-            };
             warnings.push(format!(
-                "{name} was set, and {effect}. Unset it if that was not meant."
+                "{name} was set, and is removed for every subject that does not set it itself. \
+                 Settings of an allocator are a subject of their own: see workloads/subjects.toml."
             ));
         }
         warnings
@@ -143,27 +152,90 @@ fn load_average() -> Option<f64> {
         .map(|load| f64::from(load.one))
 }
 
-/// The smallest limit of the process's control group and those above it (version 2).
+/// The smallest limit of the process's control group and those above it.
 fn cgroup_limit_bytes() -> Option<u64> {
-    let text = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let group = text.lines().find_map(|line| line.strip_prefix("0::"))?;
-    let root = std::path::Path::new("/sys/fs/cgroup");
-    root.join(group.trim_start_matches('/'))
-        .ancestors()
-        .take_while(|directory| directory.starts_with(root))
-        .filter_map(|directory| fs::read_to_string(directory.join("memory.max")).ok())
-        .filter_map(|text| text.trim().parse().ok())
-        .min()
+    let limit = |folder: &PathBuf| number_in(&folder.join(group_files(folder)?.limit));
+    control_groups().iter().filter_map(limit).min()
+}
+
+/// Memory that can be taken without swapping: what the machine has available, or less if a control
+/// group's limit is nearer.
+pub fn memory_available_bytes() -> Option<u64> {
+    let machine = procfs::Meminfo::current().ok()?.mem_available;
+    let left = |folder: &PathBuf| {
+        let files = group_files(folder)?;
+        let limit = number_in(&folder.join(files.limit))?;
+        let used = number_in(&folder.join(files.used))?;
+        // Files that were read count as used, but give way.
+        let statistics = fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
+        let gives_way = statistics
+            .lines()
+            .find_map(|line| line.strip_prefix(files.inactive)?.trim().parse().ok())
+            .unwrap_or(0);
+        Some(limit.saturating_sub(used.saturating_sub(gives_way)))
+    };
+    let groups = control_groups();
+    groups.iter().filter_map(left).chain(machine).min()
+}
+
+/// Names of a control group's files.
+struct GroupFiles {
+    limit: &'static str,
+    used: &'static str,
+    inactive: &'static str,
+}
+
+/// Those of version 2 or 1, whichever the folder has.
+fn group_files(folder: &Path) -> Option<GroupFiles> {
+    let two = GroupFiles {
+        limit: "memory.max",
+        used: "memory.current",
+        inactive: "inactive_file ",
+    };
+    let one = GroupFiles {
+        limit: "memory.limit_in_bytes",
+        used: "memory.usage_in_bytes",
+        inactive: "total_inactive_file ",
+    };
+    [two, one]
+        .into_iter()
+        .find(|files| folder.join(files.limit).is_file())
+}
+
+/// Folders of the control group that limits this process's memory and of those above it. In a
+/// container the group's own path may not be visible; the root of what is, is.
+fn control_groups() -> Vec<PathBuf> {
+    let text = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let mut folders = Vec::new();
+    for line in text.lines() {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(group)) = (parts.next(), parts.next()) else {
+            continue;
+        };
+        let root = match controllers {
+            "" => Path::new("/sys/fs/cgroup"),
+            _ if controllers.split(',').any(|name| name == "memory") => {
+                Path::new("/sys/fs/cgroup/memory")
+            }
+            _ => continue,
+        };
+        let folder = root.join(group.trim_start_matches('/'));
+        let above = folder.ancestors().take_while(|path| path.starts_with(root));
+        folders.extend(above.map(Path::to_owned));
+    }
+    folders
+}
+
+/// The number in a file; version 1 writes "no limit" as a very large one.
+fn number_in(file: &Path) -> Option<u64> {
+    let number = fs::read_to_string(file).ok()?.trim().parse().ok()?;
+    (number < 1 << 60).then_some(number)
 }
 
 fn allocator_variables() -> Vec<String> {
     let mut variables: Vec<String> = std::env::vars_os()
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value))
-        .filter(|(name, _)| {
-            ALLOCATOR_PREFIXES
-                .iter()
-                .any(|prefix| name.starts_with(prefix))
-        })
+        .filter(|(name, _)| steers_an_allocator(name))
         .map(|(name, value)| format!("{name}={}", value.to_string_lossy()))
         .collect();
     variables.sort();
@@ -188,6 +260,23 @@ mod tests {
                 .expect("and what is left")
                 <= total
         );
+        let available = memory_available_bytes().expect("as above");
+        assert!(available > 0 && available <= total);
+    }
+
+    #[test]
+    fn variables_that_steer_allocators_are_known() {
+        for name in [
+            "MALLOC_ARENA_MAX",
+            "MALLOC_CONF",
+            "_RJEM_MALLOC_CONF",
+            "GLIBC_TUNABLES",
+        ] {
+            assert!(steers_an_allocator(name), "{name}");
+        }
+        for name in ["PATH", "HOME", "MYMALLOC_PADDING", "LD_LIBRARY_PATH"] {
+            assert!(!steers_an_allocator(name), "{name}");
+        }
     }
 
     #[test]

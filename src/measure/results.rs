@@ -7,6 +7,8 @@
 
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::environment::Environment;
@@ -14,7 +16,7 @@ use crate::trace::Origin;
 use crate::trace::profile::Profile;
 
 /// Version of the layout below; raised with every change of meaning.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// The whole file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,18 +24,11 @@ pub const SCHEMA_VERSION: u32 = 1;
 pub struct Results {
     /// [`SCHEMA_VERSION`] of the program that wrote the file.
     pub schema_version: u32,
-    /// The program that measured.
-    pub tool: Tool,
-    /// When the run began, RFC 3339 in UTC.
-    pub started: String,
-    /// Wall time of the whole run.
-    pub elapsed_ns: u64,
-    /// The command line as typed.
-    pub command: Vec<String>,
     /// How it was measured.
     pub settings: Settings,
-    /// Where it was measured.
-    pub environment: Environment,
+    /// The runs whose samples these are, at least one: several when files were merged. Ratios are
+    /// taken inside a run, and so inside a machine.
+    pub runs: Vec<Run>,
     /// What was replayed.
     pub workloads: Vec<WorkloadRecord>,
     /// What was compared, in the order asked for.
@@ -44,6 +39,53 @@ pub struct Results {
     pub summary: Vec<SummaryRow>,
     /// What a reader must know before believing the numbers, each with what to do about it.
     pub warnings: Vec<String>,
+}
+
+/// One invocation on one machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Run {
+    /// The program that measured.
+    pub tool: Tool,
+    /// When the run began, RFC 3339 in UTC.
+    pub started: String,
+    /// Wall time of the whole run.
+    pub elapsed_ns: u64,
+    /// The command line as typed.
+    pub command: Vec<String>,
+    /// Where it was measured.
+    pub environment: Environment,
+    /// Why no more blocks were added, workload by workload.
+    pub stops: Vec<Stop>,
+}
+
+/// Why no more blocks of a workload's speed pass were run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stop {
+    /// The workload.
+    pub workload: String,
+    /// What ended it.
+    pub reason: StopReason,
+    /// Speed blocks that were run.
+    pub blocks: u32,
+    /// Half the width of the widest interval of a ratio, as a share of the ratio; `None` if there
+    /// were too few blocks for one.
+    pub widest_half_width: Option<f64>,
+}
+
+/// What ended the adding of blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopReason {
+    /// Every ratio's interval was as narrow as asked for.
+    Precision,
+    /// The time budget was used.
+    Budget,
+    /// As many blocks were run as were asked for at most.
+    Blocks,
+    /// No two subjects were left to compare.
+    NothingToCompare,
 }
 
 /// The program that measured.
@@ -64,20 +106,35 @@ pub struct Tool {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Blocks of the speed pass: in each, every subject runs once, in random order.
-    pub speed_blocks: u32,
+    /// Blocks of the speed pass that are always run; in each, every subject runs once, in random
+    /// order.
+    pub speed_blocks_min: u32,
+    /// Blocks after which none are added, whatever the precision.
+    pub speed_blocks_max: u32,
     /// Blocks of the memory pass.
     pub memory_blocks: u32,
+    /// Blocks of the latency pass.
+    pub latency_blocks: u32,
+    /// Half the width, as a share of the ratio, that every interval shall have before no more blocks
+    /// are added; `None` if the number of blocks was given.
+    pub precision: Option<f64>,
+    /// Time after which no more blocks are added, for each workload; `None` for no limit.
+    pub budget_seconds: Option<f64>,
     /// Replays of the trace inside one speed sample; the first is on a fresh heap.
     pub passes_per_sample: u32,
     /// What replay writes into new blocks.
     pub touch: Touch,
-    /// Order in which threads were replayed; "serial": recorded order on one thread.
-    pub order: String,
+    /// Order asked for; `None`: [`Order::Threads`] for traces of several threads, otherwise
+    /// [`Order::Serial`]. Each workload says what it was.
+    pub order: Option<Order>,
     /// After how long a sample's processes are killed.
     pub timeout_seconds: f64,
+    /// Memory at which a sample's processes are killed.
+    pub memory_limit_bytes: Option<u64>,
     /// Name of the subject that ratios refer to.
     pub baseline: String,
+    /// Name under which the baseline runs a second time: its ratio is the noise floor.
+    pub baseline_twin: Option<String>,
     /// Seed of every random choice.
     pub seed: u64,
     /// Number of resamples of the bootstrap.
@@ -96,20 +153,109 @@ pub enum Touch {
     All,
 }
 
-/// One trace, and what it is like.
+/// In which order the operations of several threads are replayed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// The recorded total order, on one thread.
+    Serial,
+    /// The recorded threads, each in its own order; one waits for another only where a block changes
+    /// hands and where a thread starts or ends.
+    Threads,
+    /// The recorded total order, on the recorded threads.
+    Strict,
+    /// As [`Order::Threads`], and no operation before its recorded time.
+    Paced,
+}
+
+impl Order {
+    /// As on the command line and in the file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Serial => "serial",
+            Self::Threads => "threads",
+            Self::Strict => "strict",
+            Self::Paced => "paced",
+        }
+    }
+
+    /// The inverse of [`Order::name`].
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Serial, Self::Threads, Self::Strict, Self::Paced]
+            .into_iter()
+            .find(|order| order.name() == name)
+    }
+}
+
+/// What a workload is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkloadKind {
+    /// A recorded trace.
+    Trace,
+    /// A generated trace.
+    Synthetic,
+    /// A trace generated from the profile of a fleet.
+    Fleet,
+    /// A kernel with threads of its own.
+    Threads,
+    /// A real program.
+    Program,
+}
+
+/// How a trace was made into a program for several threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ThreadedRecord {
+    /// Threads replayed.
+    pub threads: u32,
+    /// Most of them alive at once.
+    pub threads_alive_peak: u32,
+    /// Places where a thread must wait for another's operation: a block that changes hands, or a
+    /// thread's start or end.
+    pub edges: u64,
+    /// Blocks freed or reallocated by another thread than allocated them.
+    pub cross_thread_frees: u64,
+}
+
+/// A real program that was run under each subject.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProgramRecord {
+    /// The command, word by word.
+    pub command: Vec<String>,
+    /// How to install what it needs.
+    pub setup: String,
+    /// The program's own word for its version.
+    pub version: Option<String>,
+    /// SHA-256 over its command and the files that it is given.
+    pub files_sha256: String,
+}
+
+/// One workload, and what it is like.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WorkloadRecord {
     /// Short name, unique in the file.
     pub name: String,
+    /// What it is.
+    pub kind: WorkloadKind,
+    /// Words to select by, from its definition.
+    pub tags: Vec<String>,
     /// One or two sentences: what it is and what it stands for; from its definition, or empty.
     pub description: String,
     /// Known bias, from its definition, or empty.
     pub bias: String,
-    /// The file it was read from.
-    pub origin: Origin,
-    /// Counts, sizes, lifetimes, live bytes over time.
-    pub profile: Profile,
+    /// The file it was read from, or the generator; `None` for a real program.
+    pub origin: Option<Origin>,
+    /// Counts, sizes, lifetimes, live bytes over time; `None` for a real program.
+    pub profile: Option<Profile>,
+    /// Order in which it was replayed; `None` for kernels and programs, which have their own.
+    pub order: Option<Order>,
+    /// The threads of the replay, unless it was [`Order::Serial`].
+    pub threaded: Option<ThreadedRecord>,
+    /// The real program, if it is one.
+    pub program: Option<ProgramRecord>,
 }
 
 /// One allocator under test.
@@ -124,8 +270,14 @@ pub struct SubjectRecord {
     pub kind: SubjectKind,
     /// Absolute path of the preloaded object, if it is one.
     pub path: Option<String>,
-    /// Version as the allocator itself or its build id tells it.
+    /// Version as the allocator itself tells it.
     pub version: Option<String>,
+    /// Build id of its object, or the SHA-256 of the file if it has none.
+    pub build: Option<String>,
+    /// Environment variables set for it.
+    pub environment: BTreeMap<String, String>,
+    /// If this is the baseline a second time, the baseline's name.
+    pub twin_of: Option<String>,
 }
 
 /// How a subject is reached.
@@ -154,6 +306,36 @@ pub enum Pass {
     Speed,
     /// RSS is sampled; nothing is timed.
     Memory,
+    /// Each operation is timed by itself.
+    Latency,
+    /// A real program is run: its time and its memory.
+    Program,
+}
+
+impl Pass {
+    /// As in the file and on the child's command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Verify => "verify",
+            Self::Speed => "speed",
+            Self::Memory => "memory",
+            Self::Latency => "latency",
+            Self::Program => "program",
+        }
+    }
+
+    /// The inverse of [`Pass::name`].
+    pub fn from_name(name: &str) -> Option<Self> {
+        [
+            Self::Verify,
+            Self::Speed,
+            Self::Memory,
+            Self::Latency,
+            Self::Program,
+        ]
+        .into_iter()
+        .find(|pass| pass.name() == name)
+    }
 }
 
 /// How a sample, or a whole row, ended.
@@ -166,6 +348,8 @@ pub enum Status {
     Crashed,
     /// Killed at the time limit.
     TimedOut,
+    /// Killed at the memory limit.
+    OutOfMemory,
     /// The allocator returned null, or memory that is misaligned, overlaps, or lost its content.
     Wrong,
     /// Not measured: it could not be loaded, or did not serve the calls.
@@ -176,6 +360,8 @@ pub enum Status {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sample {
+    /// Index of its run in [`Results::runs`].
+    pub run: u32,
     /// Workload replayed.
     pub workload: String,
     /// Subject that served it.
@@ -198,12 +384,24 @@ pub struct Sample {
     pub speed: Option<SpeedSample>,
     /// Memory, in the memory pass.
     pub memory: Option<MemorySample>,
+    /// Latencies, in the latency pass.
+    pub latency: Option<LatencySample>,
+    /// Time and memory of a real program.
+    pub program: Option<ProgramSample>,
     /// Page faults without input or output, of the whole child.
     pub minor_faults: u64,
     /// Page faults with input or output, of the whole child.
     pub major_faults: u64,
     /// Context switches forced on the whole child.
     pub involuntary_switches: u64,
+    /// Context switches of the whole child when it waited.
+    pub voluntary_switches: u64,
+    /// Time that the machine's host took from its processors meanwhile, over all of them and in steps
+    /// of 10 ms; `None` if unknown.
+    pub steal_ns: Option<u64>,
+    /// Wall time that taking the sample took, with the start and the end of its processes; `None` if
+    /// unknown.
+    pub elapsed_ns: Option<u64>,
 }
 
 /// Which object served each function of the allocator.
@@ -212,37 +410,91 @@ pub struct Sample {
 pub struct Receipt {
     /// Path of the object that serves `malloc`, as the dynamic linker tells it.
     pub path: String,
+    /// Build id of that object, or the SHA-256 of the file if it has none.
+    pub build: Option<String>,
+    /// Version where the library tells one.
+    pub version: Option<String>,
     /// Functions checked to be in that same object.
     pub functions: Vec<String>,
 }
 
 /// Timings of one child, in nanoseconds of CLOCK_MONOTONIC.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SpeedSample {
     /// Time of each replay of the whole trace, in order; the first on a fresh heap. The blocks left
     /// at the end of the trace are freed between them, outside the time.
     pub passes_ns: Vec<u64>,
+    /// CPU time of the replaying threads in each, waiting not included; empty for a serial replay,
+    /// where it is the same.
+    pub cpu_ns: Vec<u64>,
+    /// Time the threads spent waiting for one another in each, summed over the threads; empty for a
+    /// serial replay.
+    pub waiting_ns: Vec<u64>,
+    /// Wall time that the threads were alive in each, summed over the threads: what the waiting is a
+    /// share of.
+    pub alive_ns: Vec<u64>,
 }
 
 /// Memory of one child. RSS here is the allocator's alone: private anonymous memory that was not
 /// there before its first call, plus, for a preloaded allocator, what its start took. What a linked
 /// allocator's static constructors take, some ten KiB, is charged to none.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MemorySample {
     /// Memory the allocator held before the first operation (preloaded subjects; 0 for others).
     pub rss_start_bytes: u64,
     /// Highest RSS at any sample.
     pub rss_peak_bytes: u64,
-    /// RSS after every block was freed.
+    /// Mean RSS over the replay, weighted by operations.
+    pub rss_mean_bytes: u64,
+    /// RSS right after every block was freed.
     pub rss_retained_bytes: u64,
+    /// RSS 0.1 s later, after one more small allocation.
+    pub rss_retained_100ms_bytes: Option<u64>,
+    /// RSS 1 s later, after one more small allocation.
+    pub rss_retained_1s_bytes: Option<u64>,
     /// Highest sum of requested bytes.
     pub live_bytes_peak: u64,
     /// Sum of usable bytes when the live bytes were at their peak.
     pub usable_bytes_peak: u64,
+    /// Live bytes at their peak, each size class rounded up to whole OS pages: what an allocator
+    /// without any other waste would need.
+    pub live_page_bytes_peak: u64,
+    /// How RSS at equal live bytes changed from the first half of the replay to the second: 1.1 is
+    /// a tenth more. `None` if no live sizes occur in both.
+    pub drift: Option<f64>,
+    /// What RSS consisted of at its peak, seen in a second replay at the operation at which it was
+    /// highest in the first; the parts add up to it. `None` where the kernel does not let pages be
+    /// looked at, and for kernels with threads of their own.
+    pub parts: Option<MemoryParts>,
+    /// Page faults during the replay.
+    pub replay_minor_faults: u64,
+    /// Page faults with input or output during the replay.
+    pub replay_major_faults: u64,
+    /// System calls made inside the allocator's functions on the replaying thread, by name, in the
+    /// second replay, draining not included; `None` where the kernel does not let them be counted.
+    pub system_calls: Option<BTreeMap<String, u64>>,
     /// The curve, by operation number, ascending.
     pub curve: Vec<MemoryPoint>,
+}
+
+/// What resident memory consists of. All in bytes; the sum of the last four is `rss_bytes`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemoryParts {
+    /// Operations performed when this was looked at.
+    pub operation: u64,
+    /// The allocator's RSS, by smaps.
+    pub rss_bytes: u64,
+    /// Requested and not yet freed, as far as resident.
+    pub live_bytes: u64,
+    /// Usable bytes beyond the requested ones, as far as resident.
+    pub internal_bytes: u64,
+    /// The rest of the resident OS pages on which a block lies or has lain.
+    pub external_bytes: u64,
+    /// Resident OS pages on which no block has ever lain.
+    pub metadata_bytes: u64,
 }
 
 /// Memory at one moment.
@@ -251,12 +503,98 @@ pub struct MemorySample {
 pub struct MemoryPoint {
     /// Operations performed so far.
     pub operation: u64,
+    /// Time since the first operation.
+    pub elapsed_ns: u64,
     /// Requested and not yet freed.
     pub live_bytes: u64,
     /// Live bytes rounded up to what the allocator really gave.
     pub usable_bytes: u64,
     /// The allocator's RSS.
     pub rss_bytes: u64,
+}
+
+/// Latencies of one child.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LatencySample {
+    /// Ticks of the time-stamp counter per second, as calibrated.
+    pub clock_hertz: f64,
+    /// Cost of reading the clock, subtracted from every latency.
+    pub clock_cost_ns: f64,
+    /// One row for each kind of operation, size class and same or other thread that occurred, and for
+    /// each kind and thread one over all sizes.
+    pub rows: Vec<LatencyRow>,
+    /// The ten slowest operations, the slowest first.
+    pub worst: Vec<WorstOperation>,
+}
+
+/// Latencies of one kind of operation, in nanoseconds, the clock's cost subtracted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LatencyRow {
+    /// "malloc", "free", "calloc", "realloc", "aligned"
+    pub operation: String,
+    /// Largest requested size of the row; of the block freed, for free. 2^48 for all sizes above
+    /// 1 MiB, and 2^64 - 1 for the row over all sizes.
+    pub size_class_bytes: u64,
+    /// Whether another thread had allocated the block that is freed or reallocated.
+    pub other_thread: bool,
+    /// Operations measured.
+    pub count: u64,
+    /// Median.
+    pub p50_ns: u64,
+    /// 90th percentile.
+    pub p90_ns: u64,
+    /// 99th percentile.
+    pub p99_ns: u64,
+    /// 99.9th percentile.
+    pub p99_9_ns: u64,
+    /// 99.99th percentile.
+    pub p99_99_ns: u64,
+    /// The slowest.
+    pub max_ns: u64,
+}
+
+/// One slow operation, and what happened during it. Context switches are those of the replay that was
+/// timed; page faults and system calls are the same operation's in a second replay that was not.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorstOperation {
+    /// Number of the operation in the trace, from 0.
+    pub operation: u64,
+    /// The call in words.
+    pub call: String,
+    /// Its latency.
+    pub latency_ns: u64,
+    /// Page faults during it; `None` if unknown.
+    pub minor_faults: Option<u64>,
+    /// Page faults with input or output during it; `None` if unknown.
+    pub major_faults: Option<u64>,
+    /// Context switches forced on it; `None` if unknown.
+    pub involuntary_switches: Option<u64>,
+    /// System calls made in it; `None` if unknown.
+    pub system_calls: Option<BTreeMap<String, u64>>,
+}
+
+/// One run of a real program: the whole tree of its processes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProgramSample {
+    /// Wall time.
+    pub wall_ns: u64,
+    /// CPU time in user mode.
+    pub user_ns: u64,
+    /// CPU time in the kernel.
+    pub system_ns: u64,
+    /// Highest sum of the RSS of its processes at one moment: private memory, and shared memory in
+    /// proportion (PSS).
+    pub rss_peak_bytes: u64,
+    /// Most processes at one moment.
+    pub processes_peak: u32,
+    /// Times at which memory was looked at.
+    pub memory_samples: u64,
+    /// SHA-256 of what it wrote.
+    pub output_sha256: String,
 }
 
 /// A median with its bootstrap 95 % interval.
@@ -269,6 +607,20 @@ pub struct Estimate {
     pub low: f64,
     /// Upper end of the interval.
     pub high: f64,
+}
+
+/// How a subject's time compares with the baseline's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// It takes less time.
+    Faster,
+    /// It takes more time.
+    Slower,
+    /// The difference, if any, is smaller than this run can tell.
+    NotDistinguishable,
+    /// Not judged: no ratio, or too few blocks for any verdict.
+    Unknown,
 }
 
 /// One workload under one subject, summed up.
@@ -285,14 +637,30 @@ pub struct SummaryRow {
     pub reason: Option<String>,
     /// Operations of one replay, all performed; of the trace if the row is not `ok`.
     pub operations: u64,
-    /// Time per operation of the first replay in each process: a fresh heap.
+    /// Blocks in which its time was taken.
+    pub blocks: u32,
+    /// Time per operation of the first replay in each process: a fresh heap. For a real program, CPU
+    /// time of the whole run.
     pub ns_per_operation: Option<Estimate>,
     /// Time per operation of the later replays: a used heap. `None` if there were none.
     pub ns_per_operation_used_heap: Option<Estimate>,
+    /// CPU time per operation, of replays on several threads; first replay.
+    pub cpu_ns_per_operation: Option<Estimate>,
+    /// Wall time of the whole run of a real program.
+    pub wall_ns: Option<Estimate>,
+    /// Share of the threads' time spent waiting for one another, in replays on several threads.
+    pub waiting_share: Option<f64>,
     /// Per-block ratio of time to the baseline's, first replay. Below 1 is faster.
     pub ratio_to_baseline: Option<Estimate>,
     /// The same for the later replays.
     pub ratio_to_baseline_used_heap: Option<Estimate>,
+    /// How it compares with the baseline on a fresh heap: corrected for the number of comparisons in
+    /// the file, and never within the noise floor.
+    pub verdict: Verdict,
+    /// The same on a used heap.
+    pub verdict_used_heap: Verdict,
+    /// Samples of the speed pass whose time is far from the others'.
+    pub outliers: u32,
     /// `null`'s time as a share of this row's: the part that the harness may account for, at most.
     pub harness_share: Option<f64>,
     /// Median of the samples' highest RSS.
@@ -307,6 +675,89 @@ pub struct SummaryRow {
     pub fragmentation_time_weighted: Option<f64>,
     /// Usable bytes at the peak of live bytes, divided by these: fragmentation inside blocks.
     pub internal_fragmentation: Option<f64>,
+    /// Median of the samples' mean RSS.
+    pub rss_mean_bytes: Option<u64>,
     /// Median RSS after every block was freed.
     pub rss_retained_bytes: Option<u64>,
+    /// Median RSS 1 s after every block was freed.
+    pub rss_retained_1s_bytes: Option<u64>,
+    /// Median drift.
+    pub drift: Option<f64>,
+    /// Latencies of the latency pass over all sizes, one row per operation and same or other
+    /// thread: each percentile the median of the samples', counts and maxima over all of them.
+    pub latency: Vec<LatencyRow>,
+}
+
+impl Sample {
+    /// A sample that ended well and shows nothing yet.
+    pub fn untaken(workload: &str, subject: &str, pass: Pass, block: u32) -> Self {
+        Self {
+            run: 0,
+            workload: workload.to_owned(),
+            subject: subject.to_owned(),
+            pass,
+            block,
+            position: 0,
+            status: Status::Ok,
+            reason: None,
+            operations: 0,
+            receipt: None,
+            speed: None,
+            memory: None,
+            latency: None,
+            program: None,
+            minor_faults: 0,
+            major_faults: 0,
+            involuntary_switches: 0,
+            voluntary_switches: 0,
+            steal_ns: None,
+            elapsed_ns: None,
+        }
+    }
+}
+
+impl SummaryRow {
+    /// A row without any figure.
+    pub fn unmeasured(workload: &str, subject: &str, operations: u64) -> Self {
+        Self {
+            workload: workload.to_owned(),
+            subject: subject.to_owned(),
+            status: Status::Ok,
+            reason: None,
+            operations,
+            blocks: 0,
+            ns_per_operation: None,
+            ns_per_operation_used_heap: None,
+            cpu_ns_per_operation: None,
+            wall_ns: None,
+            waiting_share: None,
+            ratio_to_baseline: None,
+            ratio_to_baseline_used_heap: None,
+            verdict: Verdict::Unknown,
+            verdict_used_heap: Verdict::Unknown,
+            outliers: 0,
+            harness_share: None,
+            rss_peak_bytes: None,
+            rss_peak_ratio_to_baseline: None,
+            live_bytes_peak: None,
+            fragmentation_at_peak: None,
+            fragmentation_time_weighted: None,
+            internal_fragmentation: None,
+            rss_mean_bytes: None,
+            rss_retained_bytes: None,
+            rss_retained_1s_bytes: None,
+            drift: None,
+            latency: Vec::new(),
+        }
+    }
+}
+
+impl Results {
+    /// The first run: the only one, unless files were merged.
+    ///
+    /// # Panics
+    /// If there is none; a file without one is refused when read.
+    pub fn first_run(&self) -> &Run {
+        self.runs.first().expect("results have at least one run")
+    }
 }

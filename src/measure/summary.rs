@@ -1,14 +1,23 @@
 //! Samples -> one row per workload and subject. Pure.
 //!
 //! Times are compared only inside a block: the ratio of a subject to the baseline is taken block by
-//! block, and the median of those ratios is the result.
+//! block, and the median of those ratios is the result. What is called a difference is judged over the
+//! whole file at once ([`judge`]).
 
 #![forbid(unsafe_code)]
 
+mod latency;
+
 use std::collections::BTreeMap;
 
-use super::results::{Estimate, MemorySample, Pass, Sample, SpeedSample, Status, SummaryRow};
-use crate::statistics::{Interval, bootstrap_median, median};
+use super::noise;
+use super::pairs::{BlockKey, Heap, ratios, times};
+use super::results::{
+    Estimate, MemorySample, ProgramSample, Results, Sample, Status, SubjectKind, SubjectRecord,
+    SummaryRow, Verdict, WorkloadRecord,
+};
+use crate::statistics::signed_rank::{ERROR_RATE, fewest_blocks, holm, signed_rank_p};
+use crate::statistics::{Interval, bootstrap_median, median, outlier_limits};
 
 /// What the rows are computed from, apart from the samples.
 #[derive(Clone, Copy, Debug)]
@@ -21,27 +30,14 @@ pub struct Frame<'a> {
     pub baseline: &'a str,
     /// Name of the subject that shows the harness's own cost, if it is among them.
     pub harness: Option<&'a str>,
+    /// Names of the subjects that are no allocators (the floor rows): they are not judged.
+    pub floors: &'a [String],
+    /// Name under which the baseline ran a second time, if it did.
+    pub twin: Option<&'a str>,
     /// Resamples of the bootstrap.
     pub resamples: u32,
     /// Seed of the bootstrap.
     pub seed: u64,
-}
-
-/// The fresh-heap time of a sample, and the median of its used-heap times.
-type TimeOf = fn(&SpeedSample) -> Option<f64>;
-
-fn fresh_ns(sample: &SpeedSample) -> Option<f64> {
-    sample.passes_ns.first().map(|ns| *ns as f64)
-}
-
-fn used_ns(sample: &SpeedSample) -> Option<f64> {
-    let later: Vec<f64> = sample
-        .passes_ns
-        .iter()
-        .skip(1)
-        .map(|ns| *ns as f64)
-        .collect();
-    median(&later)
 }
 
 /// All rows, workload by workload.
@@ -59,7 +55,53 @@ pub fn summarise(samples: &[Sample], frame: &Frame<'_>) -> Vec<SummaryRow> {
         }
     }
     add_baseline_memory(&mut rows, frame);
+    judge(&mut rows, samples, frame);
     rows
+}
+
+/// The rows of a whole file.
+pub fn of(results: &Results) -> Vec<SummaryRow> {
+    let workloads: Vec<(String, u64)> = results
+        .workloads
+        .iter()
+        .map(|workload| (workload.name.clone(), operations(results, workload)))
+        .collect();
+    let named = |wanted: &dyn Fn(&SubjectRecord) -> bool| -> Vec<String> {
+        let subjects = results.subjects.iter().filter(|subject| wanted(subject));
+        subjects.map(|subject| subject.name.clone()).collect()
+    };
+    let floors = named(&|subject| subject.kind == SubjectKind::Floor);
+    summarise(
+        &results.samples,
+        &Frame {
+            workloads: &workloads,
+            subjects: &named(&|_| true),
+            baseline: &results.settings.baseline,
+            harness: floors
+                .iter()
+                .find(|name| *name == "null")
+                .map(String::as_str),
+            floors: &floors,
+            twin: results.settings.baseline_twin.as_deref(),
+            resamples: results.settings.bootstrap_resamples,
+            seed: results.settings.seed,
+        },
+    )
+}
+
+/// Operations of a workload: what its samples performed, or what its profile shows.
+fn operations(results: &Results, workload: &WorkloadRecord) -> u64 {
+    let whole = |sample: &&Sample| sample.workload == workload.name && sample.status == Status::Ok;
+    let performed = results
+        .samples
+        .iter()
+        .find(whole)
+        .map(|sample| sample.operations);
+    let recorded = workload
+        .profile
+        .as_ref()
+        .map(|profile| profile.counts.operations());
+    performed.or(recorded).unwrap_or(0)
 }
 
 fn row(
@@ -71,25 +113,9 @@ fn row(
     frame: &Frame<'_>,
 ) -> SummaryRow {
     let failed = own.iter().find(|sample| sample.status != Status::Ok);
-    let mut row = SummaryRow {
-        workload: workload.to_owned(),
-        subject: subject.to_owned(),
-        status: failed.map_or(Status::Ok, |sample| sample.status),
-        reason: failed.and_then(|sample| sample.reason.clone()),
-        operations,
-        ns_per_operation: None,
-        ns_per_operation_used_heap: None,
-        ratio_to_baseline: None,
-        ratio_to_baseline_used_heap: None,
-        harness_share: None,
-        rss_peak_bytes: None,
-        rss_peak_ratio_to_baseline: None,
-        live_bytes_peak: None,
-        fragmentation_at_peak: None,
-        fragmentation_time_weighted: None,
-        internal_fragmentation: None,
-        rss_retained_bytes: None,
-    };
+    let mut row = SummaryRow::unmeasured(workload, subject, operations);
+    row.status = failed.map_or(Status::Ok, |sample| sample.status);
+    row.reason = failed.and_then(|sample| sample.reason.clone());
     // A subject that failed in any pass is not ranked: what it did before proves nothing.
     if failed.is_some() {
         return row;
@@ -100,42 +126,132 @@ fn row(
         .filter_map(|sample| sample.memory.as_ref())
         .collect();
     add_memory(&mut row, &memory);
+    add_program(&mut row, own, frame);
+    row.latency = latency::rows(own);
     row
 }
 
+/// Wall time and memory of a real program; its CPU time is taken as all times are.
+fn add_program(row: &mut SummaryRow, own: &[&Sample], frame: &Frame<'_>) {
+    let programs: Vec<&ProgramSample> = own
+        .iter()
+        .filter_map(|sample| sample.program.as_ref())
+        .collect();
+    if programs.is_empty() {
+        return;
+    }
+    let values = |of: fn(&ProgramSample) -> u64| -> Vec<f64> {
+        programs.iter().map(|program| of(program) as f64).collect()
+    };
+    row.wall_ns = estimate(&values(|program| program.wall_ns), frame);
+    row.rss_peak_bytes =
+        median(&values(|program| program.rss_peak_bytes)).map(|bytes| bytes.round() as u64);
+}
+
 fn add_speed(row: &mut SummaryRow, samples: &[Sample], operations: u64, frame: &Frame<'_>) {
-    let times = |subject: &str, time: TimeOf| by_block(samples, &row.workload, subject, time);
-    let per_operation = |blocks: &BTreeMap<u32, f64>| {
+    let of = |subject: &str, heap: Heap| times(samples, &row.workload, subject, heap);
+    let per_operation = |blocks: &BTreeMap<BlockKey, f64>| {
         let values: Vec<f64> = blocks
             .values()
             .map(|ns| ns / operations.max(1) as f64)
             .collect();
         estimate(&values, frame)
     };
-    let ratio = |own: &BTreeMap<u32, f64>, other: &str, time: TimeOf| {
+    let ratio = |own: &BTreeMap<BlockKey, f64>, other: &str, heap: Heap| {
         // What a subject did before it failed is no measure for others.
         if has_failed(samples, &row.workload, other) {
             return None;
         }
-        let other = times(other, time);
-        let values: Vec<f64> = own
-            .iter()
-            .filter_map(|(block, ns)| Some(ns / other.get(block).filter(|ns| **ns > 0.0)?))
-            .collect();
-        estimate(&values, frame)
+        estimate(&ratios(own, &of(other, heap)), frame)
     };
-    let (fresh, used) = (times(&row.subject, fresh_ns), times(&row.subject, used_ns));
+    let (fresh, used) = (of(&row.subject, Heap::Fresh), of(&row.subject, Heap::Used));
     let harness_share = frame.harness.and_then(|harness| {
-        let share = ratio(&fresh, harness, fresh_ns)?.median;
+        let share = ratio(&fresh, harness, Heap::Fresh)?.median;
         (share > 0.0).then(|| 1.0 / share)
     });
-    let ratio_fresh = ratio(&fresh, frame.baseline, fresh_ns);
-    let ratio_used = ratio(&used, frame.baseline, used_ns);
+    let ratio_fresh = ratio(&fresh, frame.baseline, Heap::Fresh);
+    let ratio_used = ratio(&used, frame.baseline, Heap::Used);
     row.ns_per_operation = per_operation(&fresh);
     row.ns_per_operation_used_heap = per_operation(&used);
     row.ratio_to_baseline = ratio_fresh;
     row.ratio_to_baseline_used_heap = ratio_used;
+    row.blocks = u32::try_from(fresh.len()).unwrap_or(u32::MAX);
+    row.outliers = outliers(&fresh);
     row.harness_share = harness_share;
+}
+
+/// Gives the verdicts of a file. One is given on each heap of each row that has a ratio, but for the
+/// baseline, its twin and the floor rows; a difference is called one if
+/// - the signed-rank test says so, corrected for the number of all these verdicts together (Holm);
+/// - the interval that is shown excludes 1;
+/// - the median is further from 1 than the noise floor of that workload and heap.
+///
+/// With fewer blocks than the test needs at all ([`fewest_blocks`]) nothing is known.
+fn judge(rows: &mut [SummaryRow], samples: &[Sample], frame: &Frame<'_>) {
+    let exempt = |subject: &str| {
+        subject == frame.baseline
+            || frame.twin == Some(subject)
+            || frame.floors.iter().any(|floor| floor == subject)
+    };
+    let mut judged: Vec<(usize, Heap, Vec<f64>)> = Vec::new();
+    for (index, row) in rows.iter().enumerate() {
+        for heap in Heap::ALL {
+            if !exempt(&row.subject) && ratio_of(row, heap).is_some() {
+                let of = |subject: &str| times(samples, &row.workload, subject, heap);
+                judged.push((index, heap, ratios(&of(&row.subject), &of(frame.baseline))));
+            }
+        }
+    }
+    let p_values: Vec<f64> = judged.iter().map(|(.., ratios)| p_value(ratios)).collect();
+    let differs = holm(&p_values, ERROR_RATE);
+    let fewest = fewest_blocks(judged.len(), ERROR_RATE) as usize;
+    let floors = noise::floors(rows, frame.twin);
+    for ((index, heap, ratios), differs) in judged.into_iter().zip(differs) {
+        let row = &mut rows[index];
+        let floor = floors.get(&(row.workload.clone(), heap)).copied();
+        let verdict = match ratio_of(row, heap) {
+            Some(ratio) if ratios.len() >= fewest && ratio.low.is_finite() => {
+                verdict(ratio, differs, floor.unwrap_or(0.0))
+            }
+            _ => Verdict::Unknown,
+        };
+        match heap {
+            Heap::Fresh => row.verdict = verdict,
+            Heap::Used => row.verdict_used_heap = verdict,
+        }
+    }
+}
+
+fn p_value(ratios: &[f64]) -> f64 {
+    let logarithms: Vec<f64> = ratios.iter().map(|ratio| ratio.ln()).collect();
+    signed_rank_p(&logarithms)
+}
+
+pub(super) fn verdict(ratio: Estimate, differs: bool, floor: f64) -> Verdict {
+    let is_beyond = noise::difference(ratio.median) > floor;
+    match () {
+        () if !differs || !is_beyond => Verdict::NotDistinguishable,
+        () if ratio.high < 1.0 => Verdict::Faster,
+        () if ratio.low > 1.0 => Verdict::Slower,
+        () => Verdict::NotDistinguishable,
+    }
+}
+
+fn ratio_of(row: &SummaryRow, heap: Heap) -> Option<Estimate> {
+    match heap {
+        Heap::Fresh => row.ratio_to_baseline,
+        Heap::Used => row.ratio_to_baseline_used_heap,
+    }
+}
+
+/// Blocks whose time is far from the others'.
+fn outliers(times: &BTreeMap<BlockKey, f64>) -> u32 {
+    let values: Vec<f64> = times.values().copied().collect();
+    let Some((low, high)) = outlier_limits(&values) else {
+        return 0;
+    };
+    let far = values.iter().filter(|ns| **ns < low || **ns > high);
+    u32::try_from(far.count()).unwrap_or(u32::MAX)
 }
 
 fn has_failed(samples: &[Sample], workload: &str, subject: &str) -> bool {
@@ -143,16 +259,6 @@ fn has_failed(samples: &[Sample], workload: &str, subject: &str) -> bool {
         .iter()
         .filter(|sample| sample.workload == workload && sample.subject == subject)
         .any(|sample| sample.status != Status::Ok)
-}
-
-/// Times of a subject that did not fail, by block.
-fn by_block(samples: &[Sample], workload: &str, subject: &str, time: TimeOf) -> BTreeMap<u32, f64> {
-    samples
-        .iter()
-        .filter(|sample| sample.workload == workload && sample.subject == subject)
-        .filter(|sample| sample.pass == Pass::Speed && sample.status == Status::Ok)
-        .filter_map(|sample| Some((sample.block, time(sample.speed.as_ref()?)?)))
-        .collect()
 }
 
 fn estimate(values: &[f64], frame: &Frame<'_>) -> Option<Estimate> {
@@ -167,7 +273,12 @@ fn add_memory(row: &mut SummaryRow, samples: &[&MemorySample]) {
     };
     let bytes = |value: Option<f64>| value.map(|bytes| bytes.round() as u64);
     row.rss_peak_bytes = bytes(of(|sample| Some(sample.rss_peak_bytes as f64)));
+    row.rss_mean_bytes = bytes(of(|sample| Some(sample.rss_mean_bytes as f64)));
     row.rss_retained_bytes = bytes(of(|sample| Some(sample.rss_retained_bytes as f64)));
+    row.rss_retained_1s_bytes = bytes(of(|sample| {
+        sample.rss_retained_1s_bytes.map(|bytes| bytes as f64)
+    }));
+    row.drift = of(|sample| sample.drift);
     row.live_bytes_peak = bytes(of(|sample| Some(sample.live_bytes_peak as f64)));
     row.fragmentation_at_peak =
         of(|sample| quotient(sample.rss_peak_bytes as f64, sample.live_bytes_peak as f64));
@@ -212,25 +323,13 @@ fn add_baseline_memory(rows: &mut [SummaryRow], frame: &Frame<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::results::MemoryPoint;
+    use super::super::results::{MemoryPoint, Pass, SpeedSample};
     use super::*;
 
     fn sample(subject: &str, pass: Pass, block: u32) -> Sample {
         Sample {
-            workload: "w".to_owned(),
-            subject: subject.to_owned(),
-            pass,
-            block,
-            position: 0,
-            status: Status::Ok,
-            reason: None,
             operations: 100,
-            receipt: None,
-            speed: None,
-            memory: None,
-            minor_faults: 0,
-            major_faults: 0,
-            involuntary_switches: 0,
+            ..Sample::untaken("w", subject, pass, block)
         }
     }
 
@@ -238,13 +337,14 @@ mod tests {
         Sample {
             speed: Some(SpeedSample {
                 passes_ns: passes_ns.to_vec(),
+                ..SpeedSample::default()
             }),
             ..sample(subject, Pass::Speed, block)
         }
     }
 
     fn summary(samples: &[Sample]) -> Vec<SummaryRow> {
-        let subjects = ["base", "mine", "null"].map(str::to_owned);
+        let subjects = ["base", "mine", "null", "again"].map(str::to_owned);
         summarise(
             samples,
             &Frame {
@@ -252,6 +352,8 @@ mod tests {
                 subjects: &subjects,
                 baseline: "base",
                 harness: Some("null"),
+                floors: &["null".to_owned()],
+                twin: Some("again"),
                 resamples: 200,
                 seed: 1,
             },
@@ -291,6 +393,96 @@ mod tests {
             .find(|row| row.subject == "null")
             .expect("a row");
         assert_eq!(null.ns_per_operation_used_heap, None);
+    }
+
+    fn find<'a>(rows: &'a [SummaryRow], subject: &str) -> &'a SummaryRow {
+        let found = rows.iter().find(|row| row.subject == subject);
+        found.expect("a row")
+    }
+
+    /// Blocks in which the baseline's time goes up and down, and the others' are a share of it: mine,
+    /// the twin's.
+    fn shares(blocks: u32, mine: impl Fn(u32) -> f64, again: impl Fn(u32) -> f64) -> Vec<Sample> {
+        let mut samples = Vec::new();
+        for block in 0..blocks {
+            let base = 1e6 + 1e5 * f64::from(block % 7);
+            let (mine, again) = (base * mine(block), base * again(block));
+            for (subject, ns) in [
+                ("base", base),
+                ("mine", mine),
+                ("again", again),
+                ("null", 1e4),
+            ] {
+                samples.push(timed(subject, block, &[ns as u64, ns as u64, ns as u64]));
+            }
+        }
+        samples
+    }
+
+    #[test]
+    fn differences_beyond_the_noise_floor_are_called_ones() {
+        let wobble = |block: u32| 1.0 + 0.01 * (f64::from(block % 5) - 2.0) / 2.0;
+        for (share, verdict) in [
+            (1.05, Verdict::Slower),
+            (0.95, Verdict::Faster),
+            // The A/A interval is within 1 %, and so is this.
+            (1.004, Verdict::NotDistinguishable),
+        ] {
+            let rows = summary(&shares(20, |_| share, wobble));
+            let mine = find(&rows, "mine");
+            assert_eq!(
+                (mine.verdict, mine.verdict_used_heap),
+                (verdict, verdict),
+                "{share}"
+            );
+            for exempt in ["base", "again", "null"] {
+                assert_eq!(find(&rows, exempt).verdict, Verdict::Unknown);
+            }
+        }
+        // Without a noisy twin, the same small difference is one.
+        let rows = summary(&shares(20, |_| 1.004, |_| 1.0));
+        assert_eq!(find(&rows, "mine").verdict, Verdict::Slower);
+    }
+
+    #[test]
+    fn too_few_blocks_say_nothing() {
+        // Two verdicts: the fewest blocks are log2(2 · 2 / 0.05) = 6.3, so 7.
+        for (blocks, verdict) in [(6, Verdict::Unknown), (7, Verdict::Slower)] {
+            let rows = summary(&shares(blocks, |_| 1.5, |_| 1.0));
+            assert_eq!(find(&rows, "mine").verdict, verdict, "{blocks}");
+        }
+    }
+
+    #[test]
+    fn ratios_never_pair_two_runs() {
+        let mut samples = Vec::new();
+        for run in 0..2 {
+            // The second machine is ten times slower; each ran only every other block of one subject.
+            for block in 0..10 {
+                let ns = if run == 0 { 1000 } else { 10_000 };
+                samples.push(timed("base", block, &[ns]));
+                samples.last_mut().expect("pushed").run = run;
+                if block % 2 == run {
+                    samples.push(timed("mine", block, &[2 * ns]));
+                    samples.last_mut().expect("pushed").run = run;
+                }
+            }
+        }
+        let rows = summary(&samples);
+        let mine = find(&rows, "mine");
+        assert_eq!(mine.blocks, 10);
+        let ratio = mine.ratio_to_baseline.expect("a ratio");
+        assert_eq!((ratio.low, ratio.median, ratio.high), (2.0, 2.0, 2.0));
+        assert_eq!(find(&rows, "base").blocks, 20);
+    }
+
+    #[test]
+    fn outliers_stay_and_are_counted() {
+        let spike = |block: u32| if block == 3 { 5.0 } else { 1.0 };
+        let rows = summary(&shares(20, spike, |_| 1.0));
+        let mine = find(&rows, "mine");
+        assert_eq!((mine.outliers, mine.blocks), (1, 20));
+        assert_eq!(find(&rows, "base").outliers, 0);
     }
 
     #[test]
@@ -337,6 +529,7 @@ mod tests {
     fn memory_is_weighted_by_operations() {
         let point = |operation, live_bytes, rss_bytes| MemoryPoint {
             operation,
+            elapsed_ns: operation,
             live_bytes,
             usable_bytes: live_bytes,
             rss_bytes,
@@ -349,6 +542,7 @@ mod tests {
             live_bytes_peak: 200,
             usable_bytes_peak: 250,
             curve: vec![point(0, 100, 100), point(90, 200, 400), point(100, 0, 400)],
+            ..MemorySample::default()
         });
         let mut base = measured.clone();
         base.subject = "base".to_owned();

@@ -12,10 +12,14 @@ const HARNESS_SHARE: f64 = 0.3;
 /// All warnings that these results call for.
 pub fn of(results: &Results) -> Vec<String> {
     let mut warnings: Vec<String> = unoptimised_warning().into_iter().collect();
-    warnings.extend(results.environment.warnings());
-    warnings.extend(few_blocks(results.settings.speed_blocks));
+    for run in &results.runs {
+        warnings.extend(run.environment.warnings());
+    }
+    warnings.extend(few_blocks(results.settings.speed_blocks_max));
     for workload in &results.workloads {
-        let origin = &workload.origin;
+        let Some(origin) = &workload.origin else {
+            continue;
+        };
         if origin.dropped_lines > 0 {
             warnings.push(format!(
                 "{}: {} of the trace dropped (--lenient): the replay is not what was recorded.",

@@ -15,8 +15,8 @@ use std::time::Instant;
 
 use serde::Deserialize;
 
-use super::memory::{CurvePoint, MemoryOutcome};
-use super::resident::ResidentReader;
+use super::memory::{CurvePoint, MemoryOutcome, Retained, page_faults};
+use super::resident::Gauge;
 use super::serial::{Failure, Fault, warm_up};
 use crate::measure::results::Touch;
 use crate::subject::functions::Functions;
@@ -160,30 +160,36 @@ impl Kernel {
     }
 
     /// Runs once and follows live bytes and RSS; nothing is timed. `curve` is the harness's own
-    /// memory, resident already.
+    /// memory, resident already; `settle` as in [`Retained::measure`].
     pub fn record(
         &self,
         functions: &Functions,
         touch: Touch,
         curve: &mut [CurvePoint],
-        reader: &ResidentReader,
+        gauge: &mut Gauge,
+        settle: bool,
     ) -> Result<MemoryOutcome, Failure> {
         // Before the start is read: the plans are the harness's own memory.
         let plans = self.plans();
-        let start = reader.anonymous_bytes().unwrap_or(0);
+        gauge.begin();
         warm_up(functions);
         let account = Account::new(
             *functions,
             Touching::new(touch),
             self.operations(),
             curve,
-            reader,
-            start,
+            gauge,
         );
+        let before = page_faults();
         let timed = self.perform(functions, &account, &plans)?;
+        let after = page_faults();
+        let found = account.finish();
         Ok(MemoryOutcome {
             operations: timed.operations,
-            ..account.finish()
+            minor_faults: after[0] - before[0],
+            major_faults: after[1] - before[1],
+            retained: Retained::measure(functions, gauge, settle),
+            ..found
         })
     }
 

@@ -4,13 +4,22 @@
 //! word per operation, one pointer, and calls the allocator through a table of function pointers,
 //! the same for every subject. No allocation, lock, clock or system call of ours stands inside.
 //!
-//! Threads are replayed in recorded order on one thread.
+//! `serial` replays all threads in recorded order on one; `threaded` on as many as were recorded.
 
+pub mod anonymous;
 pub mod kernels;
+pub mod latency;
+pub mod live_pages;
 pub mod memory;
+pub mod page_set;
+pub mod parts;
+mod pattern;
 pub mod program;
 pub mod resident;
 pub mod serial;
 pub mod shadow;
+pub mod slots;
 pub mod speed;
+pub mod system_calls;
+pub mod threaded;
 pub mod verify;

@@ -8,10 +8,11 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Read as _, Write as _};
+use std::ops::Range;
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::trace::{Operation, Trace};
+use crate::trace::{Operation, ThreadIndex, Trace};
 
 /// One operation in eight bytes: tag in bits 0-2, slot in bits 3-31, and in bits 32-63 the size of
 /// a `malloc` or the index of a [`ColdOperation`]. So bits 0-31 less the tag are the slot's place in
@@ -27,13 +28,18 @@ const SLOT_LIMIT: u32 = 1 << 29;
 
 /// Frees the pointer in the slot.
 const TAG_FREE: u64 = 0;
-/// `malloc` into the slot.
+/// `malloc` of at least one byte into the slot.
 const TAG_MALLOC: u64 = 1;
 /// Any other operation: see the table of cold operations.
 const TAG_COLD: u64 = 2;
+/// Frees the pointer in the slot, which another thread of the recording had allocated.
+const TAG_FREE_OTHER: u64 = 4;
+/// No operation at all: what the threads of a replay tell each other. Told from a cold operation by
+/// one more bit, and taken for neither of the common ones.
+const TAG_CONTROL: u64 = 4 | TAG_COLD;
 
 impl Word {
-    fn free(slot: u32) -> Self {
+    pub(super) fn free(slot: u32) -> Self {
         Self(TAG_FREE | u64::from(slot) << 3)
     }
 
@@ -43,6 +49,17 @@ impl Word {
 
     fn cold(index: u32) -> Self {
         Self(TAG_COLD | u64::from(index) << 32)
+    }
+
+    /// A word that is no operation; `payload` has 61 bits.
+    pub(super) fn control(payload: u64) -> Self {
+        Self(TAG_CONTROL | payload << 3)
+    }
+
+    /// The payload of a word that is no operation. Asked of words only that neither free nor malloc.
+    #[inline(always)]
+    pub(super) fn control_payload(self) -> Option<u64> {
+        (self.0 & TAG_CONTROL == TAG_CONTROL).then_some(self.0 >> 3)
     }
 
     /// The kind, as a number.
@@ -56,7 +73,7 @@ impl Word {
         self.0 & (TAG_MALLOC | TAG_COLD) == TAG_FREE
     }
 
-    /// `malloc` into the slot.
+    /// `malloc` of at least one byte into the slot.
     #[inline(always)]
     pub fn is_malloc(self) -> bool {
         self.0 & TAG_MALLOC != 0
@@ -84,13 +101,15 @@ pub struct ColdOperation {
     pub old_slot: u32,
     /// Slot of the block returned.
     pub slot: u32,
+    /// 1 if another thread of the recording had allocated the block given.
+    pub is_of_other_thread: u32,
     /// Requested bytes; of one element for `calloc`.
     pub size: u64,
     /// Elements for `calloc`, bytes of alignment for aligned allocations.
     pub operand: u64,
 }
 
-/// `malloc` of 4 GiB or more.
+/// `malloc` of nothing, or of 4 GiB or more.
 pub const COLD_MALLOC: u32 = 0;
 /// `calloc`
 pub const COLD_CALLOC: u32 = 1;
@@ -136,12 +155,36 @@ impl Program {
                 number + 1
             ),
         };
-        let Some(word) = self.words.iter().chain(&self.drain).nth(operation) else {
-            return place;
+        match self.call_text(operation) {
+            Some(call) => format!("{place}, {call}"),
+            None => place,
+        }
+    }
+
+    /// The call of an operation in words, "malloc(64)"; those of draining are numbered on. `None` if
+    /// there is no such operation.
+    pub fn call_text(&self, operation: usize) -> Option<String> {
+        let word = match operation.checked_sub(self.words.len()) {
+            None => self.words[operation],
+            Some(number) => *self.drain.get(number)?,
         };
-        let call = match word.tag() {
+        Some(self.call(word))
+    }
+
+    /// Whether the operation releases a block that another thread of the recording had allocated.
+    pub fn is_of_other_thread(&self, word: Word) -> bool {
+        match word.tag() {
+            TAG_FREE_OTHER => true,
+            TAG_COLD => self.cold[word.operand()].is_of_other_thread != 0,
+            _ => false,
+        }
+    }
+
+    /// Names a call for a message: "malloc(64)".
+    pub(super) fn call(&self, word: Word) -> String {
+        match word.tag() {
             TAG_FREE if word.slot() == NULL_SLOT as usize => "free(NULL)".to_owned(),
-            TAG_FREE => "free".to_owned(),
+            TAG_FREE | TAG_FREE_OTHER => "free".to_owned(),
             TAG_MALLOC => format!("malloc({})", word.operand()),
             _ => {
                 let ColdOperation {
@@ -157,38 +200,43 @@ impl Program {
                     _ => format!("an allocation of {size} bytes aligned to {operand}"),
                 }
             }
-        };
-        format!("{place}, {call}")
+        }
     }
 
     /// Writes the program to a new file, for children to map.
     pub fn save(&self, path: &Path) -> Result<()> {
         let write = || -> std::io::Result<()> {
             let mut out = BufWriter::new(File::create_new(path)?);
-            let lengths = [self.words.len(), self.drain.len(), self.cold.len()];
-            for length in lengths {
-                out.write_all(&(length as u64).to_ne_bytes())?;
-            }
-            for number in [
-                u64::from(self.slots),
-                self.requested_bytes,
-                self.largest_bytes,
-            ] {
-                out.write_all(&number.to_ne_bytes())?;
-            }
-            for word in self.words.iter().chain(&self.drain) {
-                out.write_all(&word.0.to_ne_bytes())?;
-            }
-            for cold in &self.cold {
-                for number in [cold.kind, cold.old_slot, cold.slot, 0] {
-                    out.write_all(&number.to_ne_bytes())?;
-                }
-                out.write_all(&cold.size.to_ne_bytes())?;
-                out.write_all(&cold.operand.to_ne_bytes())?;
-            }
+            self.write(&mut out)?;
             out.flush()
         };
         write().map_err(|source| Error::io(path, "write the compiled trace to", source))
+    }
+
+    /// Writes what [`ProgramView`] reads.
+    pub(super) fn write(&self, out: &mut impl std::io::Write) -> std::io::Result<()> {
+        let lengths = [self.words.len(), self.drain.len(), self.cold.len()];
+        for length in lengths {
+            out.write_all(&(length as u64).to_ne_bytes())?;
+        }
+        for number in [
+            u64::from(self.slots),
+            self.requested_bytes,
+            self.largest_bytes,
+        ] {
+            out.write_all(&number.to_ne_bytes())?;
+        }
+        for word in self.words.iter().chain(&self.drain) {
+            out.write_all(&word.0.to_ne_bytes())?;
+        }
+        for cold in &self.cold {
+            for number in [cold.kind, cold.old_slot, cold.slot, cold.is_of_other_thread] {
+                out.write_all(&number.to_ne_bytes())?;
+            }
+            out.write_all(&cold.size.to_ne_bytes())?;
+            out.write_all(&cold.operand.to_ne_bytes())?;
+        }
+        Ok(())
     }
 
     /// Reads a saved program. For tests; children map it through [`ProgramView`].
@@ -214,6 +262,8 @@ impl Program {
 struct Compiler {
     program: Program,
     slot_of_block: Vec<u32>,
+    /// Thread that allocated each block.
+    thread_of_block: Vec<ThreadIndex>,
     free_slots: Vec<u32>,
 }
 
@@ -226,13 +276,14 @@ impl Compiler {
                 ..Program::default()
             },
             slot_of_block: vec![NULL_SLOT; trace.block_count() as usize],
+            thread_of_block: vec![ThreadIndex(0); trace.block_count() as usize],
             free_slots: Vec::new(),
         }
     }
 
     fn compile(mut self, trace: &Trace) -> Result<Program> {
         for event in trace.events() {
-            self.operation(&event.operation)?;
+            self.operation(event.thread, &event.operation)?;
         }
         self.program.drain = self
             .slot_of_block
@@ -243,7 +294,7 @@ impl Compiler {
         Ok(self.program)
     }
 
-    fn operation(&mut self, operation: &Operation) -> Result<()> {
+    fn operation(&mut self, thread: ThreadIndex, operation: &Operation) -> Result<()> {
         if !operation.is_replayed() {
             return Ok(());
         }
@@ -259,31 +310,70 @@ impl Compiler {
             Some(block) => {
                 let slot = self.take_slot()?;
                 self.slot_of_block[block.0 as usize] = slot;
+                self.thread_of_block[block.0 as usize] = thread;
                 slot
             }
             None => NULL_SLOT,
         };
+        let word = self.program.word(operation, released, slot);
+        let is_of_other_thread = operation
+            .releases()
+            .is_some_and(|block| self.thread_of_block[block.0 as usize] != thread);
+        let word = self.program.marked(word, is_of_other_thread);
+        self.program.words.push(word);
+        Ok(())
+    }
+
+    fn take_slot(&mut self) -> Result<u32> {
+        if let Some(slot) = self.free_slots.pop() {
+            return Ok(slot);
+        }
+        self.program.new_slots(1)
+    }
+}
+
+impl Program {
+    /// The first of `count` slots that have not been used.
+    pub(super) fn new_slots(&mut self, count: u32) -> Result<u32> {
+        let slot = self.slots;
+        if slot >= SLOT_LIMIT - count {
+            return Err(Error::Failed(
+                "more than 2^29 blocks are live at once; replay a slice of the trace".to_owned(),
+            ));
+        }
+        self.slots += count;
+        Ok(slot)
+    }
+
+    /// The word with a note of whose block it releases.
+    fn marked(&mut self, word: Word, is_of_other_thread: bool) -> Word {
+        match word.tag() {
+            TAG_FREE if is_of_other_thread => return Word(word.0 | TAG_FREE_OTHER),
+            TAG_COLD => {
+                self.cold[word.operand()].is_of_other_thread = u32::from(is_of_other_thread);
+            }
+            _ => {}
+        }
+        word
+    }
+
+    /// The word of an operation, which is entered into the sums and, if it is rare, into the table
+    /// of cold operations.
+    pub(super) fn word(&mut self, operation: &Operation, old_slot: u32, slot: u32) -> Word {
         let alignment = match operation {
             Operation::Aligned { alignment_log2, .. } => 1u64 << alignment_log2,
             _ => 0,
         };
         let requested = operation.requested_bytes();
-        self.program.requested_bytes = self.program.requested_bytes.saturating_add(requested);
+        self.requested_bytes = self.requested_bytes.saturating_add(requested);
         let reach = requested.saturating_add(alignment);
-        self.program.largest_bytes = self.program.largest_bytes.max(reach);
-        self.emit(operation, released, slot, alignment);
-        Ok(())
-    }
-
-    fn emit(&mut self, operation: &Operation, old_slot: u32, slot: u32, alignment: u64) {
+        self.largest_bytes = self.largest_bytes.max(reach);
         let (kind, size, operand) = match *operation {
             Operation::Malloc { size, .. } => match u32::try_from(size) {
-                Ok(size) => return self.program.words.push(Word::malloc(slot, size)),
-                Err(_) => (COLD_MALLOC, size, 0),
+                Ok(size) if size > 0 => return Word::malloc(slot, size),
+                _ => (COLD_MALLOC, size, 0),
             },
-            Operation::Free { .. } | Operation::FreeNull => {
-                return self.program.words.push(Word::free(old_slot));
-            }
+            Operation::Free { .. } | Operation::FreeNull => return Word::free(old_slot),
             Operation::Calloc { count, size, .. } => (COLD_CALLOC, size, u64::from(count)),
             Operation::Realloc { size, .. } => (COLD_REALLOC, size, 0),
             Operation::Aligned { size, .. } => {
@@ -299,29 +389,16 @@ impl Compiler {
             | Operation::Mark
             | Operation::FailedAllocation => unreachable!("filtered by is_replayed"),
         };
-        let index = u32::try_from(self.program.cold.len()).expect("events are fewer than 2^32");
-        self.program.cold.push(ColdOperation {
+        let index = u32::try_from(self.cold.len()).expect("events are fewer than 2^32");
+        self.cold.push(ColdOperation {
             kind,
             old_slot,
             slot,
+            is_of_other_thread: 0,
             size,
             operand,
         });
-        self.program.words.push(Word::cold(index));
-    }
-
-    fn take_slot(&mut self) -> Result<u32> {
-        if let Some(slot) = self.free_slots.pop() {
-            return Ok(slot);
-        }
-        let slot = self.program.slots;
-        if slot >= SLOT_LIMIT {
-            return Err(Error::Failed(
-                "more than 2^29 blocks are live at once; replay a slice of the trace".to_owned(),
-            ));
-        }
-        self.program.slots += 1;
-        Ok(slot)
+        Word::cold(index)
     }
 }
 
@@ -348,6 +425,12 @@ impl<'a> ProgramView<'a> {
     /// Interprets the bytes of a saved program; `None` if lengths, slots or indices are not those
     /// of one.
     pub fn new(bytes: &'a [u8]) -> Option<Self> {
+        let view = Self::parse(bytes)?;
+        view.is_valid(|_| false).then_some(view)
+    }
+
+    /// As [`ProgramView::new`], but checks the lengths only.
+    pub(super) fn parse(bytes: &'a [u8]) -> Option<Self> {
         let number = |index: usize| -> Option<u64> {
             Some(u64::from_ne_bytes(
                 bytes.get(index * 8..index * 8 + 8)?.try_into().ok()?,
@@ -367,16 +450,21 @@ impl<'a> ProgramView<'a> {
             requested_bytes: number(4)?,
             largest_bytes: number(5)?,
         };
-        (rest.len() == cold_count.checked_mul(COLD_BYTES)? && view.is_valid()).then_some(view)
+        (rest.len() == cold_count.checked_mul(COLD_BYTES)?).then_some(view)
     }
 
-    /// Every slot and index lies inside its table. The replay loops rely on it.
-    fn is_valid(&self) -> bool {
+    /// Every slot and index lies inside its table, and the common `malloc` is of at least one byte.
+    /// The replay loops rely on it. Words that are no
+    /// operations are judged by their payload.
+    pub(super) fn is_valid(&self, control_valid: impl Fn(u64) -> bool) -> bool {
         let slots = self.slots as usize;
         let word_valid = |word: Word| match word.tag() {
-            TAG_FREE => word.slot() < slots,
-            TAG_MALLOC => word.slot() < slots && word.slot() != NULL_SLOT as usize,
+            TAG_FREE | TAG_FREE_OTHER => word.slot() < slots,
+            TAG_MALLOC => {
+                word.slot() < slots && word.slot() != NULL_SLOT as usize && word.operand() != 0
+            }
             TAG_COLD => word.operand() < self.cold_count,
+            TAG_CONTROL => control_valid(word.0 >> 3),
             _ => false,
         };
         slots >= 1
@@ -394,6 +482,17 @@ impl<'a> ProgramView<'a> {
     #[inline(always)]
     pub fn words(&self) -> impl ExactSizeIterator<Item = Word> + use<'a> {
         self.words
+            .iter()
+            .map(|bytes| Word(u64::from_ne_bytes(*bytes)))
+    }
+
+    /// The words of those numbers, which must be below that of all words.
+    #[inline(always)]
+    pub(super) fn words_in(
+        &self,
+        numbers: Range<usize>,
+    ) -> impl ExactSizeIterator<Item = Word> + use<'a> {
+        self.words[numbers]
             .iter()
             .map(|bytes| Word(u64::from_ne_bytes(*bytes)))
     }
@@ -416,6 +515,7 @@ impl<'a> ProgramView<'a> {
             kind: word(0),
             old_slot: word(4),
             slot: word(8),
+            is_of_other_thread: word(12),
             size: long(16),
             operand: long(24),
         }

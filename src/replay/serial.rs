@@ -7,7 +7,8 @@
 use core::ffi::c_void;
 use core::ptr;
 
-use super::program::{COLD_ALIGNED, COLD_CALLOC, COLD_MALLOC, ColdOperation, ProgramView, Word};
+use super::program::{COLD_ALIGNED, COLD_CALLOC, COLD_REALLOC, ColdOperation, ProgramView, Word};
+use super::slots::SlotTable;
 use crate::subject::functions::Functions;
 
 /// What an allocator did wrong.
@@ -28,6 +29,12 @@ pub enum Fault {
     ReallocLost = 6,
     /// `malloc_usable_size` told less than was asked for.
     UsableTooSmall = 7,
+    /// `malloc_usable_size` told more than the block really has: the bytes are a live block's too.
+    UsableOverlap = 8,
+    /// The content of a live block changed in this operation.
+    ContentChanged = 9,
+    /// The content of a live block was found changed when all of them were compared after it.
+    ContentFoundChanged = 10,
 }
 
 impl Fault {
@@ -41,6 +48,9 @@ impl Fault {
             5 => Self::NotZeroed,
             6 => Self::ReallocLost,
             7 => Self::UsableTooSmall,
+            8 => Self::UsableOverlap,
+            9 => Self::ContentChanged,
+            10 => Self::ContentFoundChanged,
             _ => return None,
         })
     }
@@ -55,6 +65,14 @@ impl Fault {
             Self::NotZeroed => "returned memory that is not zero",
             Self::ReallocLost => "did not keep the content of the block",
             Self::UsableTooSmall => "returned a block whose usable size is less than asked for",
+            Self::UsableOverlap => {
+                "showed a usable size that is not true: bytes promised to one live block belong to \
+                 another"
+            }
+            Self::ContentChanged => "changed the content of a live block that it was not given",
+            Self::ContentFoundChanged => {
+                "or one shortly before it changed the content of a live block"
+            }
         }
     }
 }
@@ -78,6 +96,14 @@ pub struct Returned {
 pub trait Observer {
     /// Before each operation, with its number.
     fn step(&mut self, _operation: usize) {}
+
+    /// Right before the allocator's function is called, after `releasing` and `reallocating`.
+    #[inline(always)]
+    fn before_call(&mut self) {}
+
+    /// Right after it has returned, before anything is done with the result.
+    #[inline(always)]
+    fn after_call(&mut self) {}
 
     /// After a successful allocation.
     ///
@@ -148,7 +174,7 @@ pub fn warm_up(functions: &Functions) {
 pub struct Replayer<'a> {
     program: ProgramView<'a>,
     /// One pointer per slot; slot 0 is null for ever.
-    table: &'a mut [*mut c_void],
+    table: SlotTable<'a, *mut c_void>,
     functions: Functions,
 }
 
@@ -171,6 +197,23 @@ impl<'a> Replayer<'a> {
         );
         Self {
             program,
+            table: SlotTable::new(table),
+            functions,
+        }
+    }
+
+    /// One of several replayers that share a table: each performs the operations of one thread.
+    ///
+    /// # Safety
+    /// As for [`Replayer::new`]; the table has as many entries as the program slots, and no two
+    /// threads use the same slot at the same time.
+    pub(super) unsafe fn sharing(
+        program: ProgramView<'a>,
+        table: SlotTable<'a, *mut c_void>,
+        functions: Functions,
+    ) -> Self {
+        Self {
+            program,
             table,
             functions,
         }
@@ -179,6 +222,11 @@ impl<'a> Replayer<'a> {
     /// The program replayed.
     pub fn program(&self) -> &ProgramView<'a> {
         &self.program
+    }
+
+    /// Addresses of the table of pointers.
+    pub fn table_range(&self) -> core::ops::Range<usize> {
+        self.table.range()
     }
 
     /// The functions replayed against.
@@ -232,30 +280,46 @@ impl<'a> Replayer<'a> {
                 fault,
             })?;
             // Draining twice then frees null.
-            self.table[word.slot()] = ptr::null_mut();
+            // SAFETY: slots are below the table's length (`ProgramView::new`).
+            unsafe { self.table.set(word.slot(), ptr::null_mut()) };
         }
         Ok(())
     }
 
     #[inline(always)]
-    fn release<O: Observer>(&mut self, word: Word, observer: &mut O) -> Result<(), Fault> {
+    pub(super) fn release<O: Observer>(
+        &mut self,
+        word: Word,
+        observer: &mut O,
+    ) -> Result<(), Fault> {
         let slot = word.slot();
         // SAFETY: `ProgramView::new` checked that every slot is below `slots`, the table's length.
         // The pointer is what the allocator returned for the block now freed, or null: whoever made
         // the replayer vouched that each block is released once.
         unsafe {
-            let block = *self.table.get_unchecked(slot);
+            let block = self.table.get(slot);
             observer.releasing(slot, block)?;
+            observer.before_call();
             (self.functions.free)(block);
+            observer.after_call();
         }
         Ok(())
     }
 
     #[inline(always)]
-    fn malloc<O: Observer>(&mut self, word: Word, observer: &mut O) -> Result<(), Fault> {
+    pub(super) fn malloc<O: Observer>(
+        &mut self,
+        word: Word,
+        observer: &mut O,
+    ) -> Result<(), Fault> {
         let (slot, size) = (word.slot(), word.operand());
+        // So that neither the test for null nor the touching asks again.
+        // SAFETY: `ProgramView::new` checked that these words ask for at least one byte.
+        unsafe { std::hint::assert_unchecked(size != 0) };
+        observer.before_call();
         // SAFETY: malloc may be called with any size.
         let block = unsafe { (self.functions.malloc)(size) };
+        observer.after_call();
         let returned = Returned {
             block,
             slot,
@@ -279,73 +343,73 @@ impl<'a> Replayer<'a> {
         // SAFETY: slots are below the table's length (`ProgramView::new`). The allocator has just
         // returned the block for `size` bytes.
         unsafe {
-            *self.table.get_unchecked_mut(returned.slot) = returned.block;
+            self.table.set(returned.slot, returned.block);
             observer.allocated(returned)
         }
     }
 
-    #[inline(never)]
-    fn perform_cold<O: Observer>(&mut self, index: usize, observer: &mut O) -> Result<(), Fault> {
+    /// `calloc` and `realloc` are common enough in some programs to be part of the loop; the others
+    /// are not, and would cost it registers.
+    #[inline(always)]
+    pub(super) fn perform_cold<O: Observer>(
+        &mut self,
+        index: usize,
+        observer: &mut O,
+    ) -> Result<(), Fault> {
         let cold = self.program.cold(index);
-        let (slot, size, operand) = (
-            cold.slot as usize,
-            cold.size as usize,
-            cold.operand as usize,
-        );
         match cold.kind {
-            COLD_MALLOC => {
-                // SAFETY: malloc may be called with any size.
-                let block = unsafe { (self.functions.malloc)(size) };
-                self.keep(
-                    &Returned {
-                        block,
-                        slot,
-                        size,
-                        alignment: 0,
-                        zeroed: false,
-                    },
-                    observer,
-                )
-            }
             COLD_CALLOC => {
+                let (count, size) = (cold.operand as usize, cold.size as usize);
+                observer.before_call();
                 // SAFETY: calloc may be called with any numbers.
-                let block = unsafe { (self.functions.calloc)(operand, size) };
-                let size = operand.saturating_mul(size);
-                self.keep(
-                    &Returned {
-                        block,
-                        slot,
-                        size,
-                        alignment: 0,
-                        zeroed: true,
-                    },
-                    observer,
-                )
+                let block = unsafe { (self.functions.calloc)(count, size) };
+                observer.after_call();
+                let returned = Returned {
+                    block,
+                    slot: cold.slot as usize,
+                    size: count.saturating_mul(size),
+                    alignment: 0,
+                    zeroed: true,
+                };
+                self.keep(&returned, observer)
             }
-            COLD_ALIGNED => {
-                let mut block = ptr::null_mut();
-                // SAFETY: `block` has room for the result; compiling made the alignment a power of
-                // two of at least the size of a pointer.
-                let error =
-                    unsafe { (self.functions.posix_memalign)(&raw mut block, operand, size) };
-                if error != 0 {
-                    return Err(Fault::Null);
-                }
-                self.keep(
-                    &Returned {
-                        block,
-                        slot,
-                        size,
-                        alignment: operand,
-                        zeroed: false,
-                    },
-                    observer,
-                )
-            }
-            _ => self.reallocate(&cold, observer),
+            COLD_REALLOC => self.reallocate(&cold, observer),
+            // By number: a reference would force all of `cold` into memory, for each operation.
+            _ => self.perform_rare(index, observer),
         }
     }
 
+    #[inline(never)]
+    fn perform_rare<O: Observer>(&mut self, index: usize, observer: &mut O) -> Result<(), Fault> {
+        let cold = self.program.cold(index);
+        let (size, alignment) = (cold.size as usize, cold.operand as usize);
+        let mut block = ptr::null_mut();
+        observer.before_call();
+        if cold.kind == COLD_ALIGNED {
+            // SAFETY: `block` has room for the result; compiling made the alignment a power of two
+            // of at least the size of a pointer.
+            let error = unsafe { (self.functions.posix_memalign)(&raw mut block, alignment, size) };
+            observer.after_call();
+            if error != 0 {
+                return Err(Fault::Null);
+            }
+        } else {
+            // SAFETY: malloc may be called with any size.
+            block = unsafe { (self.functions.malloc)(size) };
+            observer.after_call();
+        }
+        let returned = Returned {
+            block,
+            slot: cold.slot as usize,
+            size,
+            // 0 for malloc.
+            alignment,
+            zeroed: false,
+        };
+        self.keep(&returned, observer)
+    }
+
+    #[inline(always)]
     fn reallocate<O: Observer>(
         &mut self,
         cold: &ColdOperation,
@@ -356,16 +420,18 @@ impl<'a> Replayer<'a> {
             cold.slot as usize,
             cold.size as usize,
         );
-        let old = self.table[old_slot];
-        // SAFETY: `old` is the block now reallocated, or null, as for free.
-        let block = unsafe {
+        // SAFETY: slots are below the table's length (`ProgramView::new`). `old` is the block now
+        // reallocated, or null, as for free.
+        let (old, block) = unsafe {
+            let old = self.table.get(old_slot);
             observer.reallocating(old_slot, old)?;
-            (self.functions.realloc)(old, size)
+            observer.before_call();
+            (old, (self.functions.realloc)(old, size))
         };
+        observer.after_call();
         if block.is_null() && size != 0 {
             return Err(Fault::Null);
         }
-        self.table[slot] = block;
         let returned = Returned {
             block,
             slot,
@@ -373,7 +439,10 @@ impl<'a> Replayer<'a> {
             alignment: 0,
             zeroed: false,
         };
-        // SAFETY: the allocator has just returned the block for `size` bytes.
-        unsafe { observer.reallocated(old_slot, old, &returned) }
+        // SAFETY: as above for the table; the allocator has just returned the block for `size` bytes.
+        unsafe {
+            self.table.set(slot, block);
+            observer.reallocated(old_slot, old, &returned)
+        }
     }
 }

@@ -10,11 +10,14 @@ use crate::subject::floor;
 const PAGE_BYTES: usize = 4096;
 
 /// Writes nothing.
-struct TouchNone;
+#[derive(Default)]
+pub(super) struct TouchNone;
 /// Writes a byte in each OS page of a new block, its first and last bytes among them.
-struct TouchPage;
+#[derive(Default)]
+pub(super) struct TouchPage;
 /// Writes every byte of a new block.
-struct TouchAll;
+#[derive(Default)]
+pub(super) struct TouchAll;
 
 impl Observer for TouchNone {
     #[inline(always)]

@@ -6,8 +6,9 @@
 use serde::Serialize;
 
 use super::format;
+use super::model::Workload;
 use crate::measure::environment::Environment;
-use crate::measure::results::{Results, SubjectKind, Touch, WorkloadRecord};
+use crate::measure::results::{Order, ProgramRecord, Results, SubjectKind, Touch, WorkloadRecord};
 use crate::trace::{EventCounts, Format};
 
 /// A name and what there is to say about it.
@@ -72,7 +73,9 @@ pub(crate) fn events(counts: &EventCounts) -> Vec<EventLine> {
 
 /// What the trace is like, in numbers.
 pub(crate) fn trace(record: &WorkloadRecord) -> Vec<Fact> {
-    let (origin, profile) = (&record.origin, &record.profile);
+    let (Some(origin), Some(profile)) = (&record.origin, &record.profile) else {
+        return Vec::new();
+    };
     let bytes = |value: u64| format::bytes(value as f64);
     let threads = if profile.threads > profile.threads_alive_peak && profile.threads_alive_peak > 0
     {
@@ -123,16 +126,116 @@ pub(crate) fn trace(record: &WorkloadRecord) -> Vec<Fact> {
 
 /// What the reader of the trace could not know, and what it dropped.
 pub(crate) fn trace_notes(record: &WorkloadRecord) -> Vec<String> {
-    let mut notes = record.origin.notes.clone();
-    let dropped = record.origin.dropped_lines;
+    let Some(origin) = &record.origin else {
+        return Vec::new();
+    };
+    let mut notes = origin.notes.clone();
+    let dropped = origin.dropped_lines;
     if dropped > 0 {
         let lines = format::plural(dropped, "line was", "lines were");
         notes.push(format!(
             "{lines} dropped while reading; the first: {}",
-            record.origin.dropped_examples.join("; ")
+            origin.dropped_examples.join("; ")
         ));
     }
     notes
+}
+
+/// A program's command as one would type it.
+pub(crate) fn command(program: &ProgramRecord) -> String {
+    let words: Vec<String> = program
+        .command
+        .iter()
+        .map(|word| format::shell_word(word))
+        .collect();
+    words.join(" ")
+}
+
+/// The threads of a replay on several, in one phrase.
+pub(crate) fn threads_words(workload: &Workload<'_>) -> Option<String> {
+    let threaded = workload.record?.threaded?;
+    Some(format!(
+        "{} replayed, at most {} alive at once",
+        format::plural(threaded.threads.into(), "thread", "threads"),
+        threaded.threads_alive_peak
+    ))
+}
+
+/// How much of the threads' time was spent waiting, from the least to the most.
+pub(crate) fn waiting_words(workload: &Workload<'_>) -> Option<String> {
+    let mut shares: Vec<f64> = workload
+        .rows
+        .iter()
+        .filter(|row| row.is_candidate())
+        .filter_map(|row| row.summary.waiting_share)
+        .filter(|share| share.is_finite())
+        .collect();
+    shares.sort_by(f64::total_cmp);
+    let (first, last) = (*shares.first()?, *shares.last()?);
+    Some(format!(
+        "Threads waited for one another for {} to {} of the time they were alive",
+        format::percent(first),
+        format::percent(last)
+    ))
+}
+
+/// What threads did in the replay, and what they waited for.
+pub(crate) fn threads(workload: &Workload<'_>) -> Vec<Fact> {
+    let Some(record) = workload.record else {
+        return Vec::new();
+    };
+    let Some(threaded) = record.threaded else {
+        return Vec::new();
+    };
+    let order = record.order.map_or("its own", order_words);
+    let mut facts = vec![
+        Fact::new("Order", order),
+        Fact::new(
+            "Threads replayed",
+            format!(
+                "{}, at most {} alive at once",
+                format::count(threaded.threads.into()),
+                threaded.threads_alive_peak
+            ),
+        ),
+        Fact::new(
+            "Edges",
+            format!(
+                "{}: places where a thread waits for another's operation",
+                format::count(threaded.edges)
+            ),
+        ),
+        Fact::new(
+            "Cross-thread frees",
+            format!(
+                "{}: blocks freed or reallocated by another thread than allocated them",
+                format::count(threaded.cross_thread_frees)
+            ),
+        ),
+    ];
+    facts.extend(waiting_words(workload).map(|words| Fact::new("Waiting", words)));
+    facts
+}
+
+fn order_words(order: Order) -> &'static str {
+    match order {
+        Order::Serial => "serial: threads replayed in recorded order on one thread",
+        Order::Threads => "threads: a thread waits for another where a block changes hands",
+        Order::Strict => "strict: the recorded total order on the recorded threads",
+        Order::Paced => "paced: threads, and no operation before its recorded time",
+    }
+}
+
+/// A real program.
+pub(crate) fn program(program: &ProgramRecord) -> Vec<Fact> {
+    let mut facts = vec![Fact::new("Command", command(program))];
+    if let Some(version) = &program.version {
+        facts.push(Fact::new("Version", version.clone()));
+    }
+    if !program.setup.is_empty() {
+        facts.push(Fact::new("To install it", program.setup.clone()));
+    }
+    facts
 }
 
 fn format_words(format: Format) -> &'static str {
@@ -147,7 +250,7 @@ fn format_words(format: Format) -> &'static str {
 
 /// The line under the title: when, with what, how long.
 pub(crate) fn subtitle(results: &Results) -> String {
-    let seconds = results.elapsed_ns as f64 / 1e9;
+    let seconds = results.first_run().elapsed_ns as f64 / 1e9;
     let elapsed = if seconds < 120.0 {
         format!("{seconds:.1} s")
     } else {
@@ -155,18 +258,19 @@ pub(crate) fn subtitle(results: &Results) -> String {
     };
     format!(
         "Measured {} in {elapsed} by {} {}",
-        results.started, results.tool.name, results.tool.version
+        results.first_run().started,
+        results.first_run().tool.name,
+        results.first_run().tool.version
     )
 }
 
 /// How it was measured.
 pub(crate) fn method(results: &Results) -> Vec<Fact> {
     let settings = &results.settings;
-    let order = if settings.order == "serial" {
-        "serial: threads replayed in recorded order on one thread".to_owned()
-    } else {
-        settings.order.clone()
-    };
+    let order = settings.order.map_or(
+        "threads for traces of several threads, otherwise serial",
+        order_words,
+    );
     let touch = match settings.touch {
         Touch::None => "nothing is written into new blocks",
         Touch::Page => "one byte in each OS page of a new block is written",
@@ -178,7 +282,7 @@ pub(crate) fn method(results: &Results) -> Vec<Fact> {
             "Speed pass",
             format!(
                 "{}; in each, every subject runs once, in random order, in a fresh process; {} of the trace per process",
-                format::plural(settings.speed_blocks.into(), "block", "blocks"),
+                format::plural(settings.speed_blocks_max.into(), "block", "blocks"),
                 format::plural(settings.passes_per_sample.into(), "replay", "replays")
             ),
         ),
@@ -207,14 +311,56 @@ pub(crate) fn method(results: &Results) -> Vec<Fact> {
             "Built",
             format!(
                 "optimisation level {}, {}",
-                results.tool.opt_level, results.tool.rustc
+                results.first_run().tool.opt_level,
+                results.first_run().tool.rustc
             ),
         ),
     ]
 }
 
+/// One run: when, where, how to repeat it.
+#[derive(Serialize)]
+pub(crate) struct RunFacts {
+    title: String,
+    environment: Vec<Fact>,
+    command: String,
+    workloads: String,
+}
+
+/// All runs of the file.
+pub(crate) fn runs(results: &Results) -> Vec<RunFacts> {
+    results
+        .runs
+        .iter()
+        .enumerate()
+        .map(|(index, run)| {
+            let mut workloads: Vec<&str> = Vec::new();
+            let own = results
+                .samples
+                .iter()
+                .filter(|sample| sample.run as usize == index);
+            for sample in own {
+                if !workloads.contains(&sample.workload.as_str()) {
+                    workloads.push(&sample.workload);
+                }
+            }
+            let words: Vec<String> = run
+                .command
+                .iter()
+                .map(|word| format::shell_word(word))
+                .collect();
+            RunFacts {
+                title: format!("Run {}, {}", index + 1, run.started),
+                environment: environment(&run.environment),
+                command: words.join(" "),
+                workloads: format::list(&workloads),
+            }
+        })
+        .collect()
+}
+
 /// The machine and the moment.
-pub(crate) fn environment(environment: &Environment) -> Vec<Fact> {
+fn environment(environment: &Environment) -> Vec<Fact> {
     let bytes = |value: u64| format::bytes(value as f64);
     let mut facts = Vec::new();
     let mut add = |name: &str, value: Option<String>| {
@@ -290,6 +436,15 @@ pub(crate) fn subjects(results: &Results) -> Vec<Fact> {
         }
         if let Some(version) = &subject.version {
             words.push_str(&format!("; version {version}"));
+        }
+        if let Some(build) = &subject.build {
+            words.push_str(&format!("; build {build}"));
+        }
+        for (name, value) in &subject.environment {
+            words.push_str(&format!("; {name}={value}"));
+        }
+        if let Some(baseline) = &subject.twin_of {
+            words.push_str(&format!("; {baseline} a second time, for the noise floor"));
         }
         Fact::new(subject.name.clone(), words)
     });

@@ -117,7 +117,14 @@ pub fn read_results(path: &Path) -> Result<Results> {
             ));
         }
     }
-    serde_json::from_slice(&text).map_err(|error| located(path, &error))
+    let results: Results = serde_json::from_slice(&text).map_err(|error| located(path, &error))?;
+    if results.runs.is_empty() {
+        return Err(Error::file(
+            path,
+            "not a whole results file: it names no run",
+        ));
+    }
+    Ok(results)
 }
 
 /// Only what tells which schema the rest follows.

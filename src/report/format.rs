@@ -134,7 +134,7 @@ pub(crate) fn time_ns(value: f64) -> String {
         v if v < 999.5 => format!("{} ns", significant(v)),
         v if v < 999.5e3 => format!("{} µs", significant(v / 1e3)),
         v if v < 999.5e6 => format!("{} ms", significant(v / 1e6)),
-        v if v < 1e13 => format!("{:.0} s", v / 1e9),
+        v if v < 1e13 => format!("{} s", significant(v / 1e9)),
         v => format!("{:.0e} s", v / 1e9),
     }
 }
@@ -278,6 +278,7 @@ mod tests {
         assert_eq!(ratio(0.8123), "0.812");
         assert_eq!(time_ns(12.34), "12.3 ns");
         assert_eq!(time_ns(1240.0), "1.24 µs");
+        assert_eq!(time_ns(3.69e9), "3.69 s");
         assert_eq!(ratio(f64::INFINITY), "–");
     }
 

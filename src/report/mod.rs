@@ -12,11 +12,16 @@
 #![forbid(unsafe_code)]
 
 mod charts;
+pub mod compared;
 mod facts;
 mod files;
 mod format;
+mod latency;
 mod model;
 mod page;
+pub mod ranked;
+mod samples;
+mod sure;
 pub mod table;
 mod verdict;
 mod words;

@@ -6,13 +6,11 @@
 
 use std::collections::HashSet;
 
+use crate::measure::rank::is_own;
 use crate::measure::results::{
-    Estimate, MemorySample, Pass, Results, Sample, Status, SubjectKind, SubjectRecord, SummaryRow,
-    WorkloadRecord,
+    Estimate, MemorySample, Pass, ProgramRecord, Receipt, Results, Run, Sample, Status, Stop,
+    SubjectKind, SubjectRecord, SummaryRow, Verdict, WorkloadRecord,
 };
-
-/// Subjects that this project wrote itself: it has a stake in their rank, and reports say so.
-pub(crate) const OWN_SUBJECTS: [&str; 2] = ["pagelist", "mymalloc"];
 
 /// Below this number of blocks a 95 % interval of a median does not exist: the range of n values
 /// misses the median with probability 2^(1-n), which is above 5 % up to n = 5.
@@ -32,8 +30,12 @@ pub(crate) struct Workload<'a> {
     pub(crate) slug: String,
     /// What the file tells about it; a summary may name a workload that has no record.
     pub(crate) record: Option<&'a WorkloadRecord>,
-    /// Its rows, in the order of the subjects.
+    /// Its rows, in the order of the subjects, without the twin.
     pub(crate) rows: Vec<Row<'a>>,
+    /// The baseline a second time: its ratio is the noise floor. It is no subject of its own.
+    pub(crate) twin: Option<Row<'a>>,
+    /// Why no more blocks were added, in each run that measured it.
+    pub(crate) stops: Vec<(&'a Run, &'a Stop)>,
     /// Name of the subject that ratios refer to.
     pub(crate) baseline: &'a str,
 }
@@ -49,7 +51,9 @@ pub(crate) struct Row<'a> {
     pub(crate) is_baseline: bool,
     /// The memory sample whose peak is the median one.
     pub(crate) memory: Option<&'a MemorySample>,
-    /// Speed samples that ended `ok`.
+    /// All its samples, in the file's order.
+    pub(crate) samples: Vec<&'a Sample>,
+    /// Samples that ended `ok` and hold a time.
     pub(crate) speed_samples: usize,
     /// Whether there were enough blocks for its intervals to be what they say.
     pub(crate) has_intervals: bool,
@@ -57,29 +61,8 @@ pub(crate) struct Row<'a> {
     page_bytes: u64,
     /// Whether the baseline's RSS is known to a page or better.
     has_baseline_rss: bool,
-    /// Paths of the objects that served its calls, as the children told.
-    pub(crate) served_by: Vec<&'a str>,
-}
-
-/// How a row compares with the baseline, as far as its interval tells.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Standing {
-    Faster,
-    Slower,
-    NotDistinguishable,
-    /// No interval to judge by.
-    Unknown,
-}
-
-/// Judges an interval of time ratios: a difference is one only if the interval excludes 1.
-pub(crate) fn standing(ratio: Option<&Estimate>) -> Standing {
-    match ratio {
-        Some(ratio) if !(ratio.low.is_finite() && ratio.high.is_finite()) => Standing::Unknown,
-        Some(ratio) if ratio.high < 1.0 => Standing::Faster,
-        Some(ratio) if ratio.low > 1.0 => Standing::Slower,
-        Some(_) => Standing::NotDistinguishable,
-        None => Standing::Unknown,
-    }
+    /// The objects that served its calls, as the children told.
+    pub(crate) served_by: Vec<&'a Receipt>,
 }
 
 /// Whether two intervals share a value.
@@ -101,20 +84,17 @@ impl Row<'_> {
         self.is_ok() && !self.is_floor
     }
 
-    /// How it compares with the baseline; unknown where there were too few blocks to tell.
-    pub(crate) fn standing(&self) -> Standing {
-        if !self.has_intervals {
-            return Standing::Unknown;
-        }
-        standing(self.summary.ratio_to_baseline.as_ref())
+    /// How it compares with the baseline, as the summary judged it.
+    pub(crate) fn standing(&self) -> Verdict {
+        self.summary.verdict
     }
 
-    /// Whether it is faster than the baseline: shown by its interval or, without one, by its median
-    /// alone, which is a hint and has to be told as one.
+    /// Whether it is faster than the baseline: judged so or, with too few blocks for that, by its
+    /// median alone, which is a hint and has to be told as one.
     pub(crate) fn seems_faster(&self) -> bool {
         match self.summary.ratio_to_baseline {
             Some(ratio) if !self.has_intervals => ratio.median < 1.0,
-            _ => self.standing() == Standing::Faster,
+            _ => self.standing() == Verdict::Faster,
         }
     }
 
@@ -209,6 +189,18 @@ impl<'a> Workload<'a> {
         self.rows.iter().any(|row| row.is_ok() && row.has_intervals)
     }
 
+    /// What two names of the same allocator differed by: the noise floor.
+    pub(crate) fn noise(&self) -> Option<Estimate> {
+        let twin = self.twin.as_ref().filter(|twin| twin.has_intervals)?;
+        let ratio = twin.summary.ratio_to_baseline?;
+        (ratio.low.is_finite() && ratio.high.is_finite()).then_some(ratio)
+    }
+
+    /// The real program, if it is one.
+    pub(crate) fn program(&self) -> Option<&'a ProgramRecord> {
+        self.record?.program.as_ref()
+    }
+
     pub(crate) fn has_own(&self) -> bool {
         self.rows.iter().any(|row| row.is_own)
     }
@@ -231,21 +223,47 @@ impl<'a> Report<'a> {
         let mut slugs = HashSet::new();
         let workloads = names
             .into_iter()
-            .map(|name| Workload {
-                name,
-                slug: unique_slug(name, &mut slugs),
-                record: results.workloads.iter().find(|record| record.name == name),
-                rows: rows_of(results, name),
-                baseline: &results.settings.baseline,
+            .map(|name| {
+                let (twins, rows) = rows_of(results, name)
+                    .into_iter()
+                    .partition(|row| is_twin(results, row.name()));
+                Workload {
+                    name,
+                    slug: unique_slug(name, &mut slugs),
+                    record: results.workloads.iter().find(|record| record.name == name),
+                    rows,
+                    twin: Vec::<Row<'a>>::into_iter(twins).next(),
+                    stops: stops_of(results, name),
+                    baseline: &results.settings.baseline,
+                }
             })
             .collect();
         Self { results, workloads }
     }
 
-    /// Subjects in the file's order, those that only the summary names last.
+    /// Subjects in the file's order, those that only the summary names last; without the twin.
     pub(crate) fn subject_names(&self) -> Vec<&'a str> {
-        subject_names(self.results)
+        let mut names = subject_names(self.results);
+        names.retain(|name| !is_twin(self.results, name));
+        names
     }
+}
+
+/// Whether a subject is the baseline a second time.
+fn is_twin(results: &Results, name: &str) -> bool {
+    results.settings.baseline_twin.as_deref() == Some(name)
+        || results
+            .subjects
+            .iter()
+            .any(|subject| subject.name == name && subject.twin_of.is_some())
+}
+
+fn stops_of<'a>(results: &'a Results, workload: &str) -> Vec<(&'a Run, &'a Stop)> {
+    let of_run = |run: &'a Run| run.stops.iter().map(move |stop| (run, stop));
+    let stops = results.runs.iter().flat_map(of_run);
+    stops
+        .filter(|(_, stop)| stop.workload == workload)
+        .collect()
 }
 
 fn subject_names(results: &Results) -> Vec<&str> {
@@ -266,7 +284,7 @@ fn rows_of<'a>(results: &'a Results, workload: &str) -> Vec<Row<'a>> {
     let is_floor = |record: Option<&SubjectRecord>| {
         record.is_some_and(|record| record.kind == SubjectKind::Floor)
     };
-    let page_bytes = results.environment.page_size_bytes;
+    let page_bytes = results.first_run().environment.page_size_bytes;
     let baseline_rss = results
         .summary
         .iter()
@@ -277,7 +295,7 @@ fn rows_of<'a>(results: &'a Results, workload: &str) -> Vec<Row<'a>> {
     for name in subject_names(results) {
         let floor = is_floor(results.subjects.iter().find(|subject| subject.name == name));
         let color = next_color;
-        if !floor {
+        if !floor && !is_twin(results, name) {
             next_color += 1;
         }
         let summaries = results
@@ -292,17 +310,18 @@ fn rows_of<'a>(results: &'a Results, workload: &str) -> Vec<Row<'a>> {
                 .collect();
             let speed_samples = samples
                 .iter()
-                .filter(|sample| sample.pass == Pass::Speed && sample.status == Status::Ok)
+                .filter(|sample| matches!(sample.pass, Pass::Speed | Pass::Program))
+                .filter(|sample| sample.status == Status::Ok)
                 .count();
             let blocks = match speed_samples {
-                0 => results.settings.speed_blocks as usize,
+                0 => results.settings.speed_blocks_max as usize,
                 some => some,
             };
             rows.push(Row {
                 summary,
                 color,
                 is_floor: floor,
-                is_own: OWN_SUBJECTS.contains(&name),
+                is_own: is_own(name),
                 is_baseline: name == results.settings.baseline,
                 memory: median_memory(&samples),
                 speed_samples,
@@ -310,6 +329,7 @@ fn rows_of<'a>(results: &'a Results, workload: &str) -> Vec<Row<'a>> {
                 page_bytes,
                 has_baseline_rss: baseline_rss.is_none_or(|rss| rss >= page_bytes.max(1)),
                 served_by: receipts(&samples),
+                samples,
             });
         }
     }
@@ -326,14 +346,16 @@ fn median_memory<'a>(samples: &[&'a Sample]) -> Option<&'a MemorySample> {
     memories.get(memories.len().saturating_sub(1) / 2).copied()
 }
 
-fn receipts<'a>(samples: &[&'a Sample]) -> Vec<&'a str> {
-    let mut paths = Vec::new();
+fn receipts<'a>(samples: &[&'a Sample]) -> Vec<&'a Receipt> {
+    let mut receipts: Vec<&'a Receipt> = Vec::new();
     for receipt in samples.iter().filter_map(|sample| sample.receipt.as_ref()) {
-        if !paths.contains(&receipt.path.as_str()) {
-            paths.push(receipt.path.as_str());
+        let same =
+            |other: &&Receipt| (&other.path, &other.build) == (&receipt.path, &receipt.build);
+        if !receipts.iter().any(same) {
+            receipts.push(receipt);
         }
     }
-    paths
+    receipts
 }
 
 /// A name that is safe as file name and anchor, whatever the user called the workload.
@@ -374,6 +396,7 @@ pub(crate) fn status_word(status: Status) -> &'static str {
         Status::Ok => "ok",
         Status::Crashed => "crashed",
         Status::TimedOut => "timed out",
+        Status::OutOfMemory => "out of memory",
         Status::Wrong => "wrong",
         Status::Refused => "refused",
     }
@@ -382,29 +405,6 @@ pub(crate) fn status_word(status: Status) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn estimate(low: f64, median: f64, high: f64) -> Estimate {
-        Estimate { median, low, high }
-    }
-
-    #[test]
-    fn a_difference_is_one_only_if_the_interval_excludes_equality() {
-        assert_eq!(standing(Some(&estimate(0.8, 0.9, 0.99))), Standing::Faster);
-        assert_eq!(standing(Some(&estimate(1.01, 1.1, 1.2))), Standing::Slower);
-        assert_eq!(
-            standing(Some(&estimate(0.8, 0.9, 1.0))),
-            Standing::NotDistinguishable
-        );
-        assert_eq!(
-            standing(Some(&estimate(1.0, 1.0, 1.0))),
-            Standing::NotDistinguishable
-        );
-        assert_eq!(
-            standing(Some(&estimate(0.8, f64::NAN, f64::NAN))),
-            Standing::Unknown
-        );
-        assert_eq!(standing(None), Standing::Unknown);
-    }
 
     #[test]
     fn slugs_are_unique_and_harmless() {

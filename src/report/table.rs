@@ -1,16 +1,18 @@
-//! The results as text: for a terminal, as Markdown, as CSV.
+//! The results as text: for a terminal and as Markdown. Below it: CSV, and text of a known width.
 
 #![forbid(unsafe_code)]
 
+mod csv;
+pub(crate) mod text;
+
+pub use csv::csv;
+
 use super::format;
 use super::model::{Report, Row, Workload, status_word};
+use super::sure;
 use super::verdict;
-use crate::measure::results::{Estimate, Results};
-
-/// Narrower than this no column is readable; tables are then as wide as this.
-const WIDTH_MIN: usize = 40;
-/// Longest subject name that keeps its place in the first column; a longer one gets its own line.
-const NAME_MAX: usize = 14;
+use crate::measure::results::{Estimate, Results, Verdict};
+use text::{WIDTH_MIN, grid, markdown_cell, wrap};
 
 /// The results for a terminal, no line wider than `width` columns (but at least 40 are used).
 /// Columns that do not fit are left out, from the right; reasons and sentences are wrapped.
@@ -42,27 +44,56 @@ fn workload_lines(
     width: usize,
     lines: &mut Vec<String>,
 ) {
-    let mut heading = workload.name.to_owned();
-    if let Some(record) = workload.record {
-        heading.push_str(&format!(
-            ": {}, {} live at the peak",
-            format::plural(
-                record.profile.counts.operations(),
-                "operation",
-                "operations"
-            ),
-            format::bytes(record.profile.live_bytes_peak as f64)
-        ));
-    }
-    lines.extend(wrap(&heading, width, "  "));
+    lines.extend(wrap(&heading(workload), width, "  "));
     lines.push(String::new());
     table_lines(workload, width, lines);
+    latency_lines(workload, width, lines);
     lines.push(String::new());
     let verdict = verdict::of(workload, results);
     lines.extend(wrap(&verdict.sentence, width, ""));
     for note in &verdict.notes {
         lines.extend(wrap(note, width, ""));
     }
+    for fact in sure_lines(workload) {
+        lines.extend(wrap(&fact, width, "  "));
+    }
+}
+
+fn heading(workload: &Workload<'_>) -> String {
+    let mut heading = workload.name.to_owned();
+    if let Some(profile) = workload.record.and_then(|record| record.profile.as_ref()) {
+        heading.push_str(&format!(
+            ": {}, {} live at the peak",
+            format::plural(profile.counts.operations(), "operation", "operations"),
+            format::bytes(profile.live_bytes_peak as f64)
+        ));
+    }
+    if let Some(program) = workload.program() {
+        heading.push_str(&format!(": {}", super::facts::command(program)));
+    }
+    if let Some(words) = super::facts::threads_words(workload) {
+        heading.push_str(&format!("; {words}"));
+    }
+    heading
+}
+
+/// How sure: what stands below every table.
+fn sure_lines(workload: &Workload<'_>) -> Vec<String> {
+    let mut lines = vec![format!("Noise floor: {}.", sure::noise_words(workload))];
+    for (_, stop) in &workload.stops {
+        lines.push(format!("What ended it: {}.", sure::stop_words(stop)));
+    }
+    if let Some(waiting) = super::facts::waiting_words(workload) {
+        lines.push(format!("{waiting}."));
+    }
+    let has_undecided = workload
+        .rows
+        .iter()
+        .any(|row| row.standing() == Verdict::NotDistinguishable && !row.is_baseline);
+    if has_undecided {
+        lines.push("n.d.: not distinguishable from the baseline by this run.".to_owned());
+    }
+    lines
 }
 
 /// One column after the name: its heading, its cell, and how wide it is at least.
@@ -83,12 +114,22 @@ fn columns(workload: &Workload<'_>) -> Vec<NamedCell> {
         .iter()
         .map(|column| ((column.heading)(workload), column.cell))
         .filter(|&(heading, _)| heading != HARNESS_SHARE || workload.has_harness_share())
+        .filter(|&(_, cell)| {
+            let mut finished = workload.rows.iter().filter(|row| row.is_ok());
+            workload.program().is_none() || finished.any(|row| cell(row) != format::ABSENT)
+        })
         .collect()
 }
 
-const COLUMNS: [Column; 6] = [
+const COLUMNS: [Column; 8] = [
     Column {
-        heading: |_| "time/op",
+        heading: |workload| {
+            if workload.program().is_some() {
+                "CPU time"
+            } else {
+                "time/op"
+            }
+        },
         cell: |row| estimate_median(row.summary.ns_per_operation, format::time_ns),
     },
     Column {
@@ -100,6 +141,15 @@ const COLUMNS: [Column; 6] = [
             }
         },
         cell: ratio_cell,
+    },
+    Column {
+        heading: |_| "verdict",
+        cell: |row| {
+            if row.is_baseline || row.is_floor {
+                return String::new();
+            }
+            sure::verdict_short(row.standing()).to_owned()
+        },
     },
     Column {
         heading: |_| HARNESS_SHARE,
@@ -123,6 +173,10 @@ const COLUMNS: [Column; 6] = [
     Column {
         heading: |_| "retained",
         cell: |row| row.rss_words(row.summary.rss_retained_bytes),
+    },
+    Column {
+        heading: |_| "wall",
+        cell: |row| estimate_median(row.summary.wall_ns, format::time_ns),
     },
 ];
 
@@ -168,29 +222,12 @@ fn table_lines(workload: &Workload<'_>, width: usize, lines: &mut Vec<String>) {
             )
         })
         .collect();
-    let names = rows.iter().map(|(name, _)| columns_of(name));
-    let name_width = names
-        .filter(|&name| name <= NAME_MAX)
-        .max()
-        .unwrap_or(0)
-        .max("subject".len());
     let headings: Vec<String> = columns
         .iter()
         .map(|(heading, _)| (*heading).to_owned())
         .collect();
-    let widths = column_widths(&headings, &rows, width - name_width);
-    if !rows.is_empty() {
-        lines.push(table_line("subject", name_width, &headings, &widths));
-    }
-    for (name, cells) in &rows {
-        if columns_of(name) > name_width {
-            lines.extend(wrap(name, width, "  "));
-            lines.push(table_line("", name_width, cells, &widths));
-        } else {
-            lines.push(table_line(name, name_width, cells, &widths));
-        }
-    }
-    if !rows.is_empty() && !workload.has_harness_share() {
+    lines.extend(grid("subject", &headings, &rows, width));
+    if !rows.is_empty() && !workload.has_harness_share() && workload.program().is_none() {
         lines.extend(wrap(
             "No floor column: null, which tells what the harness itself costs, was not measured.",
             width,
@@ -210,40 +247,32 @@ fn table_lines(workload: &Workload<'_>, width: usize, lines: &mut Vec<String>) {
     }
 }
 
-/// The widths of as many columns as fit into `room`, each with one space before it.
-fn column_widths(headings: &[String], rows: &[(String, Vec<String>)], room: usize) -> Vec<usize> {
-    let mut widths = Vec::new();
-    let mut used = 0;
-    for (index, heading) in headings.iter().enumerate() {
-        let cells = rows.iter().map(|(_, cells)| columns_of(&cells[index]));
-        let width = cells.max().unwrap_or(0).max(columns_of(heading));
-        if used + width + 1 > room {
-            break;
-        }
-        used += width + 1;
-        widths.push(width);
-    }
-    // Two spaces between columns where the terminal is wide enough.
-    if used + widths.len() <= room {
-        widths.iter_mut().for_each(|width| *width += 1);
-    }
-    widths
-}
-
-fn table_line(name: &str, name_width: usize, cells: &[String], widths: &[usize]) -> String {
-    let mut line = name.to_owned();
-    line.extend(std::iter::repeat_n(
-        ' ',
-        name_width.saturating_sub(columns_of(name)),
-    ));
-    for (cell, width) in cells.iter().zip(widths) {
-        line.extend(std::iter::repeat_n(
-            ' ',
-            1 + width.saturating_sub(columns_of(cell)),
+/// Percentiles of the slowest kinds of operation, if latencies were measured.
+fn latency_lines(workload: &Workload<'_>, width: usize, lines: &mut Vec<String>) {
+    for operation in super::latency::operations(workload) {
+        let rows: Vec<(String, Vec<String>)> = workload
+            .rows
+            .iter()
+            .filter_map(|row| Some((marked_name(row), super::latency::row(row, &operation)?)))
+            .map(|(name, latency)| {
+                let cells = super::latency::percentiles(latency)
+                    .into_iter()
+                    .map(|(_, ns)| format::time_ns(ns as f64));
+                (name, cells.collect())
+            })
+            .collect();
+        let headings: Vec<String> = super::latency::PERCENTILES
+            .iter()
+            .map(|name| (*name).to_owned())
+            .collect();
+        lines.push(String::new());
+        lines.extend(wrap(
+            &format!("latency of {}", operation.words()),
+            width,
+            "  ",
         ));
-        line.push_str(cell);
+        lines.extend(grid("subject", &headings, &rows, width));
     }
-    line.trim_end().to_owned()
 }
 
 fn marked_name(row: &Row<'_>) -> String {
@@ -253,50 +282,6 @@ fn marked_name(row: &Row<'_>) -> String {
     } else {
         name
     }
-}
-
-/// Columns a terminal gives a character: two for the wide scripts and pictures, else one.
-fn columns_of_char(c: char) -> usize {
-    if matches!(c, '\u{1100}'..='\u{115f}' | '\u{2e80}'..='\u{a4cf}' | '\u{ac00}'..='\u{d7a3}'
-        | '\u{f900}'..='\u{faff}' | '\u{fe30}'..='\u{fe6f}' | '\u{ff00}'..='\u{ff60}' | '\u{ffe0}'..='\u{ffe6}'
-        | '\u{1f000}'..='\u{3fffd}')
-    {
-        2
-    } else {
-        1
-    }
-}
-
-fn columns_of(text: &str) -> usize {
-    text.chars().map(columns_of_char).sum()
-}
-
-/// Breaks text at spaces, and inside words that are longer than a line; never drops any of it.
-pub(crate) fn wrap(text: &str, width: usize, indent: &str) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    let mut line = String::new();
-    let mut line_is_empty = true;
-    for word in format::printable(text)
-        .split(' ')
-        .filter(|word| !word.is_empty())
-    {
-        if !line_is_empty && columns_of(&line) + 1 + columns_of(word) > width {
-            lines.push(std::mem::replace(&mut line, indent.to_owned()));
-            line_is_empty = true;
-        }
-        if !line_is_empty {
-            line.push(' ');
-        }
-        for c in word.chars() {
-            if columns_of(&line) + columns_of_char(c) > width {
-                lines.push(std::mem::replace(&mut line, indent.to_owned()));
-            }
-            line.push(c);
-        }
-        line_is_empty = false;
-    }
-    lines.push(line);
-    lines
 }
 
 /// The summary as one Markdown table per workload.
@@ -312,8 +297,13 @@ pub fn markdown(results: &Results) -> String {
             "{}\n\n",
             markdown_cell(&verdict::of(workload, results).sentence)
         ));
-        text.push_str("| subject | status | time per operation | ratio to baseline | floor share | peak RSS | fragmentation | retained |\n");
-        text.push_str("|---|---|--:|--:|--:|--:|--:|--:|\n");
+        text.push_str("| subject | status |");
+        for column in &COLUMNS {
+            text.push_str(&format!(" {} |", (column.heading)(workload)));
+        }
+        text.push_str("\n|---|---|");
+        text.push_str(&"--:|".repeat(COLUMNS.len()));
+        text.push('\n');
         for row in &workload.rows {
             let status = row
                 .failure()
@@ -329,112 +319,10 @@ pub fn markdown(results: &Results) -> String {
             }
             text.push('\n');
         }
-    }
-    text
-}
-
-/// Text that stays inside its cell and is not taken for markup.
-fn markdown_cell(text: &str) -> String {
-    let mut out = String::new();
-    for c in format::printable(text).chars() {
-        match c {
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '&' => out.push_str("&amp;"),
-            '|' | '\\' | '`' | '*' | '_' | '[' | ']' => {
-                out.push('\\');
-                out.push(c);
-            }
-            c => out.push(c),
+        text.push('\n');
+        for line in sure_lines(workload) {
+            text.push_str(&format!("- {}\n", markdown_cell(&line)));
         }
     }
-    out
-}
-
-/// The summary as CSV (RFC 4180), one line per workload and subject; absent values are empty, and so are
-/// the ends of intervals that too few blocks stand behind.
-pub fn csv(results: &Results) -> String {
-    let mut text = String::from(
-        "workload,subject,status,reason,operations,ns_per_operation,ns_per_operation_low,ns_per_operation_high,\
-         ratio_to_baseline,ratio_to_baseline_low,ratio_to_baseline_high,\
-         ratio_to_baseline_used_heap,ratio_to_baseline_used_heap_low,ratio_to_baseline_used_heap_high,\
-         harness_share,rss_peak_bytes,live_bytes_peak,fragmentation_at_peak,fragmentation_time_weighted,\
-         internal_fragmentation,rss_retained_bytes\r\n",
-    );
-    let report = Report::of(results);
-    for row in report.workloads.iter().flat_map(|workload| &workload.rows) {
-        let has_intervals = row.has_intervals;
-        let row = row.summary;
-        let mut cells = vec![
-            csv_cell(&row.workload),
-            csv_cell(&row.subject),
-            status_word(row.status).replace(' ', "_"),
-            csv_cell(row.reason.as_deref().unwrap_or("")),
-            row.operations.to_string(),
-        ];
-        for estimate in [
-            row.ns_per_operation,
-            row.ratio_to_baseline,
-            row.ratio_to_baseline_used_heap,
-        ] {
-            match estimate {
-                Some(e) if !has_intervals => {
-                    cells.extend([e.median.to_string(), String::new(), String::new()]);
-                }
-                Some(e) => {
-                    cells.extend([e.median.to_string(), e.low.to_string(), e.high.to_string()])
-                }
-                None => cells.extend([const { String::new() }; 3]),
-            }
-        }
-        let number = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
-        let bytes = |value: Option<u64>| value.map_or(String::new(), |value| value.to_string());
-        cells.extend([
-            number(row.harness_share),
-            bytes(row.rss_peak_bytes),
-            bytes(row.live_bytes_peak),
-            number(row.fragmentation_at_peak),
-            number(row.fragmentation_time_weighted),
-            number(row.internal_fragmentation),
-            bytes(row.rss_retained_bytes),
-        ]);
-        text.push_str(&cells.join(","));
-        text.push_str("\r\n");
-    }
     text
-}
-
-fn csv_cell(text: &str) -> String {
-    if text.contains([',', '"', '\n', '\r']) {
-        format!("\"{}\"", text.replace('"', "\"\""))
-    } else {
-        text.to_owned()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn wrapping_keeps_every_character_and_the_width() {
-        let lines = wrap("one two three abcdefghijklmnop", 9, "  ");
-        assert_eq!(
-            lines,
-            ["one two", "  three", "  abcdefg", "  hijklmn", "  op"]
-        );
-        assert_eq!(wrap("", 9, ""), [""]);
-    }
-
-    #[test]
-    fn wide_characters_count_twice() {
-        assert_eq!(columns_of("日本a"), 5);
-        assert_eq!(wrap("日本日本日本", 5, ""), ["日本", "日本", "日本"]);
-    }
-
-    #[test]
-    fn cells_stay_cells() {
-        assert_eq!(csv_cell("a,\"b\""), "\"a,\"\"b\"\"\"");
-        assert_eq!(markdown_cell("a|b\n<c>"), "a\\|b &lt;c&gt;");
-    }
 }

@@ -7,15 +7,15 @@
 mod notes;
 
 use super::format;
-use super::model::{self, BLOCKS_FOR_INTERVAL, Row, Standing, Workload};
+use super::model::{self, BLOCKS_FOR_INTERVAL, Row, Workload};
 use super::words::{certainty_words, more_words, own_time_words, time_words};
-use crate::measure::results::Results;
+use crate::measure::results::{Results, Verdict};
 
 /// Memory differences up to this share are told as "about the same": there is no interval for them.
 const MEMORY_TOLERANCE: f64 = 0.02;
 
 /// What to conclude from one workload.
-pub(crate) struct Verdict {
+pub(crate) struct Conclusion {
     /// The one plain sentence.
     pub(crate) sentence: String,
     /// What limits it: how sure, who else is as good, who failed.
@@ -26,17 +26,17 @@ pub(crate) struct Verdict {
 }
 
 /// Judges one workload.
-pub(crate) fn of(workload: &Workload<'_>, results: &Results) -> Verdict {
+pub(crate) fn of(workload: &Workload<'_>, results: &Results) -> Conclusion {
     let measured = Measured {
         blocks: workload
             .blocks()
-            .unwrap_or(results.settings.speed_blocks as usize),
+            .unwrap_or(results.settings.speed_blocks_max as usize),
         is_noisy: results.warnings.iter().any(|warning| is_of_noise(warning)),
     };
     let mut verdict = match (workload.baseline_row(), workload.ranking(false).as_slice()) {
         (_, []) => nothing_finished(workload),
         (None, ranking) => no_baseline(workload, ranking),
-        (Some(baseline), [_]) => Verdict {
+        (Some(baseline), [_]) => Conclusion {
             sentence: format!(
                 "Only the baseline, {}, was measured{}: there is nothing to compare it with.",
                 baseline.name(),
@@ -72,7 +72,7 @@ fn of_workload(workload: &Workload<'_>) -> String {
     format!(" on {}", workload.name)
 }
 
-fn nothing_finished(workload: &Workload<'_>) -> Verdict {
+fn nothing_finished(workload: &Workload<'_>) -> Conclusion {
     let any_floor = workload.rows.iter().any(Row::is_ok);
     let sentence = if workload.rows.is_empty() {
         format!("Nothing was measured{}.", of_workload(workload))
@@ -87,14 +87,14 @@ fn nothing_finished(workload: &Workload<'_>) -> Verdict {
             of_workload(workload)
         )
     };
-    Verdict {
+    Conclusion {
         sentence,
         notes: Vec::new(),
         confidence: "no comparison",
     }
 }
 
-fn no_baseline(workload: &Workload<'_>, ranking: &[&Row<'_>]) -> Verdict {
+fn no_baseline(workload: &Workload<'_>, ranking: &[&Row<'_>]) -> Conclusion {
     let baseline = workload.baseline;
     let failed = workload.rows.iter().find(|row| row.is_baseline);
     let why = match failed {
@@ -119,7 +119,7 @@ fn no_baseline(workload: &Workload<'_>, ranking: &[&Row<'_>]) -> Verdict {
         ));
     }
     sentence.push('.');
-    Verdict {
+    Conclusion {
         sentence,
         notes: Vec::new(),
         confidence: "no comparison",
@@ -152,14 +152,14 @@ fn compared(
     baseline: &Row<'_>,
     ranking: &[&Row<'_>],
     measured: &Measured,
-) -> Verdict {
+) -> Conclusion {
     let rivals: Vec<&Row<'_>> = ranking
         .iter()
         .copied()
         .filter(|row| !row.is_baseline)
         .collect();
     let fastest = rivals.iter().copied().find(|row| row.seems_faster());
-    let mut notes = vec![notes::how_sure(fastest, baseline, measured)];
+    let mut notes = vec![notes::how_sure(fastest, workload, measured)];
     let sentence = match fastest {
         Some(best) => {
             notes.extend(notes::rivals_as_good(best, &rivals));
@@ -171,7 +171,7 @@ fn compared(
     notes.extend(notes::used_heap(baseline, ranking, fastest));
     notes.extend(fastest.and_then(|best| notes::lighter_and_faster(best, baseline, &rivals)));
     notes.extend(notes::leanest(fastest.unwrap_or(baseline), ranking));
-    Verdict {
+    Conclusion {
         sentence,
         notes,
         confidence: confidence(fastest.is_some(), &rivals, measured),
@@ -181,7 +181,7 @@ fn compared(
 fn confidence(is_any_faster: bool, rivals: &[&Row<'_>], measured: &Measured) -> &'static str {
     let slower = rivals
         .iter()
-        .filter(|row| row.standing() == Standing::Slower)
+        .filter(|row| row.standing() == Verdict::Slower)
         .count();
     let is_settled = is_any_faster || slower == rivals.len();
     match (measured.is_few(), is_settled, measured.is_noisy) {
@@ -200,14 +200,24 @@ fn faster_sentence(workload: &Workload<'_>, baseline: &Row<'_>, best: &Row<'_>) 
         .expect("a faster row has a ratio");
     let claim = if best.has_intervals { "is" } else { "looks" };
     format!(
-        "On {}, {} {claim} faster on a fresh heap: it takes {} {} ({}){}.",
+        "On {}, {} {claim} faster{}: it takes {} {} ({}){}.",
         workload.name,
         best.name(),
+        heap_words(workload),
         time_words(ratio.median),
         baseline.name(),
         certainty_words(best, &ratio),
         memory_clause(best, baseline),
     )
+}
+
+/// Whose time it is: the replay's first, or the whole program's.
+fn heap_words(workload: &Workload<'_>) -> &'static str {
+    if workload.program().is_some() {
+        " (CPU time of the whole program)"
+    } else {
+        " on a fresh heap"
+    }
 }
 
 /// One short sentence: the nearest rival with its ratio, and how many others there are.
@@ -217,14 +227,15 @@ fn none_faster_sentence(
     rivals: &[&Row<'_>],
 ) -> String {
     let start = format!(
-        "On {}, no allocator {} faster than {} on a fresh heap",
+        "On {}, no allocator {} faster than {}{}",
         workload.name,
         if rivals.iter().any(|row| row.has_intervals) {
             "was shown to be"
         } else {
             "looks"
         },
-        baseline.name()
+        baseline.name(),
+        heap_words(workload)
     );
     let nearest = rivals
         .iter()
@@ -233,7 +244,7 @@ fn none_faster_sentence(
         return format!("{start}: there are no ratios to it.");
     };
     let certainty = certainty_words(nearest, &ratio);
-    let mut parts = vec![if nearest.standing() == Standing::NotDistinguishable {
+    let mut parts = vec![if nearest.standing() == Verdict::NotDistinguishable {
         format!(
             "the nearest, {}, is not distinguishable from it ({certainty})",
             nearest.name()
@@ -249,8 +260,8 @@ fn none_faster_sentence(
     let (mut same, mut slower, mut unknown) = (0u64, 0u64, 0u64);
     for row in others {
         match (row.standing(), row.summary.ratio_to_baseline) {
-            (Standing::NotDistinguishable, _) => same += 1,
-            (Standing::Slower, _) => slower += 1,
+            (Verdict::NotDistinguishable, _) => same += 1,
+            (Verdict::Slower, _) => slower += 1,
             (_, Some(ratio)) if !row.has_intervals && ratio.median > 1.0 => slower += 1,
             _ => unknown += 1,
         }
@@ -319,10 +330,10 @@ pub(crate) fn tally(workloads: &[Workload<'_>], subject: &str) -> Option<String>
         }
         match (row.is_ok(), row.standing()) {
             (false, _) => failed += 1,
-            (true, Standing::Faster) => faster += 1,
-            (true, Standing::Slower) => slower += 1,
-            (true, Standing::NotDistinguishable) => same += 1,
-            (true, Standing::Unknown) => unknown += 1,
+            (true, Verdict::Faster) => faster += 1,
+            (true, Verdict::Slower) => slower += 1,
+            (true, Verdict::NotDistinguishable) => same += 1,
+            (true, Verdict::Unknown) => unknown += 1,
         }
     }
     let mut parts = vec![format!("faster on {faster}"), format!("slower on {slower}")];

@@ -7,7 +7,9 @@ use std::path::Path;
 
 use memmap2::MmapMut;
 
+use crate::replay::latency::LatencyOutcome;
 use crate::replay::memory::{CurvePoint, MemoryOutcome};
+use crate::replay::parts::PartsOutcome;
 
 /// Timed passes that are told one by one; `total_ns` covers the others too.
 pub const PASS_LIMIT: usize = 256;
@@ -25,16 +27,37 @@ pub const STATE_WRONG: u32 = 3;
 /// The work could not be begun: see `text`.
 pub const STATE_REFUSED: u32 = 4;
 
+/// What the parent writes into the file before the child starts. All zero: the first child of a sample.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Commission {
+    /// 1 for the second child of a sample, which explains what the first one found: in the memory
+    /// pass by looking at each page, in the latency pass by watching the slowest operations (given in
+    /// `latency`, ascending), in the verify pass by comparing one block after each operation.
+    pub is_second: u32,
+    /// 1 if what is retained shall be looked at after waiting as well.
+    pub settle: u32,
+    /// Operations after which the second child of the memory pass looks.
+    pub look_at: u64,
+    /// The block that the second child of the verify pass watches: the how-manieth that it filled,
+    /// from 1.
+    pub watch: u64,
+}
+
 /// See the module text.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Answer {
+    /// Written by the parent.
+    pub commission: Commission,
     /// One of the `STATE_` numbers.
     pub state: u32,
     /// A [`crate::replay::serial::Fault`] by number.
     pub fault: u32,
     /// Operation under way (verify), or at fault.
     pub operation: u64,
+    /// The block whose content changed, as in [`Commission::watch`]; 0 if that was not the fault.
+    pub changed: u64,
     /// Operations of one replay, all performed.
     pub operations: u64,
     /// Which functions are in the object that serves `malloc`: bit n for the n-th name.
@@ -47,20 +70,38 @@ pub struct Answer {
     pub text_length: u32,
     /// Timed passes.
     pub passes: u32,
-    /// Keeps what follows aligned, whatever the compiler.
-    pub unused: u32,
+    /// 1 if `malloc` is served by this program's own executable.
+    pub malloc_in_executable: u32,
+    /// Most threads alive at once, of replays on several threads; 0 of others.
+    pub threads_alive_peak: u32,
     /// Their times.
     pub passes_ns: [u64; PASS_LIMIT],
+    /// CPU time in each, of replays on several threads.
+    pub cpu_ns: [u64; PASS_LIMIT],
+    /// Time that the threads waited for one another in each, likewise.
+    pub waiting_ns: [u64; PASS_LIMIT],
+    /// Time that the threads were alive in each, likewise.
+    pub alive_ns: [u64; PASS_LIMIT],
     /// Sum over all of them.
     pub total_ns: u64,
     /// Memory.
     pub memory: MemoryOutcome,
-    /// Its curve.
+    /// What the second child of the memory pass found.
+    pub parts: PartsOutcome,
+    /// Latency.
+    pub latency: LatencyOutcome,
+    /// The curve of the memory pass.
     pub curve: [CurvePoint; CURVE_LIMIT],
     /// Path of the object that serves `malloc`.
     pub object: [u8; 1024],
-    /// Why it was refused.
+    /// Why it was refused; or the version that was asked for.
     pub text: [u8; 512],
+    /// Which functions come from other objects, and from which, as text.
+    pub others: [u8; 1024],
+    /// Bytes used of `others`.
+    pub others_length: u32,
+    /// Keeps the length a multiple of the alignment, whatever the compiler.
+    pub unused: u32,
 }
 
 /// The mapped file.
@@ -118,6 +159,9 @@ impl AnswerFile {
 
     /// Makes every page of it resident, so that filling it takes no page fault.
     pub fn prefault(&mut self) {
+        // A process that the allocator forks and that returns into the replay must not answer in the
+        // place of the one that is measured: it has no such page. Failure leaves it as it was.
+        let _ = self.map.advise(memmap2::Advice::DontFork);
         self.map.iter_mut().step_by(4096).for_each(|byte| {
             // SAFETY: a valid byte; volatile keeps the write that changes nothing.
             unsafe { std::ptr::write_volatile(byte, *byte) }
@@ -139,6 +183,31 @@ impl Answer {
     /// Sets the object's path, cut to the room there is.
     pub fn set_object_path(&mut self, bytes: &[u8]) {
         self.object_length = copy_cut(bytes, &mut self.object);
+    }
+
+    /// Functions from other objects than `malloc`, each with the object's path; empty if there are
+    /// none.
+    pub fn other_objects(&self) -> String {
+        text_of(&self.others, self.others_length)
+    }
+
+    /// Notes such a function.
+    pub fn add_other_object(&mut self, function: &[u8], path: &[u8]) {
+        let separator: &[u8] = if self.others_length == 0 { b"" } else { b", " };
+        for part in [separator, function, b" from ", path] {
+            let used = (self.others_length as usize).min(self.others.len());
+            self.others_length += copy_cut(part, &mut self.others[used..]);
+        }
+    }
+
+    /// The version that was asked for; empty if the allocator does not tell.
+    pub fn version(&self) -> String {
+        text_of(&self.text, self.text_length)
+    }
+
+    /// Sets the version.
+    pub fn set_version(&mut self, version: &str) {
+        self.text_length = copy_cut(version.as_bytes(), &mut self.text);
     }
 
     /// Refuses the work.

@@ -2,6 +2,7 @@
 //! because with a preloaded subject its own allocations are served by the subject too.
 
 use core::ffi::{CStr, c_void};
+use core::mem::ManuallyDrop;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::path::Path;
@@ -10,25 +11,34 @@ use memmap2::{Mmap, MmapMut};
 use procfs::Current as _;
 
 use super::answer::{Answer, AnswerFile, PASS_LIMIT, STATE_DONE, STATE_REPLAYING, STATE_WRONG};
+use super::on_threads;
 use super::request::{ChildArguments, FIRST_ARGUMENT, Task};
-use crate::measure::results::Pass;
+use super::supervisor;
+use super::ticks::Ticks;
+use crate::measure::results::{Order, Pass};
 use crate::replay::kernels::Kernel;
+use crate::replay::latency;
 use crate::replay::memory::{self, SlotBytes};
+use crate::replay::parts::{self, Ground, SlotPlace};
 use crate::replay::program::{COLD_ALIGNED, ProgramView};
-use crate::replay::resident::ResidentReader;
+use crate::replay::resident::Gauge;
 use crate::replay::serial::{Failure, Replayer, warm_up};
 use crate::replay::shadow::Shadow;
 use crate::replay::speed;
-use crate::replay::verify::{self, SlotPattern};
-use crate::subject::floor;
-use crate::subject::functions::Functions;
+use crate::replay::verify::{self, SlotPattern, Watch};
+use crate::subject::floor::{self, Threads};
+use crate::subject::functions::{FUNCTION_NAMES, Functions};
 use crate::subject::linked::Linked;
 
 /// Must be called first in every `main` that takes samples: does nothing in the parent; in a child
 /// it performs the request and ends the process.
 pub fn intercept() {
     let mut arguments = std::env::args_os();
-    if arguments.nth(1).as_deref() != Some(OsStr::new(FIRST_ARGUMENT)) {
+    let first = arguments.nth(1);
+    if first.as_deref() == Some(OsStr::new(supervisor::FIRST_ARGUMENT)) {
+        std::process::exit(supervisor::main(&arguments.next().unwrap_or_default()));
+    }
+    if first.as_deref() != Some(OsStr::new(FIRST_ARGUMENT)) {
         return;
     }
     let code = match ChildArguments::parse(arguments) {
@@ -63,7 +73,7 @@ fn perform(arguments: &ChildArguments) -> i32 {
 }
 
 /// How a replay can end early without a crash.
-enum Ended {
+pub(super) enum Ended {
     Wrong(Failure),
     Refused(String),
 }
@@ -74,7 +84,7 @@ impl From<Failure> for Ended {
     }
 }
 
-fn refused(what: &str, error: &std::io::Error) -> Ended {
+pub(super) fn refused(what: &str, error: &std::io::Error) -> Ended {
     Ended::Refused(format!("the child could not {what}: {error}"))
 }
 
@@ -88,7 +98,23 @@ fn prepare_and_replay(arguments: &ChildArguments, answer: &mut Answer) -> Result
     };
     write_receipt(&functions, answer);
     match &arguments.task {
-        Task::Program(path) => replay_program(arguments, path, linked, functions, answer),
+        Task::Version(source) => {
+            let version = match linked {
+                Some(linked) => linked.version(),
+                None => source.ask(&functions),
+            };
+            answer.set_version(&version.unwrap_or_default());
+            Ok(())
+        }
+        Task::Program(path) => {
+            let map = map_program(path)?;
+            match arguments.order {
+                Order::Serial => replay_program(arguments, &map, linked, functions, answer),
+                Order::Threads | Order::Strict | Order::Paced => {
+                    on_threads::replay(arguments, &map, linked, functions, answer)
+                }
+            }
+        }
         Task::Kernel(kernel) => run_kernel(arguments, kernel, linked, functions, answer),
     }
 }
@@ -101,7 +127,7 @@ fn run_kernel(
     answer: &mut Answer,
 ) -> Result<(), Ended> {
     if matches!(linked, Some(Linked::Null | Linked::Bump)) {
-        let reason = "a floor row serves one thread; kernels have several";
+        let reason = "the floor rows are for traces; kernels have threads of their own";
         return Err(Ended::Refused(reason.to_owned()));
     }
     match arguments.pass {
@@ -119,32 +145,49 @@ fn run_kernel(
             }
         }
         Pass::Memory => {
-            let reader =
-                ResidentReader::open().map_err(|error| refused("open /proc/self/statm", &error))?;
+            let mut gauge = open_gauge()?;
+            let settle = answer.commission.settle != 0;
             answer.state = STATE_REPLAYING;
-            answer.memory =
-                kernel.record(&functions, arguments.touch, &mut answer.curve, &reader)?;
+            answer.memory = kernel.record(
+                &functions,
+                arguments.touch,
+                &mut answer.curve,
+                &mut gauge,
+                settle,
+            )?;
+            check_readable(&gauge)?;
             answer.operations = answer.memory.operations;
+        }
+        Pass::Latency | Pass::Program => {
+            let reason = "there is no such pass over this work";
+            return Err(Ended::Refused(reason.to_owned()));
         }
     }
     Ok(())
 }
 
+fn map_program(path: &OsStr) -> Result<Mmap, Ended> {
+    let program_file = File::open(path).map_err(|error| refused("open its program", &error))?;
+    // The file is closed here and not at the end: the allocator may close descriptors that it did
+    // not open.
+    // SAFETY: the parent wrote the file into its own temporary folder and changes it no more.
+    unsafe { Mmap::map(&program_file) }.map_err(|error| refused("map its program", &error))
+}
+
+pub(super) fn damaged() -> Ended {
+    Ended::Refused("the compiled trace is damaged".to_owned())
+}
+
 fn replay_program(
     arguments: &ChildArguments,
-    path: &OsStr,
+    bytes: &[u8],
     linked: Option<Linked>,
     functions: Functions,
     answer: &mut Answer,
 ) -> Result<(), Ended> {
-    let program_file = File::open(path).map_err(|error| refused("open its program", &error))?;
-    // SAFETY: the parent wrote the file into its own temporary folder and changes it no more.
-    let map =
-        unsafe { Mmap::map(&program_file) }.map_err(|error| refused("map its program", &error))?;
-    let program = ProgramView::new(&map)
-        .ok_or_else(|| Ended::Refused("the compiled trace is damaged".to_owned()))?;
+    let program = ProgramView::new(bytes).ok_or_else(damaged)?;
     if let Some(floor_row @ (Linked::Null | Linked::Bump)) = linked {
-        prepare_floor(floor_row, &program, arguments.pass)?;
+        prepare_floor(floor_row, &program, arguments.pass, Threads::ONE)?;
     }
     let mut table = harness_memory::<*mut c_void>(program.slots as usize)?;
     // SAFETY: the functions are an allocator's, as far as the user says; one that is not is what this
@@ -161,7 +204,12 @@ fn replay_program(
                 // SAFETY: a valid number. Volatile, since the parent reads it if this process dies.
                 unsafe { std::ptr::write_volatile(operation, number as u64) }
             };
-            let done = verify::verify(&mut replayer, slots.as_mut_slice(), shadow, &mut progress)?;
+            let watch = Watch {
+                block: answer.commission.watch,
+                changed: &mut answer.changed,
+                progress: &mut progress,
+            };
+            let done = verify::verify(&mut replayer, slots.as_mut_slice(), shadow, watch)?;
             answer.operations = done as u64;
         }
         Pass::Speed => {
@@ -174,27 +222,88 @@ fn replay_program(
             }
         }
         Pass::Memory => {
-            let mut slots = harness_memory::<SlotBytes>(program.slots as usize)?;
-            let reader =
-                ResidentReader::open().map_err(|error| refused("open /proc/self/statm", &error))?;
+            let mut gauge = open_gauge()?;
+            let slots = program.slots as usize;
+            answer.operations = if answer.commission.is_second == 0 {
+                let mut slots = harness_memory::<SlotBytes>(slots)?;
+                answer.state = STATE_REPLAYING;
+                gauge.begin();
+                warm_up(&functions);
+                answer.memory = memory::record(
+                    &mut replayer,
+                    arguments.touch,
+                    slots.as_mut_slice(),
+                    &mut answer.curve,
+                    &mut gauge,
+                    answer.commission.settle != 0,
+                )?;
+                answer.memory.operations
+            } else {
+                let mut slots = harness_memory::<SlotPlace>(slots)?;
+                let ground = Ground::new(&mut gauge)
+                    .map_err(|error| refused("map its sets of pages", &error))?;
+                answer.state = STATE_REPLAYING;
+                gauge.begin();
+                warm_up(&functions);
+                parts::record(
+                    &mut replayer,
+                    arguments.touch,
+                    slots.as_mut_slice(),
+                    ground,
+                    &mut gauge,
+                    answer.commission.look_at as usize,
+                    &mut answer.parts,
+                )? as u64
+            };
+            check_readable(&gauge)?;
+        }
+        Pass::Latency if answer.commission.is_second == 0 => {
+            let mut ticks = Ticks::open(Path::new(&arguments.answer), program.words().len())
+                .map_err(|error| refused("map the file for its times", &error))?;
             answer.state = STATE_REPLAYING;
-            let start = reader.anonymous_bytes().unwrap_or(0);
             warm_up(&functions);
-            answer.memory = memory::record(
+            let outcome = &mut answer.latency;
+            let done = latency::record(
                 &mut replayer,
                 arguments.touch,
-                slots.as_mut_slice(),
-                &mut answer.curve,
-                &reader,
-                start,
+                ticks.as_mut_slice(),
+                outcome,
             )?;
-            answer.operations = answer.memory.operations;
+            answer.operations = done as u64;
+        }
+        Pass::Latency => {
+            answer.state = STATE_REPLAYING;
+            warm_up(&functions);
+            let count = answer.latency.worst().len();
+            let worst = &mut answer.latency.worst[..count];
+            answer.operations = latency::explain(&mut replayer, arguments.touch, worst)? as u64;
+        }
+        Pass::Program => {
+            let reason = "there is no such pass over this work";
+            return Err(Ended::Refused(reason.to_owned()));
         }
     }
     Ok(())
 }
 
-fn note_pass(answer: &mut Answer, pass: u32, elapsed_ns: u64) {
+/// Never closed: the allocator may have done so, and the process ends soon.
+pub(super) fn open_gauge() -> Result<ManuallyDrop<Gauge>, Ended> {
+    let gauge = Gauge::open().map_err(|error| refused("open /proc/self/statm", &error))?;
+    Ok(ManuallyDrop::new(gauge))
+}
+
+/// Refuses figures of which some could not be read.
+pub(super) fn check_readable(gauge: &Gauge) -> Result<(), Ended> {
+    match gauge.anonymous_bytes() {
+        0 => Err(Ended::Refused(
+            "its memory could not be read: the allocator closed a file that is not its own"
+                .to_owned(),
+        )),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn note_pass(answer: &mut Answer, pass: u32, elapsed_ns: u64) {
     if let Some(slot) = answer.passes_ns.get_mut(pass as usize) {
         *slot = elapsed_ns;
         answer.passes = pass.min(PASS_LIMIT as u32 - 1) + 1;
@@ -206,7 +315,12 @@ fn note_pass(answer: &mut Answer, pass: u32, elapsed_ns: u64) {
 const PREFAULT_LIMIT_BYTES: u64 = 1 << 30;
 
 /// Maps the arena that the floor rows hand out.
-fn prepare_floor(row: Linked, program: &ProgramView<'_>, pass: Pass) -> Result<(), Ended> {
+pub(super) fn prepare_floor(
+    row: Linked,
+    program: &ProgramView<'_>,
+    pass: Pass,
+    threads: Threads,
+) -> Result<(), Ended> {
     let slack: u64 = (0..program.cold_count)
         .map(|index| program.cold(index))
         .filter(|cold| cold.kind == COLD_ALIGNED)
@@ -214,7 +328,8 @@ fn prepare_floor(row: Linked, program: &ProgramView<'_>, pass: Pass) -> Result<(
         .sum();
     let bytes = match row {
         Linked::Bump => {
-            floor::bump_arena_bytes(program.requested_bytes, program.words().len() as u64, slack)
+            let operations = program.words().len() as u64;
+            floor::bump_arena_bytes(program.requested_bytes, operations, slack, threads)
         }
         _ => program.largest_bytes,
     };
@@ -228,7 +343,7 @@ fn prepare_floor(row: Linked, program: &ProgramView<'_>, pass: Pass) -> Result<(
             "it would need {gib} GiB, more than half of the memory available"
         )));
     }
-    let mapped = usize::try_from(bytes).is_ok_and(floor::prepare);
+    let mapped = usize::try_from(bytes).is_ok_and(|bytes| floor::prepare(bytes, threads));
     let timed = pass == Pass::Speed;
     if mapped && timed && row == Linked::Null && bytes <= PREFAULT_LIMIT_BYTES {
         floor::prefault();
@@ -241,13 +356,13 @@ fn prepare_floor(row: Linked, program: &ProgramView<'_>, pass: Pass) -> Result<(
 }
 
 /// Memory of the harness's own: mapped, resident, all zero.
-struct HarnessMemory<T> {
+pub(super) struct HarnessMemory<T> {
     map: MmapMut,
     length: usize,
     marker: std::marker::PhantomData<T>,
 }
 
-fn harness_memory<T>(length: usize) -> Result<HarnessMemory<T>, Ended> {
+pub(super) fn harness_memory<T>(length: usize) -> Result<HarnessMemory<T>, Ended> {
     let bytes = length.max(1) * size_of::<T>();
     let mut map =
         MmapMut::map_anon(bytes).map_err(|error| refused("map memory of its own", &error))?;
@@ -264,38 +379,52 @@ fn harness_memory<T>(length: usize) -> Result<HarnessMemory<T>, Ended> {
 }
 
 impl<T> HarnessMemory<T> {
-    fn as_mut_slice(&mut self) -> &mut [T] {
+    pub(super) fn as_mut_slice(&mut self) -> &mut [T] {
         // SAFETY: `harness_memory` mapped `length` elements of zeroes, aligned to an OS page; it is
         // used for plain numbers and pointers, for which zeroes are valid.
         unsafe { std::slice::from_raw_parts_mut(self.map.as_mut_ptr().cast(), self.length) }
     }
 }
 
-/// Which object serves `malloc`, and which of the other functions are in the same one.
+/// Which object serves `malloc`, which of the other functions are in the same one, and where those
+/// are that are not.
 fn write_receipt(functions: &Functions, answer: &mut Answer) {
-    let mut malloc_base = core::ptr::null_mut();
+    let Some(malloc) = object_of(functions.malloc as *const c_void) else {
+        return;
+    };
+    answer.set_object_path(path_of(&malloc));
+    answer.malloc_in_c_library = u32::from(malloc.dli_fbase == c_library_base());
+    let own = object_of(write_receipt as *const c_void);
+    answer.malloc_in_executable =
+        u32::from(own.is_some_and(|own| own.dli_fbase == malloc.dli_fbase));
     for (index, address) in functions.addresses().into_iter().enumerate() {
-        // SAFETY: a structure of pointers, for which zeroes are valid.
-        let mut information: libc::Dl_info = unsafe { core::mem::zeroed() };
-        // SAFETY: `information` has room for the answer; any address may be asked for.
-        if unsafe { libc::dladdr(address, &raw mut information) } == 0 {
-            continue;
-        }
-        if index == 0 {
-            malloc_base = information.dli_fbase;
-            if !information.dli_fname.is_null() {
-                // SAFETY: dladdr gives the linker's own terminated string.
-                let name = unsafe { CStr::from_ptr(information.dli_fname) };
-                answer.set_object_path(name.to_bytes());
+        match object_of(address) {
+            Some(object) if object.dli_fbase == malloc.dli_fbase => {
+                answer.functions_in_object |= 1 << index;
             }
-        }
-        if index == 0 {
-            answer.malloc_in_c_library = u32::from(malloc_base == c_library_base());
-        }
-        if information.dli_fbase == malloc_base {
-            answer.functions_in_object |= 1 << index;
+            Some(object) => {
+                answer.add_other_object(FUNCTION_NAMES[index].to_bytes(), path_of(&object));
+            }
+            None => answer.add_other_object(FUNCTION_NAMES[index].to_bytes(), b"no object"),
         }
     }
+}
+
+/// The object that an address lies in.
+fn object_of(address: *const c_void) -> Option<libc::Dl_info> {
+    // SAFETY: a structure of pointers, for which zeroes are valid.
+    let mut information: libc::Dl_info = unsafe { core::mem::zeroed() };
+    // SAFETY: `information` has room for the answer; any address may be asked for.
+    (unsafe { libc::dladdr(address, &raw mut information) } != 0).then_some(information)
+}
+
+fn path_of(object: &libc::Dl_info) -> &[u8] {
+    if object.dli_fname.is_null() {
+        return b"an object without a name";
+    }
+    // SAFETY: dladdr gives the linker's own terminated string, which lives as long as the object,
+    // and no object is unloaded here.
+    unsafe { CStr::from_ptr(object.dli_fname) }.to_bytes()
 }
 
 /// Where the C library is: it alone knows its version.
@@ -304,9 +433,5 @@ fn c_library_base() -> *mut c_void {
     let known = libc::gnu_get_libc_version as *const c_void;
     #[cfg(not(target_env = "gnu"))]
     let known = libc::getpid as *const c_void;
-    // SAFETY: a structure of pointers, for which zeroes are valid.
-    let mut information: libc::Dl_info = unsafe { core::mem::zeroed() };
-    // SAFETY: `information` has room for the answer; any address may be asked for.
-    unsafe { libc::dladdr(known, &raw mut information) };
-    information.dli_fbase
+    object_of(known).map_or(core::ptr::null_mut(), |object| object.dli_fbase)
 }

@@ -1,15 +1,12 @@
-//! Runs a whole plan: cells in order, a subject that failed on a workload is not tried again there.
+//! Replays as samples: a program or a kernel, in a fresh child each.
 
 use std::time::{Duration, Instant};
 
-use rand::{RngExt as _, SeedableRng as _};
-use rand_pcg::Pcg64Mcg;
-
+use super::engine::{Cell, Sampler};
 use super::request::{Request, Work};
 use super::session::{Outcome, Session};
 use crate::error::Result;
-use crate::measure::results::{Pass, Sample, Status, Touch};
-use crate::plan::Cell;
+use crate::measure::results::{Order, Pass, Sample, Status, SubjectKind, Touch};
 use crate::subject::Subject;
 
 /// What stays the same over a run.
@@ -21,8 +18,10 @@ pub struct Conditions {
     pub passes: u32,
     /// Time limit of one child.
     pub timeout: Duration,
-    /// Seed of the environment offsets.
-    pub seed: u64,
+    /// Memory limit of one child and all it starts.
+    pub memory_limit_bytes: Option<u64>,
+    /// Whether each memory sample waits a second to see what is retained then.
+    pub settle: bool,
 }
 
 /// A workload ready to be replayed.
@@ -32,64 +31,70 @@ pub struct Prepared {
     pub name: String,
     /// The saved program.
     pub work: Work,
+    /// In which order it is replayed.
+    pub order: Order,
     /// Operations that one replay must perform.
     pub operations: u64,
 }
 
-/// Told before each cell: how many are done, how many there are, and which one comes.
-pub type Progress<'a> = dyn FnMut(usize, usize, &Cell) + 'a;
-
-/// Bytes by which the environment may move a child's stack: more than an OS page.
-const ENVIRONMENT_BYTES_LIMIT: usize = 4096 * 2;
-
-/// Runs all cells and returns the samples in order.
-pub fn execute(
-    session: &Session,
-    cells: &[Cell],
-    workloads: &[Prepared],
-    subjects: &[Subject],
-    conditions: &Conditions,
-    progress: &mut Progress<'_>,
-) -> Result<Vec<Sample>> {
-    let mut random = Pcg64Mcg::seed_from_u64(conditions.seed);
-    let mut failed = vec![false; workloads.len() * subjects.len()];
-    let mut samples = Vec::with_capacity(cells.len());
-    for (done, cell) in cells.iter().enumerate() {
-        let environment_bytes = random.random_range(0..ENVIRONMENT_BYTES_LIMIT);
-        let failed = &mut failed[cell.workload * subjects.len() + cell.subject];
-        if *failed {
-            continue;
-        }
-        progress(done, cells.len(), cell);
-        let workload = &workloads[cell.workload];
-        let request = Request {
-            work: workload.work.clone(),
-            subject: &subjects[cell.subject],
-            pass: cell.pass,
-            touch: conditions.touch,
-            passes: conditions.passes,
-            timeout: conditions.timeout,
-            environment_bytes,
-        };
-        let sample = take(session, &request, workload, cell)?;
-        *failed = sample.status != Status::Ok;
-        samples.push(sample);
-    }
-    Ok(samples)
+/// Takes the samples of a workload that is replayed.
+#[derive(Debug)]
+pub struct Replays<'a> {
+    session: &'a Session,
+    workload: Prepared,
+    conditions: Conditions,
 }
 
-fn take(
-    session: &Session,
-    request: &Request<'_>,
-    workload: &Prepared,
-    cell: &Cell,
-) -> Result<Sample> {
-    let outcome = session.take(request)?;
-    Ok(place(outcome, &request.subject.name, workload, cell))
+impl<'a> Replays<'a> {
+    /// The replays of this workload.
+    pub fn new(session: &'a Session, workload: Prepared, conditions: Conditions) -> Self {
+        Self {
+            session,
+            workload,
+            conditions,
+        }
+    }
+}
+
+impl Sampler for Replays<'_> {
+    fn workload(&self) -> &str {
+        &self.workload.name
+    }
+
+    fn has(&self, pass: Pass, subject: &Subject) -> bool {
+        match (&self.workload.work, pass) {
+            (_, Pass::Program) => false,
+            // `null` can be timed, not looked at.
+            // The threads of a replay are not timed call by call.
+            (Work::Threaded { .. }, Pass::Latency) => false,
+            (Work::Program { .. } | Work::Threaded { .. }, pass) => {
+                pass == Pass::Speed || !subject.is_null()
+            }
+            // A kernel's blocks are checked in its order on one thread; a floor row serves one thread.
+            (Work::Kernel(_), Pass::Verify) => false,
+            (Work::Kernel(_), _) => subject.kind() != SubjectKind::Floor,
+        }
+    }
+
+    fn take(&mut self, cell: &Cell<'_>) -> Result<Sample> {
+        let outcome = self.session.take(&Request {
+            work: self.workload.work.clone(),
+            subject: cell.subject,
+            pass: cell.pass,
+            touch: self.conditions.touch,
+            order: self.workload.order,
+            passes: self.conditions.passes,
+            timeout: self.conditions.timeout,
+            memory_limit_bytes: self.conditions.memory_limit_bytes,
+            settle: self.conditions.settle,
+            environment_bytes: cell.environment_bytes,
+        })?;
+        Ok(place(outcome, &self.workload, cell))
+    }
 }
 
 /// An outcome as the sample of its cell, refused if not every operation was performed.
-pub fn place(outcome: Outcome, subject: &str, workload: &Prepared, cell: &Cell) -> Sample {
+pub fn place(outcome: Outcome, workload: &Prepared, cell: &Cell<'_>) -> Sample {
     let (mut status, mut reason) = (outcome.status, outcome.reason);
     if status == Status::Ok && outcome.operations != workload.operations {
         status = Status::Wrong;
@@ -99,28 +104,26 @@ pub fn place(outcome: Outcome, subject: &str, workload: &Prepared, cell: &Cell) 
         ));
     }
     Sample {
+        run: 0,
         workload: workload.name.clone(),
-        subject: subject.to_owned(),
+        subject: cell.subject.name.clone(),
         pass: cell.pass,
         block: cell.block,
         position: cell.position,
         status,
-        reason: reason.map(|text| format!("{} pass: {text}", pass_name(cell.pass))),
+        reason: reason.map(|text| format!("{} pass: {text}", cell.pass.name())),
         operations: outcome.operations,
         receipt: outcome.receipt,
         speed: outcome.speed,
         memory: outcome.memory,
+        latency: outcome.latency,
+        program: None,
         minor_faults: outcome.finished.minor_faults,
         major_faults: outcome.finished.major_faults,
         involuntary_switches: outcome.finished.involuntary_switches,
-    }
-}
-
-fn pass_name(pass: Pass) -> &'static str {
-    match pass {
-        Pass::Verify => "verify",
-        Pass::Speed => "speed",
-        Pass::Memory => "memory",
+        voluntary_switches: outcome.finished.voluntary_switches,
+        steal_ns: None,
+        elapsed_ns: None,
     }
 }
 

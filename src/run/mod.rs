@@ -9,9 +9,24 @@
 
 pub mod answer;
 pub mod child;
+pub mod engine;
 pub mod execute;
 pub mod experiment;
+mod family;
 pub mod interrupt;
+pub mod journal;
+mod judge;
+mod latency;
+mod on_threads;
 pub mod process;
+mod process_tree;
+pub mod programs;
+mod receipt;
 pub mod request;
+pub mod selftest;
 pub mod session;
+pub mod steps;
+pub mod stopping;
+pub mod suite;
+pub mod supervisor;
+mod ticks;

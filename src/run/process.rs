@@ -1,12 +1,22 @@
-//! One child process: started in a group of its own, watched, killed together with that group when
-//! its time is up or the user interrupts.
+//! One child process: started in a group of its own, watched, killed together with all it started
+//! when its time is up, its memory too large, or the user interrupts.
 
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
+use super::family::{Family, Mark};
 use super::interrupt;
+
+/// When a child is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// After this time.
+    pub timeout: Duration,
+    /// When it and all it started have more than this resident.
+    pub memory_bytes: Option<u64>,
+}
 
 /// How a child ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +27,13 @@ pub enum Ending {
     Signalled(i32),
     /// It was killed at the time limit.
     TimedOut,
+    /// It was killed at the memory limit.
+    OutOfMemory {
+        /// What it and all it started had resident when that was seen.
+        resident_bytes: u64,
+        /// The limit.
+        limit_bytes: u64,
+    },
     /// It was killed because the user interrupted.
     Interrupted,
 }
@@ -32,20 +49,39 @@ pub struct Finished {
     pub major_faults: u64,
     /// Forced context switches.
     pub involuntary_switches: u64,
+    /// Context switches when it waited.
+    pub voluntary_switches: u64,
+    /// Processes that it had started and that still ran when it ended.
+    pub left_processes: u32,
 }
 
 /// How often the flag of `interrupt` is looked at.
-const POLL_MILLISECONDS: u128 = 50;
+const POLL_MILLISECONDS_MAX: u64 = 50;
+/// How often memory is looked at when the limit is near.
+const POLL_MILLISECONDS_MIN: u64 = 5;
+/// No machine's processes take memory faster: bytes in a millisecond.
+const FASTEST_BYTES: u64 = 16 << 20;
+/// How often new processes of the child's are looked for.
+const FAMILY_PERIOD: Duration = Duration::from_millis(100);
 
 /// Starts the command and waits for its end.
-pub fn run(mut command: Command, timeout: Duration) -> std::io::Result<Finished> {
+///
+/// # Errors
+/// The system does not let it be started or watched.
+pub fn run(mut command: Command, limits: Limits) -> std::io::Result<Finished> {
+    let mark = Mark::new();
+    let (name, value) = mark.variable();
+    command.env(name, value);
     command.process_group(0);
     // SAFETY: between fork and exec only functions are called that are async-signal-safe.
     unsafe { command.pre_exec(restrain) };
-    let deadline = Instant::now() + timeout;
+    let deadline = Instant::now() + limits.timeout;
     let child = command.spawn()?;
     let pid = i32::try_from(child.id()).expect("a process id fits its own type");
-    let watched = wait_until(pid, deadline);
+    let mut family = Family::new(pid, mark);
+    let watched = wait_until(pid, deadline, limits.memory_bytes, &mut family);
+    family.look();
+    let left_processes = u32::try_from(family.others_alive()).unwrap_or(u32::MAX);
     // The child, if it is still there, and whatever it started and left behind in its group; the
     // child itself as well, since it may have left the group. An ended child's own status is not
     // changed by this.
@@ -55,6 +91,7 @@ pub fn run(mut command: Command, timeout: Duration) -> std::io::Result<Finished>
         libc::kill(pid, libc::SIGKILL);
     }
     let (status, usage) = reap(pid)?;
+    family.kill_others();
     let ending = match (watched?, status.code(), status.signal()) {
         (Some(killed), ..) => killed,
         (None, Some(code), _) => Ending::Exited(code),
@@ -65,12 +102,14 @@ pub fn run(mut command: Command, timeout: Duration) -> std::io::Result<Finished>
         minor_faults: u64::try_from(usage.ru_minflt).unwrap_or(0),
         major_faults: u64::try_from(usage.ru_majflt).unwrap_or(0),
         involuntary_switches: u64::try_from(usage.ru_nivcsw).unwrap_or(0),
+        voluntary_switches: u64::try_from(usage.ru_nvcsw).unwrap_or(0),
+        left_processes,
     })
 }
 
 /// What a child is before it becomes a program: it does not outlive a parent that is killed, leaves
 /// no core file in the user's folder, and is the first to go when memory runs out.
-fn restrain() -> std::io::Result<()> {
+pub(super) fn restrain() -> std::io::Result<()> {
     let none = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
@@ -90,7 +129,12 @@ fn restrain() -> std::io::Result<()> {
 }
 
 /// Waits until the child ends (`None`) or must be killed.
-fn wait_until(pid: i32, deadline: Instant) -> std::io::Result<Option<Ending>> {
+pub(super) fn wait_until(
+    pid: i32,
+    deadline: Instant,
+    limit_bytes: Option<u64>,
+    family: &mut Family,
+) -> std::io::Result<Option<Ending>> {
     // SAFETY: takes numbers and returns a new descriptor or -1.
     let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     if descriptor < 0 {
@@ -98,6 +142,7 @@ fn wait_until(pid: i32, deadline: Instant) -> std::io::Result<Option<Ending>> {
     }
     // SAFETY: the kernel has just given this descriptor to us alone.
     let descriptor = unsafe { OwnedFd::from_raw_fd(i32::try_from(descriptor).unwrap_or(-1)) };
+    let mut looked = Instant::now();
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         if interrupt::requested() {
@@ -106,7 +151,24 @@ fn wait_until(pid: i32, deadline: Instant) -> std::io::Result<Option<Ending>> {
         if left.is_zero() {
             return Ok(Some(Ending::TimedOut));
         }
-        let slice = (left.as_millis() + 1).min(POLL_MILLISECONDS) as i32;
+        let mut slice = POLL_MILLISECONDS_MAX;
+        if let Some(limit_bytes) = limit_bytes {
+            if looked.elapsed() >= FAMILY_PERIOD {
+                family.look();
+                looked = Instant::now();
+            }
+            let resident_bytes = family.resident_bytes(limit_bytes);
+            if resident_bytes > limit_bytes {
+                return Ok(Some(Ending::OutOfMemory {
+                    resident_bytes,
+                    limit_bytes,
+                }));
+            }
+            // Far below the limit a look now and then is enough, and disturbs less.
+            slice = ((limit_bytes - resident_bytes) / FASTEST_BYTES)
+                .clamp(POLL_MILLISECONDS_MIN, POLL_MILLISECONDS_MAX);
+        }
+        let slice = (left.as_millis() + 1).min(u128::from(slice)) as i32;
         let mut poll = libc::pollfd {
             fd: descriptor.as_raw_fd(),
             events: libc::POLLIN,
@@ -171,7 +233,11 @@ mod tests {
             command.args(["-c", script]);
             command
         };
-        let minute = Duration::from_secs(60);
+        let limits = |timeout| Limits {
+            timeout,
+            memory_bytes: None,
+        };
+        let minute = limits(Duration::from_secs(60));
         assert_eq!(
             run(shell("exit 3"), minute).expect("sh").ending,
             Ending::Exited(3)
@@ -182,8 +248,51 @@ mod tests {
         );
         // The grandchild keeps no one waiting: the whole group dies.
         let start = Instant::now();
-        let finished = run(shell("sleep 1000 & sleep 1000"), Duration::from_millis(100));
+        let soon = limits(Duration::from_millis(100));
+        let finished = run(shell("sleep 1000 & sleep 1000"), soon);
         assert_eq!(finished.expect("sh").ending, Ending::TimedOut);
-        assert!(start.elapsed() < minute);
+        assert!(start.elapsed() < minute.timeout);
+    }
+
+    #[test]
+    fn what_leaves_its_group_and_its_parent_is_found_and_killed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let told = folder.path().join("pid");
+        // Written by a process in a session of its own whose parent has ended.
+        let script = format!(
+            "setsid sh -c 'echo $$ > {0}.new; mv {0}.new {0}; exec sleep 1000' & \
+             while ! [ -e {0} ]; do sleep 0.01; done",
+            told.display()
+        );
+        let mut command = Command::new("sh");
+        command.args(["-c", &script]);
+        let limits = Limits {
+            timeout: Duration::from_secs(60),
+            memory_bytes: Some(u64::MAX),
+        };
+        let finished = run(command, limits).expect("sh");
+        assert_eq!(finished.ending, Ending::Exited(0));
+        assert_eq!(finished.left_processes, 1);
+        let pid = std::fs::read_to_string(&told).expect("written");
+        let place = format!("/proc/{}", pid.trim());
+        assert!(!std::path::Path::new(&place).exists(), "{place}");
+    }
+
+    #[test]
+    fn memory_of_all_processes_together_is_limited() {
+        // Each below the limit; what they share is counted once, so they must make their own.
+        let eat = "x=$(head -c 20000000 /dev/zero | tr '\\0' x); sleep 1000";
+        let script = format!("({eat}) & ({eat}) & ({eat}) & wait");
+        let mut command = Command::new("sh");
+        command.args(["-c", &script]);
+        let limit_bytes = 48_000_000;
+        let limits = Limits {
+            timeout: Duration::from_secs(60),
+            memory_bytes: Some(limit_bytes),
+        };
+        match run(command, limits).expect("sh").ending {
+            Ending::OutOfMemory { resident_bytes, .. } => assert!(resident_bytes > limit_bytes),
+            other => panic!("{other:?}"),
+        }
     }
 }

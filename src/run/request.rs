@@ -7,10 +7,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::measure::results::{Pass, Touch};
+use crate::measure::results::{Order, Pass, Touch};
 use crate::replay::kernels::Kernel;
 use crate::replay::program::Program;
+use crate::replay::threaded::ThreadedProgram;
 use crate::subject::Subject;
+use crate::subject::version::VersionSource;
 
 /// The hidden first argument that makes an executable a child.
 pub const FIRST_ARGUMENT: &str = "__sample";
@@ -24,6 +26,13 @@ pub enum Work {
         path: PathBuf,
         /// The program, to name operations in messages.
         program: Arc<Program>,
+    },
+    /// A program for several threads, likewise.
+    Threaded {
+        /// Where it was saved.
+        path: PathBuf,
+        /// The program, to name operations in messages.
+        program: Arc<ThreadedProgram>,
     },
     /// A kernel with threads of its own.
     Kernel(Kernel),
@@ -40,21 +49,29 @@ pub struct Request<'a> {
     pub pass: Pass,
     /// What to write into new blocks.
     pub touch: Touch,
+    /// In which order the operations of several threads are replayed.
+    pub order: Order,
     /// How often to replay in a speed pass; the first time is on a fresh heap.
     pub passes: u32,
     /// When to kill the child and all it started.
     pub timeout: Duration,
+    /// When to kill them, too: memory that they have resident together.
+    pub memory_limit_bytes: Option<u64>,
     /// Bytes of an environment variable that moves the child's stack: against layout bias.
     pub environment_bytes: usize,
+    /// Whether the memory pass waits a second to see what is retained then.
+    pub settle: bool,
 }
 
 /// The child's side of [`Work`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Task {
-    /// Path of a saved program.
+    /// Path of a saved program: for several threads unless the order is [`Order::Serial`].
     Program(OsString),
     /// A kernel, which travels in its text form.
     Kernel(Kernel),
+    /// Nothing but to tell the allocator's version.
+    Version(VersionSource),
 }
 
 /// The child's command line, after the hidden first argument. Paths need not be text.
@@ -64,6 +81,8 @@ pub struct ChildArguments {
     pub pass: Pass,
     /// What to write into new blocks.
     pub touch: Touch,
+    /// In which order the operations of several threads are replayed.
+    pub order: Order,
     /// How often to replay in a speed pass.
     pub passes: u32,
     /// A linked subject's name, or another word for what the dynamic linker finds.
@@ -76,12 +95,7 @@ pub struct ChildArguments {
 
 impl ChildArguments {
     /// As words of a command line.
-    pub fn to_words(&self) -> [OsString; 7] {
-        let pass = match self.pass {
-            Pass::Verify => "verify",
-            Pass::Speed => "speed",
-            Pass::Memory => "memory",
-        };
+    pub fn to_words(&self) -> [OsString; 8] {
         let touch = match self.touch {
             Touch::None => "none",
             Touch::Page => "page",
@@ -90,10 +104,12 @@ impl ChildArguments {
         let (kind, task) = match &self.task {
             Task::Program(path) => ("program", path.clone()),
             Task::Kernel(kernel) => ("kernel", kernel.to_string().into()),
+            Task::Version(source) => ("version", source.to_string().into()),
         };
         [
-            pass.into(),
+            self.pass.name().into(),
             touch.into(),
+            self.order.name().into(),
             self.passes.to_string().into(),
             self.token.clone().into(),
             self.answer.clone(),
@@ -104,29 +120,27 @@ impl ChildArguments {
 
     /// The inverse of [`ChildArguments::to_words`].
     pub fn parse(mut words: impl Iterator<Item = OsString>) -> Option<Self> {
-        let pass = match words.next()?.to_str()? {
-            "verify" => Pass::Verify,
-            "speed" => Pass::Speed,
-            "memory" => Pass::Memory,
-            _ => return None,
-        };
+        let pass = Pass::from_name(words.next()?.to_str()?)?;
         let touch = match words.next()?.to_str()? {
             "none" => Touch::None,
             "page" => Touch::Page,
             "all" => Touch::All,
             _ => return None,
         };
+        let order = Order::from_name(words.next()?.to_str()?)?;
         let passes = words.next()?.to_str()?.parse().ok()?;
         let token = words.next()?.into_string().ok()?;
         let answer = words.next()?;
         let task = match words.next()?.to_str()? {
             "program" => Task::Program(words.next()?),
             "kernel" => Task::Kernel(words.next()?.to_str()?.parse().ok()?),
+            "version" => Task::Version(words.next()?.to_str()?.parse().ok()?),
             _ => return None,
         };
         words.next().is_none().then_some(Self {
             pass,
             touch,
+            order,
             passes,
             token,
             answer,
@@ -146,7 +160,12 @@ mod tests {
             size: 64,
             ring: 4,
         };
-        for task in [Task::Program("another file".into()), Task::Kernel(kernel)] {
+        let version = VersionSource::Mallctl("version".to_owned());
+        for task in [
+            Task::Program("another file".into()),
+            Task::Kernel(kernel),
+            Task::Version(version),
+        ] {
             survives(task);
         }
     }
@@ -155,6 +174,7 @@ mod tests {
         let arguments = ChildArguments {
             pass: Pass::Memory,
             touch: Touch::All,
+            order: Order::Strict,
             passes: 3,
             token: "bump".to_owned(),
             answer: "a file".into(),
@@ -165,6 +185,6 @@ mod tests {
             ChildArguments::parse(words.iter().cloned()),
             Some(arguments)
         );
-        assert_eq!(ChildArguments::parse(words.into_iter().take(6)), None);
+        assert_eq!(ChildArguments::parse(words.into_iter().take(7)), None);
     }
 }

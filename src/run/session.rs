@@ -1,31 +1,41 @@
 //! A session: the temporary folder that programs and answers live in, and the taking of samples.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::answer::{
-    Answer, AnswerFile, CURVE_LIMIT, PASS_LIMIT, STATE_DONE, STATE_REFUSED, STATE_REPLAYING,
-    STATE_STARTED, STATE_WRONG,
-};
+use super::answer::{Answer, AnswerFile, CURVE_LIMIT, Commission, PASS_LIMIT, STATE_DONE};
 use super::child::EXIT_UNABLE;
-use super::process::{self, Ending, Finished};
+use super::interrupt;
+use super::judge::judge;
+use super::latency;
+use super::process::{self, Ending, Finished, Limits};
+use super::receipt::{Builds, Identity};
 use super::request::{ChildArguments, FIRST_ARGUMENT, Request, Task, Work};
+use super::ticks::{self, Ticks};
 use crate::error::{Error, Result};
-use crate::measure::results::{MemoryPoint, MemorySample, Pass, Receipt, SpeedSample, Status};
+use crate::measure::environment::steers_an_allocator;
+use crate::measure::memory::{drift, mean_rss_bytes};
+use crate::measure::results::{
+    LatencySample, MemoryParts, MemoryPoint, MemorySample, Order, Pass, Receipt, SpeedSample,
+    Status, SubjectRecord, Touch,
+};
+use crate::replay::parts::PartsOutcome;
 use crate::replay::program::Program;
-use crate::replay::serial::Fault;
-use crate::subject::functions::FUNCTION_NAMES;
-use crate::subject::{Access, Subject};
+use crate::replay::threaded::ThreadedProgram;
+use crate::subject::version::VersionSource;
+use crate::subject::{Access, Subject, libc_version};
+
+/// Time limit of a child that only tells a version.
+const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One sample, before it is placed in a plan.
 #[derive(Clone, Debug)]
@@ -44,40 +54,23 @@ pub struct Outcome {
     pub total_ns: u64,
     /// Memory, in the memory pass.
     pub memory: Option<MemorySample>,
+    /// Latencies, in the latency pass.
+    pub latency: Option<LatencySample>,
     /// What the kernel counted of the child.
     pub finished: Finished,
 }
 
 /// A child that has ended, and what it left.
-struct Child {
-    finished: Finished,
-    answer: AnswerFile,
+pub(super) struct Child {
+    pub(super) finished: Finished,
+    pub(super) answer: AnswerFile,
+    /// The time of each operation, in the latency pass.
+    ticks: Option<Ticks>,
     /// Its standard error.
-    said: File,
+    pub(super) said: File,
 }
 
-/// Tells one file from another that was put in its place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Identity {
-    device: u64,
-    inode: u64,
-    bytes: u64,
-    modified: (i64, i64),
-}
-
-impl Identity {
-    fn of(path: &Path) -> Option<Self> {
-        let metadata = std::fs::metadata(path).ok()?;
-        Some(Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            bytes: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-        })
-    }
-}
-
-/// See the module text.
+/// See the module text. Its folder goes with it, also when signals end the process.
 #[derive(Debug)]
 pub struct Session {
     directory: TempDir,
@@ -87,6 +80,15 @@ pub struct Session {
     anonymous_unloaded_bytes: RefCell<HashMap<OsString, u64>>,
     /// Preloaded objects as they were when first used.
     objects: RefCell<HashMap<PathBuf, Option<Identity>>>,
+    builds: Builds,
+    /// Versions of the subjects seen so far, by name.
+    versions: RefCell<HashMap<String, Option<String>>>,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        interrupt::release_folder(self.directory.path());
+    }
 }
 
 impl Session {
@@ -96,11 +98,14 @@ impl Session {
             .prefix("mymalloc-")
             .tempdir()
             .map_err(|source| Error::io(std::env::temp_dir(), "make a folder in", source))?;
+        interrupt::guard_folder(directory.path());
         Ok(Self {
             directory,
             files: Cell::new(0),
             anonymous_unloaded_bytes: RefCell::default(),
             objects: RefCell::default(),
+            builds: Builds::default(),
+            versions: RefCell::default(),
         })
     }
 
@@ -119,13 +124,34 @@ impl Session {
         })
     }
 
+    /// Saves a program for several threads.
+    pub fn save_threaded(&self, program: ThreadedProgram) -> Result<Work> {
+        let path = self.new_path("program");
+        program.save(&path)?;
+        Ok(Work::Threaded {
+            path,
+            program: Arc::new(program),
+        })
+    }
+
     /// Takes one sample in a fresh process. An allocator that fails is an outcome; an error is the
     /// harness's own failure, or the user's interruption.
     pub fn take(&self, request: &Request<'_>) -> Result<Outcome> {
         // Notes the object as it is before its first sample.
         let _ = self.replaced_object(request.subject);
-        let mut child = self.run_child(request)?;
-        let mut outcome = self.judge(request, &mut child)?;
+        let first = Commission {
+            settle: u32::from(request.settle),
+            ..Commission::default()
+        };
+        let mut child = self.run_child(request, |answer| answer.commission = first)?;
+        let mut outcome = self.judge(request, &mut child);
+        match (outcome.status, request.pass) {
+            (Status::Ok, Pass::Speed) => outcome.speed = Some(speed(child.answer.get())),
+            (Status::Ok, Pass::Memory) => self.add_memory(request, &child, &mut outcome)?,
+            (Status::Ok, Pass::Latency) => self.add_latency(request, &child, &mut outcome)?,
+            (Status::Wrong, Pass::Verify) => self.place_change(request, &child, &mut outcome)?,
+            _ => {}
+        }
         if matches!(outcome.status, Status::Ok | Status::Refused)
             && let Some(reason) = self.replaced_object(request.subject)
         {
@@ -135,17 +161,124 @@ impl Session {
         Ok(outcome)
     }
 
-    /// Runs one child to its end.
-    fn run_child(&self, request: &Request<'_>) -> Result<Child> {
+    /// What results files say of a subject. Its version is asked for in a child, once.
+    pub fn record(&self, subject: &Subject) -> SubjectRecord {
+        SubjectRecord {
+            version: self.version(subject),
+            build: self.builds.of_subject(subject),
+            ..subject.record()
+        }
+    }
+
+    /// A subject's version, where it tells one.
+    fn version(&self, subject: &Subject) -> Option<String> {
+        if let Some(known) = self.versions.borrow().get(&subject.name) {
+            return known.clone();
+        }
+        let version = self.learn_version(subject);
+        let mut versions = self.versions.borrow_mut();
+        versions.insert(subject.name.clone(), version.clone());
+        version
+    }
+
+    fn learn_version(&self, subject: &Subject) -> Option<String> {
+        if let Some(known) = subject.version.without_the_allocator() {
+            return known;
+        }
+        if subject.access == Access::System && subject.version == VersionSource::Probe {
+            return libc_version();
+        }
+        let limits = Limits {
+            timeout: VERSION_TIMEOUT,
+            memory_bytes: None,
+        };
+        let arguments = |answer: &Path| ChildArguments {
+            pass: Pass::Verify,
+            touch: Touch::None,
+            order: Order::Serial,
+            passes: 0,
+            token: subject.token().to_owned(),
+            answer: answer.as_os_str().to_owned(),
+            task: Task::Version(subject.version.clone()),
+        };
+        // A subject that cannot even tell its version has none; its samples say why.
+        let child = self.start(subject, arguments, |_| None, 0, limits).ok()?;
+        let answer = child.answer.get();
+        let told = (child.finished.ending, answer.state) == (Ending::Exited(0), STATE_DONE);
+        Some(answer.version()).filter(|version| told && !version.is_empty())
+    }
+
+    /// Runs one child of a request to its end. `commission` says more than the command line does.
+    fn run_child(
+        &self,
+        request: &Request<'_>,
+        commission: impl FnOnce(&mut Answer),
+    ) -> Result<Child> {
+        let task = match &request.work {
+            Work::Program { path, .. } | Work::Threaded { path, .. } => {
+                Task::Program(path.clone().into_os_string())
+            }
+            Work::Kernel(kernel) => Task::Kernel(*kernel),
+        };
+        let arguments = |answer: &Path| ChildArguments {
+            pass: request.pass,
+            touch: request.touch,
+            order: request.order,
+            passes: request.passes,
+            token: request.subject.token().to_owned(),
+            answer: answer.as_os_str().to_owned(),
+            task,
+        };
+        let prepare = |answer: &mut Answer| {
+            commission(answer);
+            match &request.work {
+                Work::Program { program, .. }
+                    if request.pass == Pass::Latency && answer.commission.is_second == 0 =>
+                {
+                    Some(program.words.len())
+                }
+                _ => None,
+            }
+        };
+        let limits = Limits {
+            timeout: request.timeout,
+            memory_bytes: request.memory_limit_bytes,
+        };
+        let bytes = request.environment_bytes;
+        self.start(request.subject, arguments, prepare, bytes, limits)
+    }
+
+    /// Starts a child and waits for its end. `prepare` fills the answer file's commission, and tells
+    /// how many operations shall be timed one by one, if any.
+    fn start(
+        &self,
+        subject: &Subject,
+        arguments: impl FnOnce(&Path) -> ChildArguments,
+        prepare: impl FnOnce(&mut Answer) -> Option<usize>,
+        environment_bytes: usize,
+        limits: Limits,
+    ) -> Result<Child> {
         let path = self.new_path("answer");
-        let answer =
+        let mut answer =
             AnswerFile::create(&path).map_err(|source| Error::io(&path, "make", source))?;
+        let ticks = match prepare(answer.get_mut()) {
+            Some(operations) => {
+                let made = Ticks::create(&path, operations);
+                let path = ticks::path_beside(&path);
+                Some(made.map_err(|source| Error::io(path, "make", source))?)
+            }
+            None => None,
+        };
         let said = tempfile::tempfile_in(self.directory.path())
             .map_err(|source| Error::io(self.directory.path(), "make a file in", source))?;
-        let finished = process::run(command(request, &path, &said)?, request.timeout)
+        let command = command(subject, &arguments(&path), environment_bytes, &said)?;
+        let finished = process::run(command, limits)
             .map_err(|source| Error::Failed(format!("cannot start a child process: {source}")))?;
-        // The mapping stays; the name is no longer needed.
+        // The mappings stay; the names are no longer needed.
         let _ = std::fs::remove_file(&path);
+        if ticks.is_some() {
+            let _ = std::fs::remove_file(ticks::path_beside(&path));
+        }
         match finished.ending {
             Ending::Interrupted => Err(Error::Interrupted),
             Ending::Exited(EXIT_UNABLE) => Err(Error::Failed(format!(
@@ -155,6 +288,7 @@ impl Session {
             _ => Ok(Child {
                 finished,
                 answer,
+                ticks,
                 said,
             }),
         }
@@ -177,81 +311,152 @@ impl Session {
         })
     }
 
-    fn judge(&self, request: &Request<'_>, child: &mut Child) -> Result<Outcome> {
-        let (finished, answer, said) = (child.finished, child.answer.get(), &mut child.said);
-        let mut outcome = Outcome {
-            status: Status::Ok,
-            reason: None,
-            operations: answer.operations,
-            receipt: receipt(answer),
-            speed: None,
-            total_ns: answer.total_ns,
-            memory: None,
-            finished,
-        };
-        let mut fail = |status, reason: String| {
-            outcome.status = status;
-            outcome.reason = Some(reason);
-        };
-        match (finished.ending, answer.state) {
-            (Ending::TimedOut, _) => fail(Status::TimedOut, timed_out_text(request, answer)),
-            (Ending::Exited(0), STATE_DONE) => {}
-            (Ending::Exited(0), STATE_WRONG) => fail(Status::Wrong, wrong_text(request, answer)),
-            (Ending::Exited(0), STATE_REFUSED) => fail(Status::Refused, answer.refusal()),
-            (ending, _) => fail(Status::Crashed, crash_text(request, answer, ending, said)),
-        }
-        if outcome.status == Status::Ok
-            && let Some(reason) = foreign_receipt(request.subject, answer)
-        {
-            outcome.status = Status::Refused;
-            outcome.reason = Some(reason);
-        }
-        if outcome.status == Status::Ok {
-            match request.pass {
-                Pass::Speed => outcome.speed = Some(speed(answer)),
-                Pass::Memory => outcome.memory = Some(self.memory(request, answer)?),
-                Pass::Verify => {}
-            }
-        }
-        Ok(outcome)
+    /// How a child ended, with its receipt.
+    fn judge(&self, request: &Request<'_>, child: &mut Child) -> Outcome {
+        let version = self.version(request.subject);
+        let receipt = self
+            .builds
+            .receipt(request.subject, version, child.answer.get());
+        judge(request, child, receipt)
     }
 
-    /// What the child measured, less what is not the allocator's.
-    fn memory(&self, request: &Request<'_>, answer: &Answer) -> Result<MemorySample> {
+    /// Runs the second child of a sample, which explains what the first one found. `None` if it failed
+    /// where the first did not; `outcome` then tells.
+    fn explain(
+        &self,
+        request: &Request<'_>,
+        commission: impl FnOnce(&mut Answer),
+        outcome: &mut Outcome,
+    ) -> Result<Option<Child>> {
+        let mut child = self.run_child(request, |answer| {
+            commission(answer);
+            answer.commission.is_second = 1;
+        })?;
+        let second = self.judge(request, &mut child);
+        if second.status == Status::Ok {
+            return Ok(Some(child));
+        }
+        outcome.status = second.status;
+        outcome.reason = second.reason;
+        Ok(None)
+    }
+
+    /// What the children measured, less what is not the allocator's.
+    fn add_memory(
+        &self,
+        request: &Request<'_>,
+        child: &Child,
+        outcome: &mut Outcome,
+    ) -> Result<()> {
+        let answer = child.answer.get();
         let found = &answer.memory;
         let rss_start_bytes = match &request.subject.access {
             // A preloaded allocator began to serve when the process began; what it took until now
             // is its own, less what the process takes without it.
             Access::Preloaded(_) => found
-                .anonymous_start_bytes
+                .exact_start_bytes
                 .saturating_sub(self.anonymous_unloaded(request)?),
             _ => 0,
         };
         let own = |bytes: u64| bytes.saturating_sub(found.anonymous_start_bytes) + rss_start_bytes;
-        let curve = answer.curve[..(found.points as usize).min(CURVE_LIMIT)]
+        let curve: Vec<MemoryPoint> = answer.curve[..(found.points as usize).min(CURVE_LIMIT)]
             .iter()
             .map(|point| MemoryPoint {
                 operation: point.operation,
+                elapsed_ns: point.elapsed_ns,
                 live_bytes: point.live_bytes,
                 usable_bytes: point.usable_bytes,
                 rss_bytes: own(point.anonymous_bytes),
             })
             .collect();
-        Ok(MemorySample {
+        let retained = |index: usize| {
+            ((index as u64) < found.retained.count)
+                .then(|| found.retained.bytes[index] + rss_start_bytes)
+        };
+        let mut sample = MemorySample {
             rss_start_bytes,
             rss_peak_bytes: own(found.anonymous_peak_bytes),
-            rss_retained_bytes: own(found.anonymous_drained_bytes),
+            rss_mean_bytes: mean_rss_bytes(&curve),
+            rss_retained_bytes: retained(0).unwrap_or(rss_start_bytes),
+            rss_retained_100ms_bytes: retained(1),
+            rss_retained_1s_bytes: retained(2),
             live_bytes_peak: found.live_bytes_peak,
             usable_bytes_peak: found.usable_bytes_at_live_peak,
+            live_page_bytes_peak: found.live_page_bytes_at_live_peak,
+            drift: drift(&curve),
+            replay_minor_faults: found.minor_faults,
+            replay_major_faults: found.major_faults,
             curve,
-        })
+            ..MemorySample::default()
+        };
+        // A kernel's threads take another way each time: its parts at one operation say nothing.
+        if matches!(request.work, Work::Program { .. }) {
+            let look_at = found.peak_operation;
+            let second = |answer: &mut Answer| answer.commission.look_at = look_at;
+            if let Some(child) = self.explain(request, second, outcome)? {
+                let found = &child.answer.get().parts;
+                sample.parts = parts(found, rss_start_bytes);
+                sample.system_calls = system_calls(found);
+            }
+        }
+        outcome.memory = (outcome.status == Status::Ok).then_some(sample);
+        Ok(())
+    }
+
+    /// The latencies that one child measured, and what a second one found to have happened then.
+    fn add_latency(
+        &self,
+        request: &Request<'_>,
+        child: &Child,
+        outcome: &mut Outcome,
+    ) -> Result<()> {
+        let (Work::Program { program, .. }, Some(ticks)) = (&request.work, &child.ticks) else {
+            return Ok(());
+        };
+        let found = &child.answer.get().latency;
+        let second = |answer: &mut Answer| {
+            answer.latency = *found;
+            let count = found.worst().len();
+            answer.latency.worst[..count].sort_by_key(|worst| worst.operation);
+        };
+        if let Some(explained) = self.explain(request, second, outcome)? {
+            let worst = explained.answer.get().latency.worst();
+            outcome.latency = Some(latency::sample(program, ticks.as_slice(), found, worst));
+        }
+        Ok(())
+    }
+
+    /// If a block's content was found changed, in which operation that happened: a second child
+    /// compares this block after each. An allocator that does not do the same wrong again leaves the
+    /// first finding as it is.
+    fn place_change(
+        &self,
+        request: &Request<'_>,
+        child: &Child,
+        outcome: &mut Outcome,
+    ) -> Result<()> {
+        let watch = child.answer.get().changed;
+        if watch == 0 {
+            return Ok(());
+        }
+        let mut again = self.run_child(request, |answer| {
+            answer.commission.is_second = 1;
+            answer.commission.watch = watch;
+        })?;
+        let second = self.judge(request, &mut again);
+        if second.status == Status::Wrong {
+            outcome.reason = second.reason;
+        }
+        Ok(())
     }
 
     /// Private memory of a child before its first operation when nothing is preloaded.
     fn anonymous_unloaded(&self, request: &Request<'_>) -> Result<u64> {
         // It hangs on the work: the program's pointers, a kernel's plan.
         let work = match &request.work {
-            Work::Program { path, .. } => path.clone().into_os_string(),
+            Work::Program { path, .. } | Work::Threaded { path, .. } => {
+                path.clone().into_os_string()
+            }
             Work::Kernel(kernel) => kernel.to_string().into(),
         };
         if let Some(bytes) = self.anonymous_unloaded_bytes.borrow().get(&work) {
@@ -262,11 +467,13 @@ impl Session {
             description: String::new(),
             access: Access::System,
             environment: Default::default(),
+            version: VersionSource::Probe,
         };
-        let child = self.run_child(&Request {
+        let unloaded = Request {
             subject: &system,
             ..request.clone()
-        })?;
+        };
+        let child = self.run_child(&unloaded, |_| {})?;
         let answer = child.answer.get();
         if (child.finished.ending, answer.state) != (Ending::Exited(0), STATE_DONE) {
             return Err(Error::Failed(
@@ -275,7 +482,7 @@ impl Session {
                     .to_owned(),
             ));
         }
-        let bytes = answer.memory.anonymous_start_bytes;
+        let bytes = answer.memory.exact_start_bytes;
         self.anonymous_unloaded_bytes
             .borrow_mut()
             .insert(work, bytes);
@@ -284,19 +491,12 @@ impl Session {
 }
 
 /// The child's command: this executable, a clean environment as far as allocators are concerned.
-fn command(request: &Request<'_>, answer: &Path, said: &File) -> Result<Command> {
-    let task = match &request.work {
-        Work::Program { path, .. } => Task::Program(path.clone().into_os_string()),
-        Work::Kernel(kernel) => Task::Kernel(*kernel),
-    };
-    let arguments = ChildArguments {
-        pass: request.pass,
-        touch: request.touch,
-        passes: request.passes,
-        token: request.subject.token().to_owned(),
-        answer: answer.as_os_str().to_owned(),
-        task,
-    };
+fn command(
+    subject: &Subject,
+    arguments: &ChildArguments,
+    environment_bytes: usize,
+    said: &File,
+) -> Result<Command> {
     let stderr = said
         .try_clone()
         .map_err(|source| Error::Failed(format!("cannot copy a descriptor: {source}")))?;
@@ -312,128 +512,60 @@ fn command(request: &Request<'_>, answer: &Path, said: &File) -> Result<Command>
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(stderr)
-        .env("MYMALLOC_PADDING", "x".repeat(request.environment_bytes))
-        .env_remove("LD_PRELOAD")
-        .envs(&request.subject.environment);
-    if let Access::Preloaded(path) = &request.subject.access {
+        .env("MYMALLOC_PADDING", "x".repeat(environment_bytes));
+    // A row means the settings that it names and no others.
+    for (name, _) in std::env::vars_os() {
+        if steers_an_allocator(&name.to_string_lossy()) {
+            command.env_remove(name);
+        }
+    }
+    command.envs(&subject.environment);
+    if let Access::Preloaded(path) = &subject.access {
         command.env("LD_PRELOAD", path);
     }
     Ok(command)
 }
 
-fn receipt(answer: &Answer) -> Option<Receipt> {
-    let path = answer.object_path();
-    (!path.is_empty()).then(|| Receipt {
-        path,
-        functions: FUNCTION_NAMES
-            .iter()
-            .enumerate()
-            .filter(|(index, _)| answer.functions_in_object & 1 << index != 0)
-            .map(|(_, name)| name.to_string_lossy().into_owned())
-            .collect(),
-    })
+fn speed(answer: &Answer) -> SpeedSample {
+    let passes = (answer.passes as usize).min(PASS_LIMIT);
+    let threaded = |times_ns: &[u64; PASS_LIMIT]| match answer.threads_alive_peak {
+        0 => Vec::new(),
+        _ => times_ns[..passes].to_vec(),
+    };
+    SpeedSample {
+        passes_ns: answer.passes_ns[..passes].to_vec(),
+        cpu_ns: threaded(&answer.cpu_ns),
+        waiting_ns: threaded(&answer.waiting_ns),
+        alive_ns: threaded(&answer.alive_ns),
+    }
 }
 
-/// Why the object that served the calls is not the one asked for, if so.
-fn foreign_receipt(subject: &Subject, answer: &Answer) -> Option<String> {
-    let served = answer.object_path();
-    if let Access::Preloaded(path) = &subject.access {
-        let real = |path: &Path| std::fs::canonicalize(path).ok();
-        let asked = real(path);
-        if asked.is_none() || asked != real(Path::new(&served)) {
-            return Some(format!(
-                "the preload was ignored: malloc was served by {served} instead of {}",
-                path.display()
-            ));
-        }
-    }
-    if subject.access == Access::System && answer.malloc_in_c_library == 0 {
-        return Some(format!(
-            "malloc was served by {served}, not by the C library: see /etc/ld.so.preload"
-        ));
-    }
-    // The floor rows and linked subjects have their functions from several objects by design.
-    if !matches!(subject.access, Access::Preloaded(_) | Access::System) {
+/// What RSS consists of, with what a preloaded allocator held at the start: of that, the pages on which
+/// blocks of the replay lay are known, and the rest is taken for metadata.
+fn parts(found: &PartsOutcome, rss_start_bytes: u64) -> Option<MemoryParts> {
+    if found.is_known == 0 {
         return None;
     }
-    let missing: Vec<_> = FUNCTION_NAMES
-        .iter()
-        .enumerate()
-        .filter(|(index, _)| answer.functions_in_object & 1 << index == 0)
-        .map(|(_, name)| name.to_string_lossy())
-        .collect();
-    (!missing.is_empty()).then(|| {
-        format!(
-            "{served} does not serve {}: another object would mix with it",
-            missing.join(", ")
-        )
-    })
-}
-
-fn speed(answer: &Answer) -> SpeedSample {
-    SpeedSample {
-        passes_ns: answer.passes_ns[..(answer.passes as usize).min(PASS_LIMIT)].to_vec(),
-    }
-}
-
-fn wrong_text(request: &Request<'_>, answer: &Answer) -> String {
-    let what = Fault::from_number(answer.fault).map_or("did wrong", Fault::text);
-    format!("{} {what}", operation_text(request, answer.operation))
-}
-
-fn timed_out_text(request: &Request<'_>, answer: &Answer) -> String {
-    let seconds = request.timeout.as_secs_f64();
-    let place = match (answer.state, request.pass) {
-        (STATE_REPLAYING, Pass::Verify) => {
-            format!(" in {}", operation_text(request, answer.operation))
-        }
-        (STATE_STARTED, _) => " before the replay began".to_owned(),
-        _ => String::new(),
-    };
-    format!("killed after {seconds} s{place}")
-}
-
-fn crash_text(request: &Request<'_>, answer: &Answer, ending: Ending, said: &mut File) -> String {
-    let how = match ending {
-        Ending::Signalled(signal) => process::signal_name(signal),
-        Ending::Exited(code) => format!("ended early with exit code {code}"),
-        Ending::TimedOut | Ending::Interrupted => unreachable!("handled by the caller"),
-    };
-    let place = if answer.state == STATE_REPLAYING && request.pass == Pass::Verify {
-        format!(" in {}", operation_text(request, answer.operation))
-    } else if answer.state == STATE_REPLAYING {
-        " during the replay".to_owned()
+    let start = if rss_start_bytes > 0 {
+        found.start
     } else {
-        " before the replay began".to_owned()
+        Default::default()
     };
-    let message = last_line(said).map_or(String::new(), |line| format!("; it said: {line}"));
-    format!("{how}{place}{message}")
+    let start_metadata_bytes = rss_start_bytes.saturating_sub(start.total_bytes());
+    let mut parts = MemoryParts {
+        operation: found.operation,
+        rss_bytes: 0,
+        live_bytes: found.new.live_bytes + start.live_bytes,
+        internal_bytes: found.new.internal_bytes + start.internal_bytes,
+        external_bytes: found.new.external_bytes + start.external_bytes,
+        metadata_bytes: found.new.metadata_bytes + start_metadata_bytes,
+    };
+    parts.rss_bytes =
+        parts.live_bytes + parts.internal_bytes + parts.external_bytes + parts.metadata_bytes;
+    Some(parts)
 }
 
-/// "operation 1000 of the trace, malloc(64)", or how far a kernel was.
-fn operation_text(request: &Request<'_>, operation: u64) -> String {
-    match &request.work {
-        Work::Program { program, .. } => {
-            program.describe(usize::try_from(operation).unwrap_or(usize::MAX))
-        }
-        Work::Kernel(_) => format!("malloc, after {operation} operations of the kernel,"),
-    }
-}
-
-/// The end of what the child wrote to standard error, on one line and not longer than needed.
-fn last_line(said: &mut File) -> Option<String> {
-    const TAIL_BYTES: u64 = 4096;
-    let length = said.seek(SeekFrom::End(0)).ok()?;
-    said.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))
-        .ok()?;
-    let mut bytes = Vec::new();
-    said.take(TAIL_BYTES).read_to_end(&mut bytes).ok()?;
-    let text = String::from_utf8_lossy(&bytes);
-    let line = text
-        .lines()
-        .rev()
-        .find(|line| !line.trim().is_empty())?
-        .trim();
-    let printable: String = line.chars().filter(|c| !c.is_control()).take(200).collect();
-    Some(printable)
+fn system_calls(found: &PartsOutcome) -> Option<BTreeMap<String, u64>> {
+    let counts: Vec<[u64; 2]> = (0..).zip(found.system_calls).map(|(n, c)| [n, c]).collect();
+    (found.are_system_calls_known != 0).then(|| latency::names(&counts))
 }

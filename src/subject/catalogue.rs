@@ -7,14 +7,18 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::linked::Linked;
+use super::linked::{self, Linked};
+use super::version::{VersionSource, VersionTable};
 use super::{Access, Subject, object_file};
 use crate::error::{Error, Result};
+use crate::toml_text::{self, nearest};
 
 /// All known subjects, the default selection and the default baseline.
 #[derive(Clone, Debug)]
 pub struct Catalogue {
     subjects: Vec<Subject>,
+    /// Subjects that this build lacks, and the cargo feature that brings each.
+    absent: Vec<(String, &'static str)>,
     defaults: Vec<String>,
     baseline: String,
 }
@@ -38,6 +42,7 @@ struct Entry {
     path: Option<PathBuf>,
     #[serde(default)]
     environment: BTreeMap<String, String>,
+    version: Option<VersionTable>,
 }
 
 /// The file as it was when the program was built.
@@ -51,17 +56,20 @@ impl Catalogue {
 
     /// Parses a catalogue; `path` is for messages.
     pub fn parse(text: &str, path: &Path) -> Result<Self> {
-        let file: File = toml::from_str(text).map_err(|error| {
-            let line = error.span().map_or(1, |span| line_of(text, span.start));
-            Error::line(path, line, error.message().to_owned())
-        })?;
+        let file: File = toml_text::parse(path, text)?;
         let mut catalogue = Self {
             subjects: Vec::new(),
+            absent: Vec::new(),
             defaults: file.defaults,
             baseline: file.baseline,
         };
         for entry in file.subject {
             let name = entry.name.clone();
+            let feature = entry.linked.as_deref().and_then(linked::absent_feature);
+            if let Some(feature) = feature {
+                catalogue.absent.push((name, feature));
+                continue;
+            }
             let subject = entry
                 .into_subject()
                 .map_err(|message| Error::file(path, message))?;
@@ -120,7 +128,8 @@ impl Catalogue {
         }
         for text in extra {
             let subject = parse_extra(text)?;
-            if self.find(&subject.name).is_some() {
+            let absent = self.absent.iter().any(|(name, _)| *name == subject.name);
+            if absent || self.find(&subject.name).is_some() {
                 return Err(Error::usage(format!(
                     "--subject {text:?}: {} is the name of a known subject; choose another",
                     subject.name
@@ -142,14 +151,23 @@ impl Catalogue {
     }
 
     fn known(&self, name: &str) -> Result<&Subject> {
-        self.find(name).ok_or_else(|| {
-            let known: Vec<&str> =
-                self.subjects.iter().map(|subject| subject.name.as_str()).collect();
-            Error::usage(format!(
-                "no subject is named {name:?}; known: {}; or give a shared object as --subject NAME=PATH.so",
-                known.join(", ")
-            ))
-        })
+        if let Some(subject) = self.find(name) {
+            return Ok(subject);
+        }
+        if let Some((_, feature)) = self.absent.iter().find(|(absent, _)| absent == name) {
+            return Err(Error::usage(format!(
+                "subject {name}: this program was built without the feature {feature}; run it as: \
+                 cargo run --features {feature} ..."
+            )));
+        }
+        let known = || self.subjects.iter().map(|subject| subject.name.as_str());
+        let meant = nearest(name, known())
+            .map_or(String::new(), |meant| format!("; did you mean {meant}?"));
+        Err(Error::usage(format!(
+            "no subject is named {name:?}{meant}; known: {}; or give a shared object as --subject \
+             NAME=PATH.so",
+            known().collect::<Vec<_>>().join(", ")
+        )))
     }
 }
 
@@ -173,11 +191,17 @@ impl Entry {
                 ));
             }
         };
+        let version = match self.version {
+            Some(table) => VersionSource::try_from(table)
+                .map_err(|message| format!("subject {:?}: {message}", self.name))?,
+            None => VersionSource::Probe,
+        };
         Ok(Subject {
             name: self.name,
             description: self.description,
             access,
             environment: self.environment,
+            version,
         })
     }
 }
@@ -204,15 +228,8 @@ fn parse_extra(text: &str) -> Result<Subject> {
         description: format!("The shared object {path}"),
         access: Access::Preloaded(absolute),
         environment: BTreeMap::new(),
+        version: VersionSource::Probe,
     })
-}
-
-fn line_of(text: &str, offset: usize) -> u64 {
-    text.as_bytes()[..offset.min(text.len())]
-        .iter()
-        .filter(|byte| **byte == b'\n')
-        .count() as u64
-        + 1
 }
 
 #[cfg(test)]
@@ -243,6 +260,46 @@ mod tests {
     }
 
     #[test]
+    fn a_subject_of_a_feature_is_offered_or_says_which_one() {
+        let catalogue = Catalogue::load().expect("valid");
+        for (name, built) in [
+            ("snmalloc", cfg!(feature = "snmalloc")),
+            ("rpmalloc", cfg!(feature = "rpmalloc")),
+            ("dlmalloc", cfg!(feature = "dlmalloc")),
+            ("talc", cfg!(feature = "talc")),
+        ] {
+            let selected = catalogue.select(Some(&[name.to_owned()]), &[], "system");
+            match selected {
+                Ok(_) => assert!(built, "{name}"),
+                Err(error) => {
+                    assert!(!built, "{name}: {error}");
+                    let text = error.to_string();
+                    assert!(
+                        text.contains(&format!("cargo run --features {name}")),
+                        "{text}"
+                    );
+                }
+            }
+        }
+        // An object that would be hidden by a build with more features is refused in every build.
+        let extra = ["talc=/lib/x.so".to_owned()];
+        assert!(catalogue.select(None, &extra, "system").is_err());
+    }
+
+    #[test]
+    fn versions_are_read() {
+        let text = "defaults = []\nbaseline = 'a'\n[[subject]]\nname = 'a'\ndescription = ''\n\
+                    system = true\nversion = { package = 'libc6' }\n";
+        let catalogue = Catalogue::parse(text, Path::new("s.toml")).expect("sound");
+        let version = &catalogue.find("a").expect("there").version;
+        assert_eq!(*version, VersionSource::Package("libc6".to_owned()));
+        let text = text.replace("package", "pakage");
+        let error = Catalogue::parse(&text, Path::new("s.toml")).expect_err("misspelt");
+        let expected = "s.toml:7: unknown key `pakage`; did you mean `package`?";
+        assert_eq!(error.to_string(), expected);
+    }
+
+    #[test]
     fn the_baseline_joins_the_selection() {
         let catalogue = Catalogue::load().expect("valid");
         let selected = catalogue
@@ -260,8 +317,10 @@ mod tests {
         let text =
             "defaults = []\nbaseline = \"system\"\n[[subject]]\nname = \"x\"\ndescripton = \"\"\n";
         let error = Catalogue::parse(text, Path::new("s.toml")).expect_err("misspelt key");
-        assert!(error.to_string().starts_with("s.toml:"), "{error}");
-        assert!(error.to_string().contains("descripton"), "{error}");
+        assert_eq!(
+            error.to_string(),
+            "s.toml:5: unknown key `descripton`; did you mean `description`?"
+        );
     }
 
     #[test]

@@ -2,8 +2,13 @@
 //! harness's own cost. `bump` counts addresses upwards and never uses memory again: no bookkeeping
 //! at all, at the price of memory.
 //!
-//! Both serve one thread and one arena, mapped by [`prepare`] before the replay.
+//! Both have one arena, mapped by [`prepare`] before the replay. They serve several threads without a
+//! lock: `null` returns each thread an address of its own, on an OS page of its own, as far as the
+//! arena was prepared for so many, so that threads that write there do not disturb each other; `bump`
+//! gives each thread a chunk of the arena, taken from one atomic counter, to count upwards in. On one
+//! thread the chunk is the whole arena.
 
+use core::cell::Cell;
 use core::ffi::{c_int, c_void};
 use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -34,20 +39,56 @@ pub const BUMP: Functions = Functions {
 
 /// Start of the arena. Null until [`prepare`].
 static ARENA: AtomicUsize = AtomicUsize::new(0);
-/// Next free address of `bump`.
+/// Start of what no thread has taken yet.
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 /// Highest address ever given out: below it, memory may hold old contents.
 static HIGH: AtomicUsize = AtomicUsize::new(0);
 /// End of the arena.
 static END: AtomicUsize = AtomicUsize::new(0);
+/// Bytes that a thread takes at once.
+static CHUNK_BYTES: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    /// What `null` returns to this thread.
+    static FIXED: Cell<usize> = const { Cell::new(0) };
+    /// What is left of this thread's chunk: from and to.
+    static CHUNK: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
+}
+
+/// What a thread takes at once when there are several: large enough that taking is rare.
+const SHARED_CHUNK_BYTES: usize = 64 << 10;
+/// Blocks larger than this part of a chunk are taken from the arena itself, so that no chunk is left
+/// half empty for them.
+const CHUNK_BLOCKS: usize = 8;
+/// Between the addresses that `null` returns to different threads.
+const THREAD_STRIDE_BYTES: usize = 4096;
 
 /// Alignment of every block, and bytes of the header in which `bump` keeps a block's size.
 const HEADER_BYTES: usize = 16;
 
+/// How many threads an arena is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Threads {
+    /// Over a whole replay.
+    pub all: u32,
+    /// At once, at most.
+    pub alive: u32,
+}
+
+impl Threads {
+    /// The calling thread alone.
+    pub const ONE: Self = Self { all: 1, alive: 1 };
+}
+
 /// Maps the arena: reserved, not committed. `bytes` is what the whole replay will ask for (`bump`),
 /// or the largest request (`null`). Returns whether the system gave it.
-pub fn prepare(bytes: usize) -> bool {
-    let length = bytes.next_multiple_of(1 << 21).max(1 << 21);
+pub fn prepare(bytes: usize, threads: Threads) -> bool {
+    let extra = threads.alive.saturating_sub(1) as usize * THREAD_STRIDE_BYTES;
+    let length = bytes
+        .saturating_add(extra)
+        .checked_next_multiple_of(1 << 21)
+        .unwrap_or(usize::MAX)
+        .max(1 << 21);
     // SAFETY: a fresh anonymous mapping at an address of the kernel's choice.
     let arena = unsafe {
         libc::mmap(
@@ -66,7 +107,20 @@ pub fn prepare(bytes: usize) -> bool {
     NEXT.store(arena as usize, Relaxed);
     HIGH.store(arena as usize, Relaxed);
     END.store(arena as usize + length, Relaxed);
+    let chunk_bytes = match threads {
+        Threads::ONE => length,
+        _ => SHARED_CHUNK_BYTES,
+    };
+    CHUNK_BYTES.store(chunk_bytes, Relaxed);
+    begin_thread(0);
     true
+}
+
+/// Must be called first in each thread that the floor rows shall serve besides the one that called
+/// [`prepare`]. Threads alive at once have different places, below the number prepared for.
+pub fn begin_thread(place: u32) {
+    FIXED.set(ARENA.load(Relaxed) + place as usize * THREAD_STRIDE_BYTES);
+    CHUNK.set((0, 0));
 }
 
 /// Makes the whole arena resident, so that the page faults of writing into it are not taken for the
@@ -80,8 +134,16 @@ pub fn prefault() {
 }
 
 /// Forgets every block of `bump`, between replays: the next one finds its memory already faulted in.
+/// Called by the thread that called [`prepare`], when all others have ended.
 pub fn reset() {
-    HIGH.fetch_max(NEXT.load(Relaxed), Relaxed);
+    let (next, end) = CHUNK.replace((0, 0));
+    // A chunk that is the rest of the arena has been used up to here only.
+    let used = if end == END.load(Relaxed) {
+        next
+    } else {
+        NEXT.load(Relaxed)
+    };
+    HIGH.fetch_max(used, Relaxed);
     NEXT.store(ARENA.load(Relaxed), Relaxed);
 }
 
@@ -89,8 +151,27 @@ pub fn reset() {
 const WARM_UP_BYTES: u64 = 4096;
 
 /// Upper bound of what `bump` needs for a program: its requests and, per operation, a header and
-/// the loss to alignment.
-pub fn bump_arena_bytes(requested_bytes: u64, operations: u64, aligned_slack_bytes: u64) -> u64 {
+/// the loss to alignment; and what is left over of chunks.
+pub fn bump_arena_bytes(
+    requested_bytes: u64,
+    operations: u64,
+    aligned_slack_bytes: u64,
+    threads: Threads,
+) -> u64 {
+    let needed = bump_block_bytes(requested_bytes, operations, aligned_slack_bytes);
+    if threads == Threads::ONE {
+        return needed;
+    }
+    // The end of a chunk that a block did not fit into, and the last chunk of each thread.
+    let ends = needed / (CHUNK_BLOCKS - 1) as u64;
+    let last = u64::from(threads.all) * SHARED_CHUNK_BYTES as u64;
+    needed
+        .saturating_add(ends)
+        .saturating_add(last)
+        .saturating_add(SHARED_CHUNK_BYTES as u64)
+}
+
+fn bump_block_bytes(requested_bytes: u64, operations: u64, aligned_slack_bytes: u64) -> u64 {
     requested_bytes
         .saturating_add(WARM_UP_BYTES)
         .saturating_add(operations.saturating_mul(2 * HEADER_BYTES as u64))
@@ -98,17 +179,17 @@ pub fn bump_arena_bytes(requested_bytes: u64, operations: u64, aligned_slack_byt
 }
 
 unsafe extern "C" fn null_malloc(_size: usize) -> *mut c_void {
-    ptr::with_exposed_provenance_mut(ARENA.load(Relaxed))
+    ptr::with_exposed_provenance_mut(FIXED.get())
 }
 
 unsafe extern "C" fn null_free(_block: *mut c_void) {}
 
 unsafe extern "C" fn null_calloc(_count: usize, _size: usize) -> *mut c_void {
-    ptr::with_exposed_provenance_mut(ARENA.load(Relaxed))
+    ptr::with_exposed_provenance_mut(FIXED.get())
 }
 
 unsafe extern "C" fn null_realloc(_block: *mut c_void, _size: usize) -> *mut c_void {
-    ptr::with_exposed_provenance_mut(ARENA.load(Relaxed))
+    ptr::with_exposed_provenance_mut(FIXED.get())
 }
 
 unsafe extern "C" fn null_posix_memalign(
@@ -117,12 +198,12 @@ unsafe extern "C" fn null_posix_memalign(
     _size: usize,
 ) -> c_int {
     // SAFETY: the caller gives a valid place for the result, as posix_memalign demands.
-    unsafe { *out = ptr::with_exposed_provenance_mut(ARENA.load(Relaxed)) };
+    unsafe { *out = ptr::with_exposed_provenance_mut(FIXED.get()) };
     0
 }
 
 unsafe extern "C" fn null_aligned_alloc(_alignment: usize, _size: usize) -> *mut c_void {
-    ptr::with_exposed_provenance_mut(ARENA.load(Relaxed))
+    ptr::with_exposed_provenance_mut(FIXED.get())
 }
 
 unsafe extern "C" fn null_usable_size(_block: *mut c_void) -> usize {
@@ -131,22 +212,65 @@ unsafe extern "C" fn null_usable_size(_block: *mut c_void) -> usize {
 
 #[inline(always)]
 fn bump(alignment: usize, size: usize) -> *mut c_void {
-    let block = (NEXT.load(Relaxed) + HEADER_BYTES).next_multiple_of(alignment);
+    let (start, end) = CHUNK.get();
+    let block = (start + HEADER_BYTES).next_multiple_of(alignment);
     let Some(next) = size
         .checked_next_multiple_of(HEADER_BYTES)
         .and_then(|s| block.checked_add(s))
     else {
         return ptr::null_mut();
     };
-    if next > END.load(Relaxed) {
-        return ptr::null_mut();
+    if next > end {
+        return bump_elsewhere(alignment, size);
     }
-    NEXT.store(next, Relaxed);
+    CHUNK.set((next, end));
+    // SAFETY: `start .. next` is inside this thread's chunk of the arena that `prepare` mapped and
+    // was never given out before, since chunks are used from start to end.
+    unsafe { place(block, size) }
+}
+
+/// Writes the header of a new block.
+///
+/// # Safety
+/// The block and its header are inside the arena, and nobody's.
+#[inline(always)]
+unsafe fn place(block: usize, size: usize) -> *mut c_void {
     let block: *mut c_void = ptr::with_exposed_provenance_mut(block);
-    // SAFETY: `block - HEADER_BYTES .. next` lies inside the arena that `prepare` mapped and was
-    // never given out before, since NEXT only grows.
+    // SAFETY: the caller's promise.
     unsafe { block.byte_sub(HEADER_BYTES).cast::<usize>().write(size) };
     block
+}
+
+/// The chunk is used up, or the block too large for one.
+#[cold]
+#[inline(never)]
+fn bump_elsewhere(alignment: usize, size: usize) -> *mut c_void {
+    // The block with all that stands before it.
+    let Some(bytes) = size
+        .checked_next_multiple_of(HEADER_BYTES)
+        .and_then(|size| size.checked_add(HEADER_BYTES + alignment))
+    else {
+        return ptr::null_mut();
+    };
+    let chunk_bytes = CHUNK_BYTES.load(Relaxed);
+    let own = bytes > chunk_bytes / CHUNK_BLOCKS;
+    let arena_end = END.load(Relaxed);
+    let mut end = 0;
+    let taken = NEXT.fetch_update(Relaxed, Relaxed, |next| {
+        let left = arena_end - next;
+        end = next + if own { bytes } else { chunk_bytes.min(left) };
+        (bytes <= left).then_some(end)
+    });
+    let Ok(start) = taken else {
+        return ptr::null_mut();
+    };
+    let block = (start + HEADER_BYTES).next_multiple_of(alignment);
+    if !own {
+        let next = block + size.next_multiple_of(HEADER_BYTES);
+        CHUNK.set((next, end));
+    }
+    // SAFETY: `start .. end` has just become this thread's alone, and is long enough.
+    unsafe { place(block, size) }
 }
 
 unsafe extern "C" fn bump_malloc(size: usize) -> *mut c_void {

@@ -1,9 +1,18 @@
 //! The allocators that are part of this program, under names of their own: none is called `malloc`.
 
-use core::ffi::{CStr, c_void};
+#[cfg(feature = "dlmalloc")]
+mod dlmalloc;
+#[cfg(feature = "rpmalloc")]
+mod rpmalloc;
+#[cfg(feature = "snmalloc")]
+mod snmalloc;
+#[cfg(feature = "talc")]
+mod talc;
 
-use super::floor;
+use core::ffi::c_void;
+
 use super::functions::Functions;
+use super::{floor, slowed, version};
 
 /// An allocator that is part of this program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,10 +23,24 @@ pub enum Linked {
     Mimalloc,
     /// jemalloc, from its crate.
     Jemalloc,
+    /// snmalloc, from its crate.
+    #[cfg(feature = "snmalloc")]
+    Snmalloc,
+    /// rpmalloc, from its crate.
+    #[cfg(feature = "rpmalloc")]
+    Rpmalloc,
+    /// The Rust port of dlmalloc, behind a lock.
+    #[cfg(feature = "dlmalloc")]
+    Dlmalloc,
+    /// talc, behind a lock.
+    #[cfg(feature = "talc")]
+    Talc,
     /// Fixed addresses: the harness's own cost.
     Null,
     /// Addresses counted upwards, nothing used again.
     Bump,
+    /// The C library's, slower by a known amount: see [`slowed`].
+    Slowed,
 }
 
 impl Linked {
@@ -27,8 +50,17 @@ impl Linked {
             "pagelist" => Self::PageList,
             "mimalloc" => Self::Mimalloc,
             "jemalloc" => Self::Jemalloc,
+            #[cfg(feature = "snmalloc")]
+            "snmalloc" => Self::Snmalloc,
+            #[cfg(feature = "rpmalloc")]
+            "rpmalloc" => Self::Rpmalloc,
+            #[cfg(feature = "dlmalloc")]
+            "dlmalloc" => Self::Dlmalloc,
+            #[cfg(feature = "talc")]
+            "talc" => Self::Talc,
             "null" => Self::Null,
             "bump" => Self::Bump,
+            "slowed" => Self::Slowed,
             _ => return None,
         })
     }
@@ -39,8 +71,17 @@ impl Linked {
             Self::PageList => "pagelist",
             Self::Mimalloc => "mimalloc",
             Self::Jemalloc => "jemalloc",
+            #[cfg(feature = "snmalloc")]
+            Self::Snmalloc => "snmalloc",
+            #[cfg(feature = "rpmalloc")]
+            Self::Rpmalloc => "rpmalloc",
+            #[cfg(feature = "dlmalloc")]
+            Self::Dlmalloc => "dlmalloc",
+            #[cfg(feature = "talc")]
+            Self::Talc => "talc",
             Self::Null => "null",
             Self::Bump => "bump",
+            Self::Slowed => "slowed",
         }
     }
 
@@ -86,8 +127,17 @@ impl Linked {
                 aligned_alloc: jemalloc::aligned_alloc,
                 malloc_usable_size: jemalloc_usable_size,
             },
+            #[cfg(feature = "snmalloc")]
+            Self::Snmalloc => snmalloc::FUNCTIONS,
+            #[cfg(feature = "rpmalloc")]
+            Self::Rpmalloc => rpmalloc::FUNCTIONS,
+            #[cfg(feature = "dlmalloc")]
+            Self::Dlmalloc => dlmalloc::FUNCTIONS,
+            #[cfg(feature = "talc")]
+            Self::Talc => talc::FUNCTIONS,
             Self::Null => floor::NULL,
             Self::Bump => floor::BUMP,
+            Self::Slowed => slowed::functions(),
         }
     }
 
@@ -98,48 +148,56 @@ impl Linked {
             Self::Mimalloc => {
                 // SAFETY: takes nothing, returns a number.
                 let number = unsafe { libmimalloc_sys::mi_version() };
-                Some(mimalloc_version(number))
+                Some(version::mimalloc_version(number))
             }
-            Self::Jemalloc => jemalloc_version(),
+            Self::Jemalloc => version::mallctl_text(tikv_jemalloc_sys::mallctl, "version"),
+            #[cfg(feature = "snmalloc")]
+            Self::Snmalloc => Some(snmalloc::VERSION.to_owned()),
+            #[cfg(feature = "rpmalloc")]
+            Self::Rpmalloc => Some(rpmalloc::VERSION.to_owned()),
+            #[cfg(feature = "dlmalloc")]
+            Self::Dlmalloc => Some(dlmalloc::VERSION.to_owned()),
+            #[cfg(feature = "talc")]
+            Self::Talc => Some(talc::VERSION.to_owned()),
             Self::Null | Self::Bump => None,
+            Self::Slowed => super::libc_version(),
         }
     }
 }
 
-/// mimalloc 2 numbers 2.1.7 as 217; mimalloc 3.1 and later as 30105.
-fn mimalloc_version(number: i32) -> String {
-    if number >= 10_000 {
-        format!(
-            "{}.{}.{}",
-            number / 10_000,
-            number / 100 % 100,
-            number % 100
-        )
-    } else {
-        format!("{}.{}.{}", number / 100, number / 10 % 10, number % 10)
-    }
+/// The cargo features that link further allocators in, and whether this build has each.
+const FEATURES: [(&str, bool); 4] = [
+    ("snmalloc", cfg!(feature = "snmalloc")),
+    ("rpmalloc", cfg!(feature = "rpmalloc")),
+    ("dlmalloc", cfg!(feature = "dlmalloc")),
+    ("talc", cfg!(feature = "talc")),
+];
+
+/// The cargo feature that this build would need to have the allocator of that name.
+pub(super) fn absent_feature(name: &str) -> Option<&'static str> {
+    FEATURES
+        .iter()
+        .find(|(feature, built)| *feature == name && !built)
+        .map(|(feature, _)| *feature)
 }
 
-fn jemalloc_version() -> Option<String> {
-    let mut text: *const libc::c_char = core::ptr::null();
-    let mut length = size_of_val(&text);
-    // SAFETY: "version" is a read-only `const char *`; `text` has room for it and `length` says so.
-    let failed = unsafe {
-        tikv_jemalloc_sys::mallctl(
-            c"version".as_ptr(),
-            (&raw mut text).cast(),
-            &raw mut length,
-            core::ptr::null_mut(),
-            0,
-        )
-    };
-    if failed != 0 || text.is_null() {
-        return None;
+/// The end of a `posix_memalign`: stores the block, or says that there is none.
+///
+/// # Safety
+/// `out` is a valid place for a pointer.
+#[cfg(any(
+    feature = "snmalloc",
+    feature = "rpmalloc",
+    feature = "dlmalloc",
+    feature = "talc"
+))]
+unsafe fn store(out: *mut *mut c_void, block: *mut c_void) -> core::ffi::c_int {
+    if block.is_null() {
+        return libc::ENOMEM;
     }
-    // SAFETY: jemalloc returned its static, terminated version string.
-    let text = unsafe { CStr::from_ptr(text) }.to_string_lossy();
-    // "5.3.0-0-g54eaed1d8b56b1aa528be3bdd1877e59c56fa90c"
-    Some(text.split('-').next().unwrap_or(&text).to_owned())
+    // SAFETY: valid, as the caller says.
+    unsafe { out.write(block) };
+    0
 }
 
 #[cfg(test)]
@@ -156,19 +214,112 @@ mod tests {
             .version()
             .expect("jemalloc tells its version");
         assert!(jemalloc.starts_with("5."), "{jemalloc}");
-        assert_eq!(mimalloc_version(217), "2.1.7");
-        assert_eq!(mimalloc_version(30_105), "3.1.5");
     }
 
     #[test]
     fn linked_allocators_do_not_replace_malloc() {
         let system = Functions::resolved().expect("the C library has them all");
-        for linked in [Linked::PageList, Linked::Mimalloc, Linked::Jemalloc] {
-            assert!(
-                !system
-                    .addresses()
-                    .contains(&(linked.functions().malloc as *const c_void))
-            );
+        let names = [
+            "pagelist", "mimalloc", "jemalloc", "snmalloc", "rpmalloc", "dlmalloc", "talc",
+        ];
+        let mut seen = 0;
+        for linked in names.into_iter().filter_map(Linked::from_name) {
+            seen += 1;
+            for address in linked.functions().addresses() {
+                assert!(!system.addresses().contains(&address), "{linked:?}");
+            }
+        }
+        let built = FEATURES.iter().filter(|(_, built)| *built).count();
+        assert_eq!(seen, 3 + built);
+        // And the C library still serves the usual names, in this program that links them all.
+        for address in system.addresses() {
+            // SAFETY: a structure of pointers, for which zeroes are valid, with room for the answer.
+            let path = unsafe {
+                let mut object: libc::Dl_info = core::mem::zeroed();
+                assert_ne!(libc::dladdr(address, &raw mut object), 0);
+                core::ffi::CStr::from_ptr(object.dli_fname).to_string_lossy()
+            };
+            assert!(path.contains("libc"), "{path}");
+        }
+    }
+
+    /// What `Cargo.toml` says is what is linked: exact versions.
+    #[test]
+    fn versions_told_are_those_of_the_manifest() {
+        let manifest: toml::Table = include_str!("../../Cargo.toml").parse().expect("TOML");
+        for linked in FEATURES
+            .iter()
+            .filter_map(|(name, _)| Linked::from_name(name))
+        {
+            let told = linked.version().expect("a version");
+            let (name, version) = told
+                .strip_prefix("crate ")
+                .and_then(|crate_| crate_.split_once(' '))
+                .expect("a crate and its version");
+            let wanted = manifest["dependencies"][name]["version"].as_str();
+            assert_eq!(wanted, Some(format!("={version}").as_str()), "{name}");
+        }
+    }
+
+    /// Each function of each linked allocator, by the contract of the C standard.
+    #[test]
+    fn linked_allocators_keep_the_contract() {
+        let names = [
+            "pagelist", "mimalloc", "jemalloc", "snmalloc", "rpmalloc", "dlmalloc", "talc",
+        ];
+        for linked in names.into_iter().filter_map(Linked::from_name) {
+            let threads: Vec<_> = (1..=4)
+                .map(|seed| std::thread::spawn(move || keep_contract(linked, seed)))
+                .collect();
+            for thread in threads {
+                thread.join().expect("the contract is kept");
+            }
+        }
+    }
+
+    fn keep_contract(linked: Linked, seed: u8) {
+        let functions = linked.functions();
+        let aligned = |block: *mut c_void, alignment: usize| {
+            assert!(!block.is_null(), "{linked:?}");
+            assert_eq!(block as usize % alignment, 0, "{linked:?}");
+        };
+        for round in 0..200_usize {
+            let size = 1 + round * 37 % 5000 + (round % 50 / 49) * 400_000;
+            // SAFETY: blocks are used within their sizes and released once.
+            unsafe {
+                let block = (functions.malloc)(size).cast::<u8>();
+                aligned(block.cast(), 16.min(size.next_power_of_two()));
+                let usable = (functions.malloc_usable_size)(block.cast());
+                assert!(usable >= size, "{linked:?}: {usable} of {size}");
+                block.write_bytes(seed, usable);
+                let zeroed = (functions.calloc)(size, 3).cast::<u8>();
+                let all = core::slice::from_raw_parts(zeroed, 3 * size);
+                assert!(all.iter().all(|byte| *byte == 0), "{linked:?}");
+                let grown = (functions.realloc)(block.cast(), 2 * size).cast::<u8>();
+                let kept = core::slice::from_raw_parts(grown, size);
+                assert!(kept.iter().all(|byte| *byte == seed), "{linked:?}");
+                let shrunk = (functions.realloc)(grown.cast(), size / 2 + 1).cast::<u8>();
+                assert_eq!((*shrunk, *shrunk.add(size / 2)), (seed, seed), "{linked:?}");
+                let alignment = 16 << (round % 9);
+                let mut place = core::ptr::null_mut();
+                assert_eq!(
+                    (functions.posix_memalign)(&raw mut place, alignment, size),
+                    0
+                );
+                aligned(place, alignment);
+                place.cast::<u8>().write_bytes(seed, size);
+                let other = (functions.aligned_alloc)(alignment, alignment);
+                aligned(other, alignment);
+                for block in [
+                    shrunk.cast(),
+                    zeroed.cast(),
+                    place,
+                    other,
+                    core::ptr::null_mut(),
+                ] {
+                    (functions.free)(block);
+                }
+            }
         }
     }
 }

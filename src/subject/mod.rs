@@ -8,12 +8,15 @@ pub mod functions;
 pub mod linked;
 pub mod object_file;
 pub mod shim;
+pub mod slowed;
+pub mod version;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::measure::results::{SubjectKind, SubjectRecord};
 use linked::Linked;
+use version::VersionSource;
 
 /// How a subject is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +40,8 @@ pub struct Subject {
     pub access: Access,
     /// Environment variables for the child.
     pub environment: BTreeMap<String, String>,
+    /// How its version is learnt.
+    pub version: VersionSource,
 }
 
 impl Subject {
@@ -63,24 +68,21 @@ impl Subject {
         }
     }
 
-    /// What results files say of it. Reads the shared object for its build id.
+    /// What results files say of it, but for its version and build, which a session learns.
     pub fn record(&self) -> SubjectRecord {
-        let (path, version) = match &self.access {
-            Access::Linked(linked) => (None, linked.version()),
-            Access::System => (None, libc_version()),
-            Access::Preloaded(path) => (
-                Some(path.display().to_string()),
-                object_file::inspect(path)
-                    .ok()
-                    .and_then(|object| object.version()),
-            ),
+        let path = match &self.access {
+            Access::Preloaded(path) => Some(path.display().to_string()),
+            Access::Linked(_) | Access::System => None,
         };
         SubjectRecord {
             name: self.name.clone(),
             description: self.description.clone(),
             kind: self.kind(),
             path,
-            version,
+            version: None,
+            build: None,
+            environment: self.environment.clone(),
+            twin_of: None,
         }
     }
 }
@@ -95,4 +97,21 @@ pub fn libc_version() -> Option<String> {
     }
     #[cfg(not(target_env = "gnu"))]
     None
+}
+
+/// Where the C library's file is, as the dynamic linker tells it.
+pub fn libc_path() -> Option<PathBuf> {
+    use std::os::unix::ffi::OsStrExt as _;
+
+    let inside = libc::getpid as *const core::ffi::c_void;
+    // SAFETY: a structure of pointers, for which zeroes are valid.
+    let mut object: libc::Dl_info = unsafe { core::mem::zeroed() };
+    // SAFETY: `object` has room for the answer; any address may be asked for.
+    let found = unsafe { libc::dladdr(inside, &raw mut object) } != 0;
+    if !found || object.dli_fname.is_null() {
+        return None;
+    }
+    // SAFETY: dladdr gives the linker's own terminated string, and the C library stays loaded.
+    let name = unsafe { core::ffi::CStr::from_ptr(object.dli_fname) };
+    Some(PathBuf::from(std::ffi::OsStr::from_bytes(name.to_bytes())))
 }

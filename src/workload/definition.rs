@@ -3,7 +3,7 @@
 //!
 //! ```toml
 //! name = "systemui"            # the file's name without .toml
-//! kind = "trace"               # or "synthetic", "fleet", "threads"
+//! kind = "trace"               # or "synthetic", "fleet", "threads", "program"
 //! description = "what it is"
 //! stands_for = "the programs whose behaviour it predicts"
 //! origin = "who recorded it, where, when"
@@ -25,7 +25,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::program::ProgramTable;
 use crate::error::{Error, Result};
+use crate::toml_text;
 
 /// A workload: what it is, what it stands for, and where its trace comes from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -56,6 +58,8 @@ pub struct Definition {
     pub fleet: Option<toml::Table>,
     /// Parameters for [`Kind::Threads`].
     pub threads: Option<toml::Table>,
+    /// For [`Kind::Program`].
+    pub program: Option<ProgramTable>,
     /// The file this was read from.
     #[serde(skip)]
     pub path: PathBuf,
@@ -73,6 +77,8 @@ pub enum Kind {
     Fleet,
     /// A generator for several threads.
     Threads,
+    /// A real program.
+    Program,
 }
 
 impl Kind {
@@ -83,6 +89,7 @@ impl Kind {
             Self::Synthetic => "synthetic",
             Self::Fleet => "fleet",
             Self::Threads => "threads",
+            Self::Program => "program",
         }
     }
 }
@@ -133,6 +140,7 @@ impl Definition {
             (Kind::Synthetic, self.synthetic.is_some()),
             (Kind::Fleet, self.fleet.is_some()),
             (Kind::Threads, self.threads.is_some()),
+            (Kind::Program, self.program.is_some()),
         ];
         tables
             .into_iter()
@@ -167,10 +175,7 @@ pub fn load(path: &Path) -> Result<Definition> {
 }
 
 fn parse(path: &Path, text: &str) -> Result<Definition> {
-    let mut definition: Definition = toml::from_str(text).map_err(|error| {
-        let place = error.span().map_or(0, |span| span.start);
-        Error::line(path, line_at(text, place), one_line(error.message()))
-    })?;
+    let mut definition: Definition = toml_text::parse(path, text)?;
     definition.path = path.to_owned();
     match definition.problem() {
         None => Ok(definition),
@@ -185,16 +190,6 @@ fn parse(path: &Path, text: &str) -> Result<Definition> {
             ))
         }
     }
-}
-
-/// The number of the line that holds a byte of the text.
-fn line_at(text: &str, place: usize) -> u64 {
-    let before = &text.as_bytes()[..place.min(text.len())];
-    before.iter().filter(|&&byte| byte == b'\n').count() as u64 + 1
-}
-
-fn one_line(message: &str) -> String {
-    message.lines().collect::<Vec<_>>().join(", ")
 }
 
 /// Reads all definitions of a folder, by name. A folder that does not exist has none.
@@ -290,13 +285,13 @@ file = "../traces/w.log"
             (
                 "bias = \"b\"",
                 "byas = \"b\"",
-                "d/w.toml:8: unknown field `byas`",
+                "d/w.toml:8: unknown key `byas`; did you mean `bias`?",
             ),
             ("bias = \"b\"\n", "", "d/w.toml:1: missing field `bias`"),
             (
                 "\"trace\"",
                 "\"tracer\"",
-                "d/w.toml:3: unknown variant `tracer`",
+                "d/w.toml:3: unknown word `tracer`; did you mean `trace`?",
             ),
             (
                 "\"trace\"",

@@ -2,7 +2,9 @@
 //! trace, recorded or generated.
 
 pub mod definition;
+pub mod digest;
 pub mod fleet;
+pub mod program;
 pub mod random;
 pub mod source;
 pub mod synthetic;

@@ -10,6 +10,7 @@ use super::definition::{Definition, Kind};
 use super::{fleet, synthetic};
 use crate::error::{Error, Result};
 use crate::replay::kernels::Kernel;
+use crate::toml_text;
 use crate::trace::{self, ReadOptions, Trace};
 
 /// The checked table of a definition.
@@ -53,6 +54,10 @@ impl Source {
                 kernel.check().map_err(|what| wrong(definition, &what))?;
                 Ok(Self::Threads(kernel))
             }
+            Kind::Program => Err(wrong(
+                definition,
+                "a real program has no trace; run it with `mymalloc suite`",
+            )),
         }
     }
 
@@ -81,13 +86,7 @@ fn wrong(definition: &Definition, what: &str) -> Error {
 
 fn parsed<T: DeserializeOwned>(definition: &Definition, table: Option<toml::Table>) -> Result<T> {
     let table = table.ok_or_else(|| wrong(definition, "the table is missing"))?;
-    table
-        .try_into()
-        .map_err(|error: toml::de::Error| wrong(definition, &one_line(error.message())))
-}
-
-fn one_line(message: &str) -> String {
-    message.lines().collect::<Vec<_>>().join(", ")
+    toml_text::understand(&definition.path, definition.kind.name(), table)
 }
 
 /// The parameters and the `seed` beside them.
@@ -149,7 +148,16 @@ mod tests {
                 "[synthetic]: seed: expected",
             ),
             ("synthetic", "seed = -1", "[synthetic]: seed: expected"),
-            ("synthetic", "seed = 1\npattern = 'chrun'", "chrun"),
+            (
+                "synthetic",
+                "seed = 1\npattern = 'chrun'",
+                "w.toml:10: [synthetic]: unknown word `chrun`; did you mean `churn`?",
+            ),
+            (
+                "fleet",
+                "seed = 1\ntable = 't.csv'\nscael = 1.0",
+                "w.toml:11: [fleet]: unknown key `scael`; did you mean `scale`?",
+            ),
             (
                 "fleet",
                 "seed = 1\ntable = 't.csv'",
@@ -167,7 +175,7 @@ mod tests {
             ),
         ] {
             let text = source(kind, table).expect_err(reason).to_string();
-            assert!(text.contains("w.toml: ") && text.contains(reason), "{text}");
+            assert!(text.contains("w.toml:") && text.contains(reason), "{text}");
             assert_eq!(text.lines().count(), 1, "{text}");
         }
     }

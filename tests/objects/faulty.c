@@ -4,11 +4,14 @@
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
+#include <locale.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #ifndef AFTER
@@ -52,11 +55,76 @@ static void *take(size_t alignment, size_t size) {
         setpgid(0, getpgid(getppid()));
         for (;;) pause();
 #endif
+#ifdef FAULT_SPIN
+        for (volatile int i = 0;; i++) {}
+#endif
+#ifdef FAULT_DEADLOCK
+        static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+        pthread_mutex_lock(&lock);
+        pthread_mutex_lock(&lock);
+#endif
+#ifdef FAULT_EXIT_0
+        _exit(0);
+#endif
+#ifdef FAULT_EAT
+        /* As fast as it can, without end. */
+        for (;;) {
+            size_t step = 64 << 20;
+            char *eaten = mmap(0, step, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+            if (eaten == MAP_FAILED) pause();
+            memset(eaten, 1, step);
+        }
+#endif
+#ifdef FAULT_EAT_IN_CHILDREN
+        /* In a process of its own, in a session of its own, whose parent is gone. */
+        if (fork() == 0) {
+            setsid();
+            if (fork()) _exit(0);
+            for (;;) {
+                size_t step = 4 << 20;
+                char *eaten =
+                    mmap(0, step, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+                if (eaten == MAP_FAILED) pause();
+                memset(eaten, 1, step);
+            }
+        }
+        for (;;) pause();
+#endif
 #ifdef FAULT_NULL
         errno = ENOMEM;
         return 0;
 #endif
     }
+#ifdef FAULT_SPEAK
+    if (faulty() && count % 100 == 0) {
+        static const char text[] = "allocator speaking\n";
+        if (write(1, text, sizeof text - 1) < 0) _exit(97);
+    }
+#endif
+#ifdef FAULT_CLOSE
+    if (faulty() && count == AFTER) for (int fd = 0; fd < 1024; fd++) close(fd);
+#endif
+#ifdef FAULT_FORK
+    /* One that returns into the replay and one that stays behind, out of the group. */
+    if (count == AFTER) {
+        fork();
+        if (fork() == 0) {
+            setsid();
+            for (;;) pause();
+        }
+    }
+#endif
+#ifdef FAULT_SURROUNDINGS
+    if (count == AFTER) {
+        sigset_t all;
+        sigfillset(&all);
+        sigprocmask(SIG_BLOCK, &all, 0);
+        setlocale(LC_ALL, "de_DE.UTF-8");
+        setlocale(LC_ALL, "C");
+        if (chdir("/")) _exit(96);
+        umask(0777);
+    }
+#endif
     if (alignment < 16) alignment = 16;
     uintptr_t block = ((uintptr_t)next + 16 + alignment - 1) & ~(alignment - 1);
 #ifdef FAULT_MISALIGN
@@ -69,10 +137,24 @@ static void *take(size_t alignment, size_t size) {
 #else
     next = (char *)block + size;
 #endif
+#ifdef FAULT_SCRIBBLE
+    /* At a request of this size, writes into a block given out some requests earlier. */
+    static char *recent[8];
+    static unsigned turn;
+    if (size == 12345 && recent[turn % 8]) *recent[turn % 8] ^= 1;
+    recent[turn++ % 8] = (char *)block;
+#endif
     return (void *)block;
 }
 
+#ifdef FAULT_NONE_IFUNC
+/* Chosen by the dynamic linker, as for a processor: no fault. */
+static void *chosen(size_t size) { return take(16, size); }
+static void *(*choose(void))(size_t) { return chosen; }
+void *malloc(size_t size) __attribute__((ifunc("choose")));
+#else
 void *malloc(size_t size) { return take(16, size); }
+#endif
 
 #ifdef FAULT_VANISH
 /* The file goes away under the run, as when its owner builds it anew. */
@@ -132,6 +214,9 @@ size_t malloc_usable_size(void *block) {
     size_t size = ((size_t *)block)[-1];
 #ifdef FAULT_LYING_USABLE
     if (faulty()) return size / 2;
+#endif
+#ifdef FAULT_BOASTING_USABLE
+    if (faulty()) return size + 256;
 #endif
     return size;
 }

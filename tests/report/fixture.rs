@@ -168,7 +168,8 @@ pub(crate) fn small() -> Results {
             memory.curve.truncate(2);
         }
     }
-    results.workloads[0].profile.live_curve.truncate(2);
+    let profile = results.workloads[0].profile.as_mut();
+    profile.expect("it is a trace").live_curve.truncate(2);
     results
 }
 
@@ -189,37 +190,46 @@ pub(crate) fn assemble(
             for block in 0..memory_blocks {
                 samples.push(sample(name, member, Pass::Memory, block, position as u32));
             }
-            summary.push(summary_row(name, member, cast));
+            summary.push(summary_row(name, member, cast, speed_blocks));
         }
     }
     Results {
         schema_version: SCHEMA_VERSION,
-        tool: Tool {
-            name: "mymalloc".into(),
-            version: "0.1.0".into(),
-            opt_level: "3".into(),
-            rustc: "rustc 1.95.0".into(),
-        },
-        started: "2026-11-22T21:04:05Z".into(),
-        elapsed_ns: 48_200_000_000,
-        command: vec![
-            "replay".into(),
-            "vim trace.log".into(),
-            "--blocks".into(),
-            speed_blocks.to_string(),
-        ],
         settings: Settings {
-            speed_blocks,
+            speed_blocks_min: speed_blocks,
+            speed_blocks_max: speed_blocks,
             memory_blocks,
+            latency_blocks: 0,
+            precision: None,
+            budget_seconds: None,
             passes_per_sample: 3,
             touch: Touch::Page,
-            order: "serial".into(),
+            order: Some(Order::Serial),
             timeout_seconds: 60.0,
+            memory_limit_bytes: None,
             baseline: "system".into(),
+            baseline_twin: None,
             seed: 42,
             bootstrap_resamples: 2000,
         },
-        environment: environment(),
+        runs: vec![Run {
+            tool: Tool {
+                name: "mymalloc".into(),
+                version: "0.1.0".into(),
+                opt_level: "3".into(),
+                rustc: "rustc 1.95.0".into(),
+            },
+            started: "2026-11-22T21:04:05Z".into(),
+            elapsed_ns: 48_200_000_000,
+            command: vec![
+                "replay".into(),
+                "vim trace.log".into(),
+                "--blocks".into(),
+                speed_blocks.to_string(),
+            ],
+            environment: environment(),
+            stops: vec![],
+        }],
         workloads: workloads.iter().map(|(name, _)| workload(name)).collect(),
         subjects,
         samples,
@@ -258,6 +268,9 @@ fn subject(member: &Behaviour) -> SubjectRecord {
         path: (member.kind == SubjectKind::Preloaded)
             .then(|| format!("/usr/lib/lib{}.so.4", member.name)),
         version: (member.kind != SubjectKind::Floor).then(|| "1.2.3".into()),
+        build: None,
+        environment: Default::default(),
+        twin_of: None,
     }
 }
 
@@ -298,7 +311,12 @@ fn workload(name: &str) -> WorkloadRecord {
         description: "An editor opens a file, searches, and quits: many short-lived small blocks."
             .into(),
         bias: "One person's habits; no plugins.".into(),
-        origin: Origin {
+        kind: WorkloadKind::Trace,
+        tags: vec![],
+        order: Some(Order::Serial),
+        threaded: None,
+        program: None,
+        origin: Some(Origin {
             source: format!("{name}.log.zst"),
             format: Format::LogallocMunged,
             compression: vec!["zstd".into()],
@@ -307,8 +325,8 @@ fn workload(name: &str) -> WorkloadRecord {
             dropped_examples: vec![],
             notes: vec!["The format has no alignments for calloc.".into()],
             warnings: vec![],
-        },
-        profile: Profile {
+        }),
+        profile: Some(Profile {
             counts: EventCounts {
                 malloc: 300_000,
                 calloc: 41_000,
@@ -339,7 +357,7 @@ fn workload(name: &str) -> WorkloadRecord {
                     live_blocks: n,
                 })
                 .collect(),
-        },
+        }),
     }
 }
 
@@ -348,6 +366,7 @@ fn sample(workload: &str, member: &Behaviour, pass: Pass, block: u32, position: 
     let jitter = 1.0 + member.spread * (f64::from(block * 7 + position) * 1.3).sin();
     let first = member.ns * OPERATIONS as f64 * jitter;
     Sample {
+        run: 0,
         workload: workload.into(),
         subject: member.name.into(),
         pass,
@@ -358,16 +377,24 @@ fn sample(workload: &str, member: &Behaviour, pass: Pass, block: u32, position: 
         operations: OPERATIONS,
         receipt: ok.then(|| Receipt {
             path: format!("/usr/lib/lib{}.so", member.name),
+            build: None,
+            version: None,
             functions: vec!["malloc".into(), "free".into()],
         }),
         speed: (ok && pass == Pass::Speed).then(|| SpeedSample {
             passes_ns: vec![first as u64, (first * 0.9) as u64, (first * 0.89) as u64],
+            ..SpeedSample::default()
         }),
         memory: (ok && pass == Pass::Memory && member.name != "null")
             .then(|| memory(member, jitter)),
+        latency: None,
+        program: None,
         minor_faults: 2_345,
         major_faults: 0,
         involuntary_switches: 3,
+        voluntary_switches: 1,
+        steal_ns: None,
+        elapsed_ns: None,
     }
 }
 
@@ -379,6 +406,7 @@ fn memory(member: &Behaviour, jitter: f64) -> MemorySample {
         held = (held * 0.985).max(live * member.fragmentation * jitter);
         curve.push(MemoryPoint {
             operation: n * OPERATIONS / 200,
+            elapsed_ns: n * 1_000_000,
             live_bytes: live as u64,
             usable_bytes: (live * 1.07) as u64,
             rss_bytes: held as u64,
@@ -391,10 +419,11 @@ fn memory(member: &Behaviour, jitter: f64) -> MemorySample {
         live_bytes_peak: live_peak() as u64,
         usable_bytes_peak: (live_peak() * 1.07) as u64,
         curve,
+        ..MemorySample::default()
     }
 }
 
-fn summary_row(workload: &str, member: &Behaviour, cast: &[Behaviour]) -> SummaryRow {
+fn summary_row(workload: &str, member: &Behaviour, cast: &[Behaviour], blocks: u32) -> SummaryRow {
     let system = cast
         .iter()
         .find(|other| other.name == "system")
@@ -410,17 +439,18 @@ fn summary_row(workload: &str, member: &Behaviour, cast: &[Behaviour]) -> Summar
     let ratio_spread = if is_base { 0.0 } else { member.spread };
     let has_memory = ok && member.name != "null";
     let peak = live_peak() * member.fragmentation;
+    let ratio = with_base.then(|| estimate(member.ns / system.ns, ratio_spread));
+    let used = with_base.then(|| estimate(member.ns / system.ns * 1.02, ratio_spread));
     SummaryRow {
-        workload: workload.into(),
-        subject: member.name.into(),
         status: member.status,
         reason: member.reason.map(Into::into),
-        operations: OPERATIONS,
+        blocks: if ok { blocks } else { 0 },
+        verdict: verdict(ratio, blocks),
+        verdict_used_heap: verdict(used, blocks),
         ns_per_operation: ok.then(|| estimate(member.ns, member.spread)),
         ns_per_operation_used_heap: ok.then(|| estimate(member.ns * 0.9, member.spread)),
-        ratio_to_baseline: with_base.then(|| estimate(member.ns / system.ns, ratio_spread)),
-        ratio_to_baseline_used_heap: with_base
-            .then(|| estimate(member.ns / system.ns * 1.02, ratio_spread)),
+        ratio_to_baseline: ratio,
+        ratio_to_baseline_used_heap: used,
         harness_share: ok.then(|| 3.4 / member.ns),
         rss_peak_bytes: has_memory.then_some(peak as u64),
         rss_peak_ratio_to_baseline: (has_memory && with_base)
@@ -430,5 +460,16 @@ fn summary_row(workload: &str, member: &Behaviour, cast: &[Behaviour]) -> Summar
         fragmentation_time_weighted: has_memory.then_some(member.fragmentation * 1.2),
         internal_fragmentation: has_memory.then_some(1.07),
         rss_retained_bytes: has_memory.then_some((member.fragmentation * 0.4 * MIB) as u64),
+        ..SummaryRow::unmeasured(workload, member.name, OPERATIONS)
+    }
+}
+
+/// As a summary judges an interval, but for the corrections, which need samples.
+fn verdict(ratio: Option<Estimate>, blocks: u32) -> Verdict {
+    match ratio {
+        Some(ratio) if blocks >= 6 && ratio.high < 1.0 => Verdict::Faster,
+        Some(ratio) if blocks >= 6 && ratio.low > 1.0 => Verdict::Slower,
+        Some(_) if blocks >= 6 => Verdict::NotDistinguishable,
+        _ => Verdict::Unknown,
     }
 }

@@ -107,11 +107,11 @@ fn an_allocator_that_returns_null_ends_the_kernel() {
 #[test]
 fn memory_is_accounted_to_the_byte() {
     let functions = Functions::resolved().expect("the C library has them all");
-    let reader = ResidentReader::open().expect("Linux has /proc");
     for kernel in KERNELS {
+        let mut gauge = Gauge::open().expect("Linux has /proc");
         let mut curve = vec![CurvePoint::default(); 2000];
         let found = kernel
-            .record(&functions, Touch::Page, &mut curve, &reader)
+            .record(&functions, Touch::Page, &mut curve, &mut gauge, false)
             .expect("it works");
         let points = &curve[..found.points as usize];
         assert!(points.len() >= 500, "{} points for {kernel}", points.len());

@@ -3,16 +3,20 @@
 
 use core::ffi::c_void;
 use std::sync::Mutex;
+use std::time::Instant;
 
 use crate::measure::results::Touch;
-use crate::replay::memory::{CurvePoint, MemoryOutcome, is_new_height};
-use crate::replay::resident::ResidentReader;
+use crate::replay::live_pages::LivePages;
+use crate::replay::memory::{CurvePoint, MemoryOutcome, is_due, is_new_height};
+use crate::replay::resident::{Gauge, page_bytes};
 use crate::replay::serial::Returned;
 use crate::replay::speed;
 use crate::subject::functions::Functions;
 
 /// Regular samples over a run.
 const REGULAR_SAMPLES: u64 = 1000;
+/// The clock is read once in so many operations.
+const CLOCK_OPERATIONS: u64 = 64;
 
 /// Done around the allocator's calls, by all threads of a kernel.
 pub(super) trait Watch: Sync {
@@ -61,7 +65,7 @@ impl Watch for Touching {
 pub(super) struct Account<'a> {
     functions: Functions,
     touching: Touching,
-    reader: &'a ResidentReader,
+    gauge: &'a Gauge,
     stride: u64,
     state: Mutex<State<'a>>,
 }
@@ -74,6 +78,9 @@ struct State<'a> {
     usable_bytes: u64,
     /// Highest live bytes at any sample.
     sampled_live_bytes: u64,
+    live_pages: LivePages,
+    start: Instant,
+    sampled_ns: u64,
 }
 
 impl<'a> Account<'a> {
@@ -82,11 +89,12 @@ impl<'a> Account<'a> {
         touching: Touching,
         operations: u64,
         curve: &'a mut [CurvePoint],
-        reader: &'a ResidentReader,
-        start: u64,
+        gauge: &'a Gauge,
     ) -> Self {
+        let start = gauge.start_bytes();
         let outcome = MemoryOutcome {
             anonymous_start_bytes: start,
+            exact_start_bytes: gauge.exact_start_bytes(),
             anonymous_peak_bytes: start,
             ..MemoryOutcome::default()
         };
@@ -100,11 +108,14 @@ impl<'a> Account<'a> {
             live_bytes: 0,
             usable_bytes: 0,
             sampled_live_bytes: 0,
+            live_pages: LivePages::new(page_bytes() as u64),
+            start: Instant::now(),
+            sampled_ns: 0,
         };
         Self {
             functions,
             touching,
-            reader,
+            gauge,
             stride,
             state: Mutex::new(state),
         }
@@ -116,9 +127,8 @@ impl<'a> Account<'a> {
             .state
             .into_inner()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
-        let drained = self.reader.anonymous_bytes().unwrap_or(0);
+        let drained = self.gauge.anonymous_bytes();
         let outcome = &mut state.outcome;
-        outcome.anonymous_drained_bytes = drained;
         outcome.anonymous_peak_bytes = outcome.anonymous_peak_bytes.max(drained);
         state.outcome
     }
@@ -138,16 +148,26 @@ impl<'a> Account<'a> {
         state.operations += 1;
         if state.operations.is_multiple_of(self.stride)
             || is_new_height(state.live_bytes, state.sampled_live_bytes)
+            || state.operations.is_multiple_of(CLOCK_OPERATIONS)
+                && is_due(state.elapsed_ns(), state.sampled_ns)
         {
-            state.sample(self.reader);
+            state.sample(self.gauge);
         }
     }
 }
 
 impl State<'_> {
-    fn sample(&mut self, reader: &ResidentReader) {
-        let anonymous_bytes = reader.anonymous_bytes().unwrap_or(0);
-        self.outcome.anonymous_peak_bytes = self.outcome.anonymous_peak_bytes.max(anonymous_bytes);
+    fn elapsed_ns(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn sample(&mut self, gauge: &Gauge) {
+        let anonymous_bytes = gauge.anonymous_bytes();
+        self.sampled_ns = self.elapsed_ns();
+        if anonymous_bytes > self.outcome.anonymous_peak_bytes {
+            self.outcome.anonymous_peak_bytes = anonymous_bytes;
+            self.outcome.peak_operation = self.operations;
+        }
         self.sampled_live_bytes = self.sampled_live_bytes.max(self.live_bytes);
         if let Some(point) = self.curve.get_mut(self.outcome.points as usize) {
             *point = CurvePoint {
@@ -155,6 +175,7 @@ impl State<'_> {
                 live_bytes: self.live_bytes,
                 usable_bytes: self.usable_bytes,
                 anonymous_bytes,
+                elapsed_ns: self.sampled_ns,
             };
             self.outcome.points += 1;
         }
@@ -172,9 +193,11 @@ impl Watch for Account<'_> {
         self.operation(|state| {
             state.live_bytes += size as u64;
             state.usable_bytes += usable_bytes;
+            state.live_pages.add(size as u64);
             if state.live_bytes > state.outcome.live_bytes_peak {
                 state.outcome.live_bytes_peak = state.live_bytes;
                 state.outcome.usable_bytes_at_live_peak = state.usable_bytes;
+                state.outcome.live_page_bytes_at_live_peak = state.live_pages.bytes();
             }
         });
     }
@@ -187,6 +210,7 @@ impl Watch for Account<'_> {
         self.operation(|state| {
             state.live_bytes = state.live_bytes.wrapping_sub(size);
             state.usable_bytes = state.usable_bytes.wrapping_sub(usable_bytes);
+            state.live_pages.remove(size);
         });
     }
 }

@@ -29,6 +29,9 @@ pub(crate) const SMALL: f64 = 12.0;
 pub(crate) const NORMAL: f64 = 13.5;
 pub(crate) const TITLE: f64 = 16.0;
 
+/// Part of the width that long lines may fill by the estimate: some faces are wider than it.
+const ROOM: f64 = 0.93;
+
 /// How much wider than the estimate bold letters are.
 pub(crate) const BOLD: f64 = 1.12;
 
@@ -250,7 +253,7 @@ impl<'s> Canvas<'s> {
             self.bold_text(&line, (4.0, y), Anchor::Left, TITLE, palette::TEXT);
             y += 21.0;
         }
-        for line in wrapped(&heading.subtitle, SMALL, width - 8.0) {
+        for line in wrapped(&heading.subtitle, SMALL, (width - 8.0) * ROOM) {
             self.text(&line, (4.0, y), Anchor::Left, SMALL, palette::MUTED);
             y += 17.0;
         }
@@ -272,7 +275,7 @@ impl Heading {
     /// Height that [`Canvas::heading`] will use.
     pub(crate) fn height(&self, width: f64) -> f64 {
         let titles = self.title_lines(width).len() as f64;
-        let subtitles = wrapped(&self.subtitle, SMALL, width - 8.0).len() as f64;
+        let subtitles = wrapped(&self.subtitle, SMALL, (width - 8.0) * ROOM).len() as f64;
         14.0 + titles * 21.0 + subtitles * 17.0
     }
 }

@@ -55,7 +55,7 @@ pub(super) fn draw(workload: &Workload<'_>) -> Result<Chart> {
         })
         .collect();
     Ok(Chart::Drawn(Drawn {
-        file: "fragmentation",
+        file: "fragmentation".to_owned(),
         label: format!(
             "Bar chart of fragmentation at the peak on {}: {}",
             workload.name,

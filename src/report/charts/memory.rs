@@ -2,26 +2,15 @@
 
 #![forbid(unsafe_code)]
 
-use super::axis::{Scale, byte_ticks, decimal_ticks, spread};
-use super::canvas::{Anchor, Canvas, Heading, NORMAL, Picture, SMALL, shortened, text_width};
-use super::palette::{self, Ink};
+use super::axis::{Scale, byte_ticks, decimal_ticks};
+use super::canvas::{Anchor, Canvas, Heading, NORMAL, Picture, SMALL, text_width};
+use super::lines::{Line, decimated, draw_labels, draw_lines};
+use super::palette;
 use super::{Chart, Drawn, NARROW, WIDE};
 use crate::error::Result;
 use crate::measure::results::MemorySample;
 use crate::report::format;
 use crate::report::model::{Row, Workload};
-
-/// More points than this per line would not be seen.
-const POINTS_MAX: usize = 500;
-
-/// A line with its name at the right end.
-struct Line {
-    name: String,
-    points: Vec<(f64, f64)>,
-    ink: Ink,
-    dash: Option<(i32, i32)>,
-    width: f64,
-}
 
 pub(super) fn draw(workload: &Workload<'_>, huge_pages: Option<&str>) -> Result<Chart> {
     // `null` holds nothing and `bump` frees nothing: their memory is no bound, and hides the others.
@@ -35,6 +24,7 @@ pub(super) fn draw(workload: &Workload<'_>, huge_pages: Option<&str>) -> Result<
         ));
     };
     let mut lines = vec![live_line(first)];
+    lines.extend(page_line(first));
     for row in &rows {
         let Some(memory) = row.memory else { continue };
         let (ink, dash) = palette::series(row.color);
@@ -54,11 +44,12 @@ pub(super) fn draw(workload: &Workload<'_>, huge_pages: Option<&str>) -> Result<
     let heading = Heading {
         title: format!("Memory over {}", workload.name),
         subtitle: "RSS of each allocator after so many operations, and the live bytes that the program had asked \
-                   for (grey area): lower is better."
+                   for (grey area): lower is better. \
+                   The grey dashes are a lower bound for the peak: live bytes in whole OS pages per size class."
             .to_owned(),
     };
     Ok(Chart::Drawn(Drawn {
-        file: "memory",
+        file: "memory".to_owned(),
         label: label(workload, &rows),
         caption: caption(workload, &rows, huge_pages),
         wide: picture(&heading, &lines, WIDE, 420.0)?,
@@ -81,28 +72,17 @@ fn live_line(memory: &MemorySample) -> Line {
     }
 }
 
-/// Fewer points of the same shape: of each run, the lowest and the highest stay.
-pub(super) fn decimated(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
-    if points.len() <= POINTS_MAX {
-        return points;
-    }
-    let run = (2 * points.len()).div_ceil(POINTS_MAX);
-    let mut out = Vec::with_capacity(POINTS_MAX + 2);
-    out.push(points[0]);
-    for chunk in points.chunks(run) {
-        let low = chunk.iter().copied().min_by(|a, b| a.1.total_cmp(&b.1));
-        let high = chunk.iter().copied().max_by(|a, b| a.1.total_cmp(&b.1));
-        if let (Some(low), Some(high)) = (low, high) {
-            out.extend(if low.0 <= high.0 {
-                [low, high]
-            } else {
-                [high, low]
-            });
-        }
-    }
-    out.extend(points.last());
-    out.dedup();
-    out
+/// A lower bound: the live bytes at their peak, each size class rounded up to whole OS pages.
+fn page_line(memory: &MemorySample) -> Option<Line> {
+    let bytes = memory.live_page_bytes_peak as f64;
+    let last = memory.curve.last()?.operation as f64;
+    (bytes > 0.0).then(|| Line {
+        name: "live, OS pages".to_owned(),
+        points: vec![(0.0, bytes), (last, bytes)],
+        ink: palette::NEUTRAL,
+        dash: Some((4, 4)),
+        width: 1.5,
+    })
 }
 
 fn picture(heading: &Heading, lines: &[Line], width: f64, plot: f64) -> Result<Picture> {
@@ -148,6 +128,7 @@ fn picture(heading: &Heading, lines: &[Line], width: f64, plot: f64) -> Result<P
             );
         }
         operations_axis(canvas, &x, bottom, if is_narrow { 3 } else { 6 });
+        area(canvas, &lines[0], &x, &y);
         draw_lines(canvas, lines, &x, &y);
         draw_labels(canvas, lines, &x, &y, (top, bottom), label_room);
     })
@@ -180,62 +161,16 @@ pub(super) fn operations_axis(canvas: &mut Canvas<'_>, x: &Scale, bottom: f64, w
     );
 }
 
-fn draw_lines(canvas: &mut Canvas<'_>, lines: &[Line], x: &Scale, y: &Scale) {
-    for (n, line) in lines.iter().enumerate() {
-        let points: Vec<(f64, f64)> = line
-            .points
-            .iter()
-            .map(|&(px, py)| (x.at(px), y.at(py)))
-            .collect();
-        if n == 0 {
-            // The first line is the live bytes: an area, so that it cannot be taken for an allocator.
-            let mut area = vec![(points[0].0, y.start)];
-            area.extend(&points);
-            area.push((points[points.len() - 1].0, y.start));
-            canvas.area(&area, palette::SHADE);
-        }
-        match line.dash {
-            Some(dash) => canvas.dashed_line(&points, line.ink, line.width, dash),
-            None => canvas.line(&points, line.ink, line.width),
-        }
-    }
-}
-
-fn draw_labels(
-    canvas: &mut Canvas<'_>,
-    lines: &[Line],
-    x: &Scale,
-    y: &Scale,
-    range: (f64, f64),
-    room: f64,
-) {
-    let ends: Vec<(f64, f64)> = lines
+/// The live bytes as an area, so that they cannot be taken for an allocator's line.
+fn area(canvas: &mut Canvas<'_>, line: &Line, x: &Scale, y: &Scale) {
+    let mut area: Vec<(f64, f64)> = line
+        .points
         .iter()
-        .map(|line| line.points[line.points.len() - 1])
-        .map(|(px, py)| (x.at(px), y.at(py)))
+        .map(|&(px, py)| (x.at(px), y.at(py)))
         .collect();
-    let wishes: Vec<f64> = ends.iter().map(|end| end.1).collect();
-    let placed = spread(&wishes, 17.0, range.0 + 6.0, range.1 - 4.0);
-    for ((line, end), label_y) in lines.iter().zip(&ends).zip(placed) {
-        let start = x.end + 22.0;
-        canvas.line(
-            &[
-                *end,
-                (x.end + 6.0, end.1),
-                (start - 6.0, label_y),
-                (start, label_y),
-            ],
-            line.ink,
-            1.5,
-        );
-        canvas.text(
-            &shortened(&line.name, NORMAL, room),
-            (start + 6.0, label_y),
-            Anchor::Left,
-            NORMAL,
-            palette::TEXT,
-        );
-    }
+    area.insert(0, (area[0].0, y.start));
+    area.push((area[area.len() - 1].0, y.start));
+    canvas.area(&area, palette::SHADE);
 }
 
 fn caption(workload: &Workload<'_>, drawn: &[&Row<'_>], huge_pages: Option<&str>) -> String {
@@ -289,23 +224,4 @@ fn label(workload: &Workload<'_>, rows: &[&Row<'_>]) -> String {
         workload.name,
         peaks.join("; ")
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn thinning_keeps_the_extremes_and_both_ends() {
-        let mut points: Vec<(f64, f64)> = (0..10_000)
-            .map(|n| (f64::from(n), f64::from(n % 7)))
-            .collect();
-        points[5432].1 = 1e6;
-        points[777].1 = -3.0;
-        let thin = decimated(points.clone());
-        assert!(thin.len() <= 2 * POINTS_MAX, "{}", thin.len());
-        assert!(thin.contains(&points[5432]) && thin.contains(&points[777]));
-        assert_eq!((thin[0], thin[thin.len() - 1]), (points[0], points[9999]));
-        assert!(thin.windows(2).all(|pair| pair[0].0 <= pair[1].0));
-    }
 }

@@ -7,9 +7,13 @@ mod axis;
 mod bars;
 mod canvas;
 mod fragmentation;
+mod latency;
+mod lines;
 mod memory;
 mod overview;
 mod palette;
+mod parts;
+mod samples;
 mod throughput;
 mod trace;
 mod tradeoff;
@@ -19,6 +23,7 @@ pub(crate) use palette::dark_rules;
 
 use super::model::{Report, Workload};
 use crate::error::Result;
+use crate::measure::rank::Ranking;
 
 /// Width of charts on a desk, in CSS pixels.
 const WIDE: f64 = 960.0;
@@ -37,7 +42,7 @@ pub(crate) enum Chart {
 /// A chart in its forms.
 pub(crate) struct Drawn {
     /// Name of its file, without folder and ending.
-    pub(crate) file: &'static str,
+    pub(crate) file: String,
     /// What it shows, for those who cannot see it.
     label: String,
     /// What it leaves out, if anything.
@@ -71,9 +76,15 @@ impl Drawn {
 /// The charts of one workload.
 pub(crate) struct WorkloadCharts {
     pub(crate) throughput: Chart,
-    pub(crate) memory: Chart,
-    pub(crate) fragmentation: Chart,
+    /// Over the trace; a real program has none.
+    pub(crate) memory: Option<Chart>,
+    /// Where memory was not taken apart; otherwise the parts say the same and more.
+    pub(crate) fragmentation: Option<Chart>,
+    pub(crate) parts: Option<Chart>,
     pub(crate) tradeoff: Chart,
+    /// One for each kind of operation.
+    pub(crate) latency: Vec<Chart>,
+    pub(crate) samples: Option<Chart>,
     /// Sizes, lifetimes, live bytes.
     pub(crate) trace: Vec<Chart>,
 }
@@ -81,14 +92,14 @@ pub(crate) struct WorkloadCharts {
 impl WorkloadCharts {
     /// All of them, in the order of the page.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Chart> {
-        [
-            &self.throughput,
-            &self.tradeoff,
-            &self.memory,
-            &self.fragmentation,
-        ]
-        .into_iter()
-        .chain(&self.trace)
+        [&self.throughput, &self.tradeoff]
+            .into_iter()
+            .chain(&self.memory)
+            .chain(&self.parts)
+            .chain(&self.fragmentation)
+            .chain(&self.latency)
+            .chain(&self.samples)
+            .chain(&self.trace)
     }
 }
 
@@ -98,13 +109,23 @@ pub(crate) fn of_workload(
     workload: &Workload<'_>,
     huge_pages: Option<&str>,
 ) -> Result<WorkloadCharts> {
+    let parts = parts::draw(workload)?;
+    let is_trace = workload.program().is_none();
+    let needs_fragmentation = parts.is_none() && is_trace;
     Ok(WorkloadCharts {
         throughput: throughput::draw(workload)?,
-        memory: memory::draw(workload, huge_pages)?,
-        fragmentation: fragmentation::draw(workload)?,
+        memory: is_trace
+            .then(|| memory::draw(workload, huge_pages))
+            .transpose()?,
+        fragmentation: needs_fragmentation
+            .then(|| fragmentation::draw(workload))
+            .transpose()?,
+        parts,
+        latency: latency::draw(workload)?,
+        samples: samples::draw(workload)?,
         tradeoff: tradeoff::draw(workload)?,
-        trace: match workload.record {
-            Some(record) => trace::draw(workload.name, &record.profile)?,
+        trace: match workload.record.and_then(|record| record.profile.as_ref()) {
+            Some(profile) => trace::draw(workload.name, profile)?,
             None => Vec::new(),
         },
     })
@@ -113,4 +134,9 @@ pub(crate) fn of_workload(
 /// Draws the chart over all workloads; it needs at least two.
 pub(crate) fn overview(report: &Report<'_>) -> Result<Chart> {
     overview::draw(report)
+}
+
+/// Draws time against memory over all workloads; absent without two allocators that have both.
+pub(crate) fn front(report: &Report<'_>, ranking: &Ranking) -> Result<Option<Chart>> {
+    tradeoff::pareto(report, ranking)
 }

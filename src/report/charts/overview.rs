@@ -46,25 +46,40 @@ pub(super) fn draw(report: &Report<'_>) -> Result<Chart> {
     let low = ratios.iter().copied().fold(0.8, f64::min).max(EDGE.0);
     let high = ratios.iter().copied().fold(1.25, f64::max).min(EDGE.1);
     let intervals = if report.workloads.iter().any(Workload::has_intervals) {
-        "a 95 % interval that touches the line is no difference"
+        "a 95 % interval that touches the grey band, the noise floor, is no difference"
     } else {
         "there were too few blocks for intervals"
+    };
+    let has_bound = report
+        .workloads
+        .iter()
+        .filter_map(bump_ratio)
+        .any(|bound| bound >= low / 1.08);
+    let bound = if has_bound {
+        " Grey ticks: the lower bound, bump on a used heap."
+    } else {
+        ""
     };
     let heading = Heading {
         title: format!("Time relative to {baseline}, by workload"),
         subtitle: format!(
-            "Dots left of the line at 1 took less time than {baseline}; {intervals}. Logarithmic scale."
+            "Dots left of the line at 1 took less time than {baseline}; {intervals}.{bound} Logarithmic scale."
         ),
     };
     let range = (low / 1.08, high * 1.08);
     Ok(Chart::Drawn(Drawn {
-        file: "overview",
+        file: "overview".to_owned(),
         label: format!(
             "Dot chart of the time ratio to {baseline} of {} on {} workloads; the table beside it has the numbers",
             format::list(&subjects),
             report.workloads.len()
         ),
-        caption: String::new(),
+        caption: if has_bound {
+            String::new()
+        } else {
+            "The lower bound, bump, lies left of the scale; the table above has its ratios."
+                .to_owned()
+        },
         wide: picture(report, &subjects, &heading, range, WIDE, PANELS_PER_LINE)?,
         narrow: Some(picture(report, &subjects, &heading, range, NARROW, 1)?),
     }))
@@ -161,10 +176,28 @@ fn panel(canvas: &mut Canvas<'_>, report: &Report<'_>, subject: &str, scale: &Sc
         1.5,
     );
     for (n, workload) in report.workloads.iter().enumerate() {
+        let y = top + ROW * n as f64;
+        if let Some(noise) = workload.noise() {
+            let (from, to) = (scale.at(noise.low), scale.at(noise.high));
+            canvas.pale_rectangle((from, y + 1.0), (to, y + ROW - 1.0), palette::NEUTRAL);
+        }
+        if let Some(bound) = bump_ratio(workload).filter(|&bound| bound >= scale.low) {
+            let x = scale.at(bound);
+            canvas.line(&[(x, y + 5.0), (x, y + ROW - 5.0)], palette::NEUTRAL, 2.0);
+        }
         if let Some(row) = workload.rows.iter().find(|row| row.name() == subject) {
             mark(canvas, row, scale, top + ROW * (n as f64 + 0.5), n % 2 == 0);
         }
     }
+}
+
+/// The lower bound of time: `bump` over memory that is there already, relative to the baseline.
+fn bump_ratio(workload: &Workload<'_>) -> Option<f64> {
+    let mut rows = workload.rows.iter();
+    let bump = rows.find(|row| row.is_floor && row.is_ok() && row.name() == "bump")?;
+    let time = bump.summary.ns_per_operation_used_heap?.median;
+    let base = workload.baseline_row()?.summary.ns_per_operation?.median;
+    Some(time / base).filter(|ratio| ratio.is_finite() && *ratio > 0.0)
 }
 
 fn mark(canvas: &mut Canvas<'_>, row: &Row<'_>, scale: &Scale, y: f64, is_shaded: bool) {

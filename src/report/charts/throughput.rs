@@ -21,6 +21,9 @@ pub(super) fn draw(workload: &Workload<'_>) -> Result<Chart> {
             "No throughput chart: no subject has a time.".to_owned(),
         ));
     }
+    if workload.program().is_some() {
+        return program(workload);
+    }
     let fastest = |floors: bool| {
         let rows = workload
             .rows
@@ -36,26 +39,91 @@ pub(super) fn draw(workload: &Workload<'_>) -> Result<Chart> {
         0.0 => fastest(true),
         allocators => allocators.max(fastest(true).min(allocators * 1.3)) * 1.02,
     };
+    let intervals = if workload.has_intervals() {
+        "The thin line across a bar's end is the 95 % interval."
+    } else {
+        "There were too few blocks for intervals; these are medians."
+    };
     let chart = BarChart {
         heading: Heading {
             title: format!("Throughput on {}", workload.name),
-            subtitle: if workload.has_intervals() {
-                "Operations per second: longer is better. The thin line across a bar's end is the 95 % interval."
-            } else {
-                "Operations per second, medians: longer is better. There were too few blocks for intervals."
-            }
-            .to_owned(),
+            subtitle: format!("Operations per second: longer is better. {intervals}"),
         },
         bars: bars(workload),
         high,
         ticks: decimal_ticks(high, 5),
-        tick_label: |value| if value == 0.0 { "0".to_owned() } else { format::axis_rate(value) },
+        tick_label: format::axis_rate,
         mark: None,
     };
     let label = label(workload);
     Ok(Chart::Drawn(Drawn {
-        file: "throughput",
+        file: "throughput".to_owned(),
         label,
+        caption: String::new(),
+        wide: chart.draw(WIDE)?,
+        narrow: Some(chart.draw(NARROW)?),
+    }))
+}
+
+/// A real program: the time of the whole run, CPU and wall, instead of operations per second.
+fn program(workload: &Workload<'_>) -> Result<Chart> {
+    let times = workload
+        .rows
+        .iter()
+        .filter_map(|row| row.summary.ns_per_operation);
+    let high = times
+        .map(|time| time.high.max(time.median))
+        .fold(0.0, f64::max)
+        * 1.02;
+    let bars = workload.rows.iter().map(|row| {
+        let content = match (row.failure(), row.summary.ns_per_operation) {
+            (Some(failure), _) => Content::Reason(failure),
+            (None, None) => Content::Reason("no time was measured".to_owned()),
+            (None, Some(time)) => Content::Value {
+                parts: vec![Part {
+                    end: time.median,
+                    ink: palette::series(row.color).0,
+                    is_pale: false,
+                }],
+                interval: row.has_intervals.then_some((time.low, time.high)),
+                words: match row.summary.ratio_to_baseline.filter(|_| !row.is_baseline) {
+                    Some(ratio) => format!(
+                        "{} · {}× {}",
+                        format::time_ns(time.median),
+                        format::ratio(ratio.median),
+                        workload.baseline
+                    ),
+                    None => format::time_ns(time.median),
+                },
+            },
+        };
+        Bar {
+            name: row.name().to_owned(),
+            content,
+        }
+    });
+    let chart = BarChart {
+        heading: Heading {
+            title: format!("CPU time of {}", workload.name),
+            subtitle:
+                "User and system time of the whole run, all its processes: shorter is better."
+                    .to_owned(),
+        },
+        bars: bars.collect(),
+        high,
+        ticks: decimal_ticks(high, 5),
+        tick_label: |value| {
+            if value == 0.0 {
+                "0".to_owned()
+            } else {
+                format::axis_time(value)
+            }
+        },
+        mark: None,
+    };
+    Ok(Chart::Drawn(Drawn {
+        file: "time".to_owned(),
+        label: format!("Bar chart of the CPU time of {}", workload.name),
         caption: String::new(),
         wide: chart.draw(WIDE)?,
         narrow: Some(chart.draw(NARROW)?),

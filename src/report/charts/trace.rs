@@ -5,7 +5,7 @@
 
 use super::axis::{Scale, byte_ticks, decimal_ticks};
 use super::canvas::{Anchor, Canvas, Heading, Picture, SMALL, text_width};
-use super::{Chart, Drawn, THIRD, memory, palette};
+use super::{Chart, Drawn, THIRD, lines, palette};
 use crate::error::Result;
 use crate::report::format;
 use crate::trace::profile::{LivePoint, Profile};
@@ -77,7 +77,7 @@ fn histogram(
         heading.title
     );
     Ok(Chart::Drawn(Drawn {
-        file,
+        file: file.to_owned(),
         label,
         caption: String::new(),
         wide: histogram_picture(heading, columns, share)?,
@@ -161,7 +161,7 @@ fn live_bytes(workload: &str, curve: &[LivePoint]) -> Result<Chart> {
             "Live bytes: too few events for a curve.".to_owned(),
         ));
     }
-    let points = memory::decimated(points);
+    let points = lines::decimated(points);
     let top = heading.height(THIRD) + 8.0;
     let bottom = top + PLOT;
     let wide = Canvas::draw(THIRD, bottom + 28.0, |canvas| {
@@ -220,7 +220,7 @@ fn live_bytes(workload: &str, curve: &[LivePoint]) -> Result<Chart> {
         format::bytes(peak)
     );
     Ok(Chart::Drawn(Drawn {
-        file: "live-bytes",
+        file: "live-bytes".to_owned(),
         label,
         caption: String::new(),
         wide,

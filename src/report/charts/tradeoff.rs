@@ -1,4 +1,5 @@
-//! Time against memory: one point per allocator, lower left is better.
+//! Time against memory: one point per allocator, lower left is better. On one workload in their own
+//! units, over many as ratios to the baseline.
 
 #![forbid(unsafe_code)]
 
@@ -7,12 +8,15 @@ use super::canvas::{Anchor, Canvas, Heading, NORMAL, Picture, SMALL, shortened, 
 use super::palette::{self, Ink};
 use super::{Chart, Drawn, NARROW, WIDE};
 use crate::error::Result;
+use crate::measure::rank::Ranking;
 use crate::measure::results::Estimate;
 use crate::report::format;
-use crate::report::model::{Row, Workload};
+use crate::report::model::{Report, Row, Workload};
 
 /// Ranges wider than this are drawn on logarithmic scales.
 const LOG_FROM: f64 = 12.0;
+/// A bound further below the points than this is told in words: drawn, it would press them together.
+const BOUND_REACH: f64 = 2.5;
 
 struct Point {
     name: String,
@@ -22,6 +26,27 @@ struct Point {
     ink: Ink,
 }
 
+/// All that one such chart needs.
+struct Plane {
+    heading: Heading,
+    points: Vec<Point>,
+    /// Names of the axes.
+    x_name: &'static str,
+    y_name: &'static str,
+    x_label: fn(f64) -> String,
+    y_label: fn(f64) -> String,
+    /// Whether the ticks of memory are powers of two.
+    is_in_bytes: bool,
+    /// Lower bounds of memory and of time, with their names.
+    memory_bounds: Vec<(f64, &'static str)>,
+    time_bound: Option<(f64, &'static str)>,
+    /// Times that are not told apart from the baseline's: the noise floor.
+    noise: Option<(f64, f64)>,
+    /// Corners of the front, from the fastest to the leanest.
+    front: Vec<(f64, f64)>,
+}
+
+/// The chart of one workload.
 pub(super) fn draw(workload: &Workload<'_>) -> Result<Chart> {
     let points: Vec<Point> = workload
         .rows
@@ -50,24 +75,144 @@ pub(super) fn draw(workload: &Workload<'_>) -> Result<Chart> {
     } else {
         ""
     };
-    let subtitle = format!(
-        "One point per allocator{interval}: lower left is better. The axes need not start at zero."
+    let base = workload
+        .baseline_row()
+        .and_then(|row| row.summary.ns_per_operation);
+    let noise = workload
+        .noise()
+        .zip(base)
+        .map(|(noise, base)| (noise.low * base.median, noise.high * base.median));
+    let band = if noise.is_some() {
+        " Shaded: the noise floor, what the baseline differs from itself by."
+    } else {
+        ""
+    };
+    let time_bound = bump_time(workload).map(|time| (time, "lower bound: bump"));
+    let live = live_bounds(workload);
+    let mut bounds: Vec<String> = time_bound
+        .iter()
+        .map(|(time, _)| {
+            format!(
+                "time {} (bump, memory already there)",
+                format::time_ns(*time)
+            )
+        })
+        .collect();
+    bounds.extend(
+        live.iter()
+            .map(|(bytes, name)| format!("memory {} ({name})", format::bytes(*bytes))),
     );
-    let heading = Heading {
-        title: format!("Time against memory on {}", workload.name),
-        subtitle,
+    let plane = Plane {
+        heading: Heading {
+            title: format!("Time against memory on {}", workload.name),
+            subtitle: format!(
+                "One point per allocator{interval}: lower left is better.{band} The axes need not start at zero."
+            ),
+        },
+        points,
+        x_name: "peak RSS",
+        y_name: if workload.program().is_some() {
+            "CPU time"
+        } else {
+            "time per operation"
+        },
+        x_label: format::axis_bytes,
+        y_label: format::axis_time,
+        is_in_bytes: true,
+        memory_bounds: live,
+        time_bound,
+        noise,
+        front: Vec::new(),
     };
     Ok(Chart::Drawn(Drawn {
-        file: "time-memory",
+        file: "time-memory".to_owned(),
         label: format!(
-            "Time per operation against peak RSS on {}: {}",
+            "{} against peak RSS on {}: {}",
+            plane.y_name,
             workload.name,
             words.join("; ")
         ),
-        caption: String::new(),
-        wide: picture(&heading, &points, WIDE, 380.0)?,
-        narrow: Some(picture(&heading, &points, NARROW, 320.0)?),
+        caption: if bounds.is_empty() {
+            String::new()
+        } else {
+            format!("Lower bounds: {}.", format::list(&bounds))
+        },
+        wide: picture(&plane, WIDE, 380.0)?,
+        narrow: Some(picture(&plane, NARROW, 320.0)?),
     }))
+}
+
+/// The chart over many workloads: geometric means, and the front.
+pub(super) fn pareto(report: &Report<'_>, ranking: &Ranking) -> Result<Option<Chart>> {
+    let color = |name: &str| {
+        let mut rows = report.workloads.iter().flat_map(|workload| &workload.rows);
+        rows.find(|row| row.name() == name)
+            .map_or(0, |row| row.color)
+    };
+    let points: Vec<Point> = ranking
+        .rows
+        .iter()
+        .filter_map(|row| {
+            Some(Point {
+                name: row.subject.clone(),
+                memory: row.rss_to_baseline?,
+                time: row.time_to_baseline,
+                has_interval: true,
+                ink: palette::series(color(&row.subject)).0,
+            })
+        })
+        .collect();
+    if points.len() < 2 {
+        return Ok(None);
+    }
+    let mut front: Vec<(f64, f64)> = ranking
+        .rows
+        .iter()
+        .filter(|row| row.is_on_front == Some(true))
+        .filter_map(|row| Some((row.rss_to_baseline?, row.time_to_baseline.median)))
+        .collect();
+    front.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let words: Vec<String> = points
+        .iter()
+        .map(|point| {
+            format!(
+                "{} time {}, memory {}",
+                point.name,
+                format::ratio(point.time.median),
+                format::ratio(point.memory)
+            )
+        })
+        .collect();
+    let plane = Plane {
+        heading: Heading {
+            title: "Time against memory, over the workloads".to_owned(),
+            subtitle: format!(
+                "Geometric means relative to {}, with the 95 % interval of time: lower left is better. The grey steps \
+                 are the front: whoever stands on them is beaten by nobody in both.",
+                ranking.baseline
+            ),
+        },
+        points,
+        x_name: "peak RSS, relative",
+        y_name: "time, relative",
+        x_label: |value| format!("{}×", format::axis_number(value)),
+        y_label: |value| format!("{}×", format::axis_number(value)),
+        is_in_bytes: false,
+        memory_bounds: Vec::new(),
+        time_bound: None,
+        noise: None,
+        front,
+    };
+    Ok(Some(Chart::Drawn(Drawn {
+        file: "front".to_owned(),
+        label: format!(
+            "Time against peak RSS over the workloads: {}",
+            words.join("; ")
+        ),
+        caption: String::new(),
+        wide: picture(&plane, WIDE, 380.0)?,
+        narrow: Some(picture(&plane, NARROW, 320.0)?),
+    })))
 }
 
 fn point(row: &Row<'_>) -> Option<Point> {
@@ -85,6 +230,34 @@ fn point(row: &Row<'_>) -> Option<Point> {
     })
 }
 
+/// `bump`'s time over memory that is there already: without page faults it is a lower bound.
+fn bump_time(workload: &Workload<'_>) -> Option<f64> {
+    let bump = workload
+        .rows
+        .iter()
+        .find(|row| row.is_floor && row.is_ok() && row.name() == "bump")?;
+    let time = bump
+        .summary
+        .ns_per_operation_used_heap
+        .or(bump.summary.ns_per_operation)?
+        .median;
+    (time.is_finite() && time > 0.0).then_some(time)
+}
+
+/// What any allocator needs at least: the live bytes, and those in whole OS pages.
+fn live_bounds(workload: &Workload<'_>) -> Vec<(f64, &'static str)> {
+    let memories = || workload.rows.iter().filter_map(|row| row.memory);
+    let largest = |of: fn(&crate::measure::results::MemorySample) -> u64| {
+        memories().map(of).max().filter(|&bytes| bytes > 0)
+    };
+    let live = largest(|memory| memory.live_bytes_peak);
+    let pages = largest(|memory| memory.live_page_bytes_peak);
+    let mut bounds = Vec::new();
+    bounds.extend(live.map(|bytes| (bytes as f64, "live bytes")));
+    bounds.extend(pages.map(|bytes| (bytes as f64, "live bytes in OS pages")));
+    bounds
+}
+
 fn scale(values: &[f64], start: f64, end: f64) -> Scale {
     let low = values.iter().copied().fold(f64::INFINITY, f64::min);
     let high = values.iter().copied().fold(0.0, f64::max);
@@ -96,13 +269,21 @@ fn scale(values: &[f64], start: f64, end: f64) -> Scale {
     }
 }
 
-fn picture(heading: &Heading, points: &[Point], width: f64, plot: f64) -> Result<Picture> {
-    let top = heading.height(width) + 30.0;
+/// The values with those bounds that lie near enough to be drawn.
+fn with_bounds(values: &[f64], bounds: impl Iterator<Item = f64>) -> Vec<f64> {
+    let low = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let near = bounds.filter(|bound| bound * BOUND_REACH > low);
+    values.iter().copied().chain(near).collect()
+}
+
+fn picture(plane: &Plane, width: f64, plot: f64) -> Result<Picture> {
+    let points = &plane.points;
+    let top = plane.heading.height(width) + 30.0;
     let bottom = top + plot - 60.0;
     let is_narrow = width < 600.0;
     let (left, right) = (66.0, width - 14.0);
     Canvas::draw(width, bottom + 50.0, |canvas| {
-        canvas.heading(heading, width);
+        canvas.heading(&plane.heading, width);
         let memories: Vec<f64> = points.iter().map(|point| point.memory).collect();
         let times: Vec<f64> = points
             .iter()
@@ -111,9 +292,16 @@ fn picture(heading: &Heading, points: &[Point], width: f64, plot: f64) -> Result
                 false => vec![point.time.median],
             })
             .collect();
-        let x = scale(&memories, left, right);
-        let y = scale(&times, bottom, top);
-        axes(canvas, &x, &y, if is_narrow { 3 } else { 6 });
+        let memory_bounds = plane.memory_bounds.iter().map(|bound| bound.0);
+        let x = scale(&with_bounds(&memories, memory_bounds), left, right);
+        let time_bounds = plane.time_bound.iter().map(|bound| bound.0);
+        let y = scale(&with_bounds(&times, time_bounds), bottom, top);
+        if let Some((low, high)) = plane.noise {
+            canvas.rectangle((left, y.at(high)), (right, y.at(low)), palette::SHADE);
+        }
+        axes(canvas, plane, &x, &y, if is_narrow { 3 } else { 6 });
+        let mut taken = bounds(canvas, plane, &x, &y);
+        front(canvas, plane, &x, &y);
         canvas.text(
             "↙ better",
             (left + 8.0, bottom - 12.0),
@@ -121,12 +309,12 @@ fn picture(heading: &Heading, points: &[Point], width: f64, plot: f64) -> Result
             SMALL,
             palette::MUTED,
         );
-        let mut taken = vec![Area {
+        taken.push(Area {
             left,
             right: left + 70.0,
             top: bottom - 22.0,
             bottom,
-        }];
+        });
         for point in points {
             let (px, py) = (x.at(point.memory), y.at(point.time.median));
             if point.has_interval {
@@ -159,7 +347,72 @@ fn picture(heading: &Heading, points: &[Point], width: f64, plot: f64) -> Result
     })
 }
 
-fn axes(canvas: &mut Canvas<'_>, x: &Scale, y: &Scale, wanted: usize) {
+/// Dashed lines at the bounds that lie within the chart; returns what their names take up.
+fn bounds(canvas: &mut Canvas<'_>, plane: &Plane, x: &Scale, y: &Scale) -> Vec<Area> {
+    let mut taken = Vec::new();
+    if let Some((time, name)) = plane.time_bound.filter(|bound| bound.0 >= y.low) {
+        let at = y.at(time);
+        canvas.dashed_line(&[(x.start, at), (x.end, at)], palette::NEUTRAL, 1.5, (4, 4));
+        let width = text_width(name, SMALL);
+        canvas.text(
+            name,
+            (x.end, at - 9.0),
+            Anchor::Right,
+            SMALL,
+            palette::MUTED,
+        );
+        taken.push(Area {
+            left: x.end - width,
+            right: x.end,
+            top: at - 18.0,
+            bottom: at,
+        });
+    }
+    // The two of memory often lie on one another: both are drawn, the last is named.
+    for (n, (memory, name)) in plane.memory_bounds.iter().enumerate() {
+        if *memory < x.low {
+            continue;
+        }
+        let at = x.at(*memory);
+        canvas.dashed_line(&[(at, y.start), (at, y.end)], palette::NEUTRAL, 1.5, (4, 4));
+        if n + 1 == plane.memory_bounds.len() {
+            let width = text_width(name, SMALL);
+            canvas.text(
+                name,
+                (at + 6.0, y.end + 8.0),
+                Anchor::Left,
+                SMALL,
+                palette::MUTED,
+            );
+            taken.push(Area {
+                left: at,
+                right: at + 6.0 + width,
+                top: y.end,
+                bottom: y.end + 16.0,
+            });
+        }
+    }
+    taken
+}
+
+/// The front as steps: what lies right of and above them is beaten.
+fn front(canvas: &mut Canvas<'_>, plane: &Plane, x: &Scale, y: &Scale) {
+    let mut steps: Vec<(f64, f64)> = Vec::new();
+    for &(memory, time) in &plane.front {
+        let corner = (x.at(memory), y.at(time));
+        match steps.last() {
+            Some(&(_, above)) => steps.push((corner.0, above)),
+            None => steps.push((corner.0, y.end)),
+        }
+        steps.push(corner);
+    }
+    if let Some(&(_, last)) = steps.last() {
+        steps.push((x.end, last));
+        canvas.line(&steps, palette::AXIS, 1.5);
+    }
+}
+
+fn axes(canvas: &mut Canvas<'_>, plane: &Plane, x: &Scale, y: &Scale, wanted: usize) {
     let time_ticks = if y.is_log {
         log_ticks(y.low, y.high, 7)
     } else {
@@ -171,7 +424,7 @@ fn axes(canvas: &mut Canvas<'_>, x: &Scale, y: &Scale, wanted: usize) {
             palette::GRID,
             1.0,
         );
-        let label = format::axis_time(tick);
+        let label = (plane.y_label)(tick);
         canvas.text(
             &label,
             (x.start - 8.0, y.at(tick)),
@@ -180,10 +433,11 @@ fn axes(canvas: &mut Canvas<'_>, x: &Scale, y: &Scale, wanted: usize) {
             palette::MUTED,
         );
     }
-    let memory_ticks = if x.is_log {
-        log_byte_ticks(x, wanted)
-    } else {
-        byte_ticks_between(x.low, x.high, wanted)
+    let memory_ticks = match (plane.is_in_bytes, x.is_log) {
+        (true, true) => log_byte_ticks(x, wanted),
+        (true, false) => byte_ticks_between(x.low, x.high, wanted),
+        (false, true) => log_ticks(x.low, x.high, wanted),
+        (false, false) => decimal_ticks_between(x.low, x.high, wanted),
     };
     for tick in memory_ticks {
         canvas.line(
@@ -191,7 +445,7 @@ fn axes(canvas: &mut Canvas<'_>, x: &Scale, y: &Scale, wanted: usize) {
             palette::GRID,
             1.0,
         );
-        let label = format::axis_bytes(tick);
+        let label = (plane.x_label)(tick);
         let center = x
             .at(tick)
             .min(x.end + 10.0 - text_width(&label, SMALL) / 2.0);
@@ -216,14 +470,14 @@ fn axes(canvas: &mut Canvas<'_>, x: &Scale, y: &Scale, wanted: usize) {
         }
     };
     canvas.text(
-        &scaled("time per operation", y),
+        &scaled(plane.y_name, y),
         (4.0, y.end - 16.0),
         Anchor::Left,
         SMALL,
         palette::MUTED,
     );
     canvas.text(
-        &scaled("peak RSS", x),
+        &scaled(plane.x_name, x),
         (x.end, y.start + 34.0),
         Anchor::Right,
         SMALL,
@@ -319,6 +573,12 @@ fn label(
         };
         canvas.line(&[at, (end, middle)], point.ink, 1.0);
     }
+    // The steps of a front may run behind the name.
+    canvas.rectangle(
+        (area.left - 2.0, area.top + 1.0),
+        (area.right + 2.0, area.bottom - 1.0),
+        palette::BACKGROUND,
+    );
     canvas.text(
         &name,
         (area.left, middle),

@@ -4,8 +4,9 @@
 #![forbid(unsafe_code)]
 
 use super::{MEMORY_TOLERANCE, Measured};
+use crate::measure::results::Verdict;
 use crate::report::format;
-use crate::report::model::{self, BLOCKS_FOR_INTERVAL, Row, Standing};
+use crate::report::model::{self, BLOCKS_FOR_INTERVAL, Row, Workload};
 use crate::report::words::{certainty_words, more_words, time_words};
 
 /// The recommended one "needs clearly more memory" from here on, relative to the baseline.
@@ -74,7 +75,7 @@ pub(super) fn without_own(
 
 pub(super) fn how_sure(
     fastest: Option<&Row<'_>>,
-    baseline: &Row<'_>,
+    workload: &Workload<'_>,
     measured: &Measured,
 ) -> String {
     let blocks = format!(
@@ -87,16 +88,23 @@ pub(super) fn how_sure(
              Take it as a hint and repeat it with more blocks."
         );
     }
+    let floor = match workload.noise() {
+        Some(_) => " and is larger than the noise floor",
+        None => "",
+    };
     match (fastest, measured.is_noisy) {
         (Some(_), false) => format!(
-            "{blocks}; the 95 % interval excludes equal speed: noise alone is an unlikely cause."
+            "{blocks}; the difference holds after correction for the number of comparisons{floor}: \
+             noise alone is an unlikely cause."
         ),
         (Some(_), true) => format!(
-            "{blocks}; the 95 % interval excludes equal speed, but the warnings name noise that it may not cover."
+            "{blocks}; the difference holds after correction for the number of comparisons{floor}, \
+             but the warnings name noise that this may not cover."
         ),
         (None, _) => format!(
-            "{blocks}; a difference from {} counts only if the 95 % interval excludes 1.",
-            baseline.name()
+            "{blocks}; a difference from {} counts only if it holds after correction for the number of \
+             comparisons and is larger than the noise floor.",
+            workload.baseline
         ),
     }
 }
@@ -130,7 +138,7 @@ pub(super) fn used_heap(
     let is_reordered = names(&by_used) != names(ranking);
     let is_undecided = fastest.is_some()
         && chosen.has_intervals
-        && model::standing(Some(&ratio)) != Standing::Faster;
+        && chosen.summary.verdict_used_heap != Verdict::Faster;
     let is_elsewhere = (ratio.median / fresh.median - 1.0).abs() > HEAP_TOLERANCE;
     if !(is_reordered || is_undecided || is_elsewhere) {
         return None;
@@ -142,7 +150,7 @@ pub(super) fn used_heap(
         baseline.name(),
         certainty_words(chosen, &ratio)
     );
-    if is_undecided && model::standing(Some(&ratio)) == Standing::NotDistinguishable {
+    if is_undecided && chosen.summary.verdict_used_heap == Verdict::NotDistinguishable {
         text.push_str(", which is not distinguishable from equal");
     }
     if is_reordered && by_used.len() > 1 {
@@ -207,7 +215,7 @@ pub(super) fn leanest(chosen: &Row<'_>, ranking: &[&Row<'_>]) -> Option<String> 
         leanest.standing(),
     ) {
         (true, ..) => ", the baseline,".to_owned(),
-        (false, _, Standing::NotDistinguishable) => {
+        (false, _, Verdict::NotDistinguishable) => {
             ", at a time not distinguishable from the baseline's,".to_owned()
         }
         (false, Some(ratio), _) => format!(", at {} the baseline,", time_words(ratio.median)),

@@ -1,0 +1,491 @@
+//! `suite`: a selection of the bundled workloads against a selection of subjects.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use procfs::Current as _;
+use wildmatch::WildMatch;
+
+use super::replay::{OrderArgument, TouchArgument, command_line, parse_seconds};
+use super::terminal::{complain, print, progress_bar, show};
+use crate::error::{Error, Result};
+use crate::measure::results::{Results, Status};
+use crate::measure::warnings::unoptimised_warning;
+use crate::plan::{Blocks, Rule};
+use crate::report;
+use crate::run::experiment::Experiment;
+use crate::run::interrupt;
+use crate::run::suite::{self, Start};
+use crate::subject::catalogue::Catalogue;
+use crate::subject::object_file;
+use crate::subject::{Access, Subject};
+use crate::workload::definition::{self, Definition, Kind};
+use crate::workload::program::RealProgram;
+
+/// Run the bundled workloads against allocators and write a report
+///
+/// Recorded traces, generated ones, kernels with threads, and real programs. Each finished sample is
+/// kept in a journal in the folder of the report, from which --resume continues.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  mymalloc suite --list
+  mymalloc suite --quick
+  mymalloc suite --kind program --subjects system,jemalloc-debian,mimalloc-debian
+  mymalloc suite --name 'threads-*,systemui' --budget 2m --resume
+  mymalloc suite --shard 2/4 --out shard-2    (then: mymalloc report shard-*/results.json)
+
+Filters are joined by \"and\", the words of one filter by \"or\". A shard is every n-th of the chosen
+workloads in the order of their names, whatever the machine; a workload is never divided, since ratios
+hold on one machine only.")]
+pub(super) struct Arguments {
+    /// Only workloads of these names; * and ? stand for any letters
+    #[arg(long, value_name = "GLOB,...", value_delimiter = ',')]
+    name: Vec<String>,
+
+    /// Only workloads with one of these tags; * and ? as well
+    #[arg(long, value_name = "TAG,...", value_delimiter = ',')]
+    tag: Vec<String>,
+
+    /// Only workloads of these kinds
+    #[arg(long, value_name = "KIND,...", value_delimiter = ',')]
+    kind: Vec<KindArgument>,
+
+    /// Show the chosen workloads, and what is missing for them, and measure nothing
+    #[arg(long)]
+    list: bool,
+
+    /// Folder of definitions [default: the bundled ones]
+    #[arg(long, value_name = "DIR")]
+    definitions: Option<PathBuf>,
+
+    /// Allocators to compare, by name [default: the usual ones, and for real programs those of
+    /// Debian's packages that are installed]
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    subjects: Option<Vec<String>>,
+
+    /// One more allocator: a shared object, preloaded. May be given several times
+    #[arg(long, value_name = "NAME=PATH.so")]
+    subject: Vec<String>,
+
+    /// The subject that ratios refer to [default: system]
+    #[arg(long, value_name = "NAME")]
+    baseline: Option<String>,
+
+    /// A first look in under three minutes: workloads with the tag "quick" unless others are chosen,
+    /// few blocks, short limits
+    #[arg(long)]
+    quick: bool,
+
+    /// Exactly so many blocks for each workload, whatever they show
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(conflicts_with_all = ["precision", "budget"])]
+    blocks: Option<u32>,
+
+    /// Enough blocks when every ratio's interval is as narrow as this, either way [default: 1.5%]
+    #[arg(long, value_name = "SHARE%", value_parser = parse_share)]
+    precision: Option<f64>,
+
+    /// Time for each workload's speed, or for its program [default: 60s; --quick: 7s]
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    budget: Option<Duration>,
+
+    /// What to write into new blocks
+    #[arg(long, value_enum, default_value_t = TouchArgument::Page)]
+    touch: TouchArgument,
+
+    /// In which order the operations of several threads are replayed [default: threads]
+    #[arg(long, value_enum)]
+    order: Option<OrderArgument>,
+
+    /// Kill a sample after this many seconds [default: 60; --quick: 10]
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    timeout: Option<Duration>,
+
+    /// Kill a sample's processes when they hold so much memory together, such as 2G
+    /// [default: half of what is available]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    memory_limit: Option<u64>,
+
+    /// Seed of every random choice
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+
+    /// Folder for the report and the journal
+    #[arg(long, value_name = "DIR", default_value = "reports/suite")]
+    out: PathBuf,
+
+    /// Continue an interrupted suite; the other options must be the same
+    #[arg(long, conflicts_with = "fresh")]
+    resume: bool,
+
+    /// Throw away what an interrupted suite has left
+    #[arg(long)]
+    fresh: bool,
+
+    /// Only this part of the workloads, of so many
+    #[arg(long, value_name = "I/N")]
+    shard: Option<Shard>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum KindArgument {
+    /// Recorded traces
+    Trace,
+    /// Generated patterns
+    Synthetic,
+    /// Generated from the profile of a fleet
+    Fleet,
+    /// Kernels with threads
+    Threads,
+    /// Real programs
+    Program,
+}
+
+impl KindArgument {
+    fn is(self, kind: Kind) -> bool {
+        let own = match self {
+            Self::Trace => Kind::Trace,
+            Self::Synthetic => Kind::Synthetic,
+            Self::Fleet => Kind::Fleet,
+            Self::Threads => Kind::Threads,
+            Self::Program => Kind::Program,
+        };
+        own == kind
+    }
+}
+
+/// A part of the workloads: `number` of `count`, from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Shard {
+    number: usize,
+    count: usize,
+}
+
+impl FromStr for Shard {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let parts = text
+            .split_once('/')
+            .and_then(|(number, count)| Some((number.parse().ok()?, count.parse().ok()?)));
+        match parts {
+            Some((number, count)) if (1..=count).contains(&number) => Ok(Self { number, count }),
+            _ => Err("expected I/N with I from 1 to N, such as 2/4".to_owned()),
+        }
+    }
+}
+
+impl Shard {
+    /// Its part of a list: every `count`-th.
+    fn of<T>(self, all: Vec<T>) -> Vec<T> {
+        all.into_iter()
+            .skip(self.number - 1)
+            .step_by(self.count)
+            .collect()
+    }
+}
+
+/// "1.5%" or "0.015" as 0.015.
+fn parse_share(text: &str) -> std::result::Result<f64, String> {
+    let (number, unit) = match text.strip_suffix('%') {
+        Some(number) => (number.trim_end(), 0.01),
+        None => (text, 1.0),
+    };
+    let share = number.parse::<f64>().map(|number| number * unit);
+    match share {
+        Ok(share) if (0.0001..=1.0).contains(&share) => Ok(share),
+        _ => Err("expected 0.01% to 100%, such as 1.5%".to_owned()),
+    }
+}
+
+/// "90", "90s", "2m", "1h".
+fn parse_time(text: &str) -> std::result::Result<Duration, String> {
+    let units = [("s", 1.0), ("m", 60.0), ("h", 3600.0)];
+    let (number, unit) = units
+        .into_iter()
+        .find_map(|(name, unit)| Some((text.strip_suffix(name)?, unit)))
+        .unwrap_or((text, 1.0));
+    let seconds = number.trim_end().parse::<f64>().map(|number| number * unit);
+    match seconds {
+        Ok(seconds) if (0.001..=1e6).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err("expected a time such as 90s, 2m or 1h".to_owned()),
+    }
+}
+
+/// "1048576", "512M", "2G".
+fn parse_bytes(text: &str) -> std::result::Result<u64, String> {
+    let units = [("K", 10), ("M", 20), ("G", 30), ("T", 40)];
+    let (number, shift) = units
+        .into_iter()
+        .find_map(|(name, shift)| Some((text.strip_suffix(name)?, shift)))
+        .unwrap_or((text, 0));
+    let bytes = number.parse::<u64>().ok();
+    bytes
+        .and_then(|number| number.checked_mul(1 << shift))
+        .filter(|bytes| *bytes > 0)
+        .ok_or_else(|| "expected a number of bytes such as 512M or 2G".to_owned())
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<()> {
+    let definitions = choose(arguments)?;
+    if arguments.list {
+        return print(&list(&definitions));
+    }
+    if let Some(warning) = unoptimised_warning() {
+        complain(&format!("WARNING: {warning}"));
+    }
+    let experiment = experiment(arguments, &definitions)?;
+    report::prepare_directory(&arguments.out)?;
+    interrupt::install();
+    let start = match (arguments.resume, arguments.fresh) {
+        (true, _) => Start::Resume,
+        (_, true) => Start::Fresh,
+        _ => Start::New,
+    };
+    let shard = arguments
+        .shard
+        .map(|shard| format!("{}/{}", shard.number, shard.count));
+    let path = arguments.out.join("journal.jsonl");
+    let bar = progress_bar();
+    let done = suite::run(
+        &experiment,
+        &definitions,
+        shard,
+        (&path, start),
+        &mut |progress| show(&bar, progress),
+    );
+    bar.finish_and_clear();
+    let (results, journal) = match done {
+        Err(Error::Interrupted) => {
+            return Err(Error::Stopped(format!(
+                "interrupted; what was measured is in {}: continue with --resume",
+                path.display()
+            )));
+        }
+        other => other?,
+    };
+    report::write_results(&results, &arguments.out.join("results.json"))?;
+    journal.remove()?;
+    publish(&results, &arguments.out)
+}
+
+/// The chosen workloads, by name.
+fn choose(arguments: &Arguments) -> Result<Vec<Definition>> {
+    let folder = match &arguments.definitions {
+        Some(folder) if folder.is_dir() => folder.clone(),
+        Some(folder) => {
+            return Err(Error::usage(format!(
+                "{}: no such folder",
+                folder.display()
+            )));
+        }
+        None => definition::bundled_folder().ok_or_else(|| {
+            Error::usage(
+                "there is no workloads/definitions here or above; run it in a checkout, or name \
+                 the folder with --definitions DIR",
+            )
+        })?,
+    };
+    let all = definition::load_all(&folder)?;
+    let quick = arguments.quick
+        && arguments.name.is_empty()
+        && arguments.tag.is_empty()
+        && arguments.kind.is_empty();
+    let tags = if quick {
+        vec!["quick".to_owned()]
+    } else {
+        arguments.tag.clone()
+    };
+    for pattern in &arguments.name {
+        require(pattern, "--name", all.iter().map(|one| &one.name))?;
+    }
+    for pattern in &arguments.tag {
+        require(pattern, "--tag", all.iter().flat_map(|one| &one.tags))?;
+    }
+    let fits = |patterns: &[String], words: &[&str]| {
+        let mut patterns = patterns.iter().map(|pattern| WildMatch::new(pattern));
+        patterns.len() == 0 || patterns.any(|one| words.iter().any(|word| one.matches(word)))
+    };
+    let chosen: Vec<Definition> = all
+        .into_iter()
+        .filter(|one| fits(&arguments.name, &[&one.name]))
+        .filter(|one| {
+            fits(
+                &tags,
+                &one.tags.iter().map(String::as_str).collect::<Vec<_>>(),
+            )
+        })
+        .filter(|one| {
+            arguments.kind.is_empty() || arguments.kind.iter().any(|kind| kind.is(one.kind))
+        })
+        .collect();
+    if chosen.is_empty() {
+        return Err(Error::usage(
+            "no workload fits all filters; see them all with `mymalloc suite --list`",
+        ));
+    }
+    let Some(shard) = arguments.shard else {
+        return Ok(chosen);
+    };
+    let count = chosen.len();
+    let part = shard.of(chosen);
+    if part.is_empty() {
+        return Err(Error::usage(format!(
+            "--shard {}/{}: only {count} workloads are chosen, so this part has none",
+            shard.number, shard.count
+        )));
+    }
+    Ok(part)
+}
+
+/// A pattern that fits nothing is a mistake.
+fn require<'a>(pattern: &str, option: &str, words: impl Iterator<Item = &'a String>) -> Result<()> {
+    let matcher = WildMatch::new(pattern);
+    let mut words: Vec<&str> = words.map(String::as_str).collect();
+    if words.iter().any(|word| matcher.matches(word)) {
+        return Ok(());
+    }
+    words.sort_unstable();
+    words.dedup();
+    Err(Error::usage(format!(
+        "{option} {pattern:?} fits none of: {}",
+        words.join(", ")
+    )))
+}
+
+fn experiment(arguments: &Arguments, definitions: &[Definition]) -> Result<Experiment> {
+    let catalogue = Catalogue::load()?;
+    let baseline = arguments
+        .baseline
+        .clone()
+        .unwrap_or_else(|| catalogue.default_baseline().to_owned());
+    let mut subjects =
+        catalogue.select(arguments.subjects.as_deref(), &arguments.subject, &baseline)?;
+    let has_programs = definitions.iter().any(|one| one.kind == Kind::Program);
+    if arguments.subjects.is_none() && has_programs {
+        subjects.extend(installed(&catalogue, &subjects));
+    }
+    let quick = arguments.quick;
+    let seconds =
+        |quick_seconds, seconds| Duration::from_secs(if quick { quick_seconds } else { seconds });
+    let speed = match arguments.blocks {
+        Some(blocks) => Rule::fixed(blocks),
+        None => Rule {
+            blocks_min: if quick { 6 } else { 20 },
+            blocks_max: if quick { 20 } else { 1000 },
+            precision: Some(arguments.precision.unwrap_or(0.015)),
+            budget: Some(arguments.budget.unwrap_or(seconds(7, 60))),
+        },
+    };
+    Ok(Experiment {
+        subjects,
+        baseline,
+        blocks: Blocks {
+            speed,
+            memory: if quick { 1 } else { 3 },
+            latency: 0,
+        },
+        passes_per_sample: 3,
+        touch: arguments.touch.into(),
+        order: arguments.order.map(Into::into),
+        timeout: arguments.timeout.unwrap_or(seconds(10, 60)),
+        memory_limit_bytes: arguments.memory_limit.or_else(half_of_available),
+        settle: !quick,
+        seed: arguments.seed,
+        command: command_line(),
+    })
+}
+
+/// Known shared objects that are there and not chosen yet: real programs can be run under these only.
+fn installed(catalogue: &Catalogue, chosen: &[Subject]) -> Vec<Subject> {
+    let usable = |subject: &&Subject| match &subject.access {
+        Access::Preloaded(path) => object_file::check_allocator(path).is_ok(),
+        _ => false,
+    };
+    let is_new = |subject: &&Subject| !chosen.iter().any(|one| one.name == subject.name);
+    let known = catalogue.subjects().iter();
+    known.filter(is_new).filter(usable).cloned().collect()
+}
+
+fn half_of_available() -> Option<u64> {
+    let memory = procfs::Meminfo::current().ok()?;
+    Some(memory.mem_available? / 2)
+}
+
+/// One line per workload: name, kind, what it is, and what keeps it from running here.
+fn list(definitions: &[Definition]) -> String {
+    let width = definitions
+        .iter()
+        .map(|one| one.name.len())
+        .max()
+        .unwrap_or(0);
+    let line = |one: &Definition| {
+        let missing = RealProgram::of(one)
+            .ok()
+            .and_then(|program| program.missing());
+        let missing = missing.map_or(String::new(), |why| format!("\n{:width$}  ! {why}", ""));
+        let (name, kind) = (&one.name, one.kind.name());
+        format!(
+            "{name:width$}  {kind:9}  {}{missing}\n",
+            one.tags.join(", ")
+        )
+    };
+    definitions.iter().map(line).collect()
+}
+
+fn publish(results: &Results, directory: &Path) -> Result<()> {
+    let paths = report::write(results, directory)?;
+    print(&report::table::render(results, 80))?;
+    print(&format!("\nReport: {}\n", paths.index.display()))?;
+    if results.summary.iter().all(|row| row.status != Status::Ok) {
+        return Err(Error::Failed(
+            "no subject completed any workload; see the report".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_divide_the_workloads() {
+        let all: Vec<u32> = (0..10).collect();
+        let mut together: Vec<u32> = (1..=4)
+            .flat_map(|number| Shard { number, count: 4 }.of(all.clone()))
+            .collect();
+        together.sort_unstable();
+        assert_eq!(together, all);
+        assert_eq!(
+            "2/4".parse(),
+            Ok(Shard {
+                number: 2,
+                count: 4
+            })
+        );
+        for text in ["0/4", "5/4", "1/0", "1", "a/b", "-1/4", ""] {
+            assert!(text.parse::<Shard>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn amounts_have_units() {
+        assert_eq!(parse_share("1.5%"), Ok(0.015));
+        assert_eq!(parse_share("0.02"), Ok(0.02));
+        assert_eq!(parse_time("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(parse_time("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_bytes("2G"), Ok(2 << 30));
+        assert_eq!(parse_bytes("4096"), Ok(4096));
+        for text in ["", "x", "-1", "0", "nan", "1x"] {
+            assert!(parse_share(text).is_err(), "{text}");
+            assert!(parse_time(text).is_err(), "{text}");
+            assert!(parse_bytes(text).is_err(), "{text}");
+        }
+        assert!(parse_bytes("99999999T").is_err());
+        assert!(parse_share("101%").is_err());
+    }
+}

@@ -1,0 +1,21 @@
+//! Replay on real threads: one OS thread for each recorded one.
+//!
+//! `compile` makes one run of words for each thread, with a word where it must wait for another;
+//! `hand_over` is the waiting; `run` performs the words; `passes` and `memory` are what is done
+//! around the calls. Why it cannot deadlock stands in `compile`.
+
+mod checker;
+mod compile;
+mod hand_over;
+mod mapped;
+pub mod memory;
+mod passes;
+pub mod program;
+mod run;
+#[cfg(test)]
+mod tests;
+
+pub use checker::SlotPattern;
+pub use passes::{timed_pass, verify};
+pub use program::{ThreadedProgram, ThreadedView};
+pub use run::{Crew, Ended, Timed};

@@ -1,0 +1,93 @@
+//! The speed and verify passes of a replay on several threads. What is done around each call is the
+//! same as in a serial replay.
+
+use core::sync::atomic::AtomicU64;
+use std::marker::PhantomData;
+use std::sync::Mutex;
+
+use super::checker::{Checker, SlotPattern};
+use super::run::{Crew, Ended, Timed, Watcher};
+use crate::measure::results::Touch;
+use crate::replay::serial::Observer;
+use crate::replay::shadow::Shadow;
+use crate::replay::slots::SlotTable;
+use crate::replay::speed::{TouchAll, TouchNone, TouchPage};
+use crate::subject::floor;
+use crate::subject::functions::Functions;
+
+/// Each thread has an observer of its own that knows nothing.
+struct Alike<O>(PhantomData<fn() -> O>);
+
+impl<O: Observer + Default> Watcher for Alike<O> {
+    const NUMBERED: bool = false;
+    type Observer<'w>
+        = O
+    where
+        O: 'w;
+
+    fn observer(&self) -> O {
+        O::default()
+    }
+}
+
+/// Replays the whole trace once and frees what it leaves, which is not in the time.
+pub fn timed_pass(crew: &mut Crew<'_>, policy: Touch) -> Result<Timed, Ended> {
+    let timed = match policy {
+        Touch::None => crew.replay(&Alike::<TouchNone>(PhantomData)),
+        Touch::Page => crew.replay(&Alike::<TouchPage>(PhantomData)),
+        Touch::All => crew.replay(&Alike::<TouchAll>(PhantomData)),
+    }?;
+    crew.drain(&mut TouchNone).map_err(Ended::Wrong)?;
+    floor::reset();
+    Ok(timed)
+}
+
+struct Verifier<'a> {
+    functions: Functions,
+    shadow: Mutex<Shadow>,
+    slots: SlotTable<'a, SlotPattern>,
+    progress: &'a AtomicU64,
+}
+
+impl Watcher for Verifier<'_> {
+    const NUMBERED: bool = true;
+    type Observer<'w>
+        = Checker<'w>
+    where
+        Self: 'w;
+
+    fn observer(&self) -> Self::Observer<'_> {
+        Checker {
+            functions: self.functions,
+            shadow: &self.shadow,
+            slots: self.slots,
+            operation: 0,
+            progress: self.progress,
+        }
+    }
+}
+
+/// Replays once and drains, checking everything. `slots` has an entry per slot of the program.
+/// `progress` is set to the number of each operation before that is performed, by whichever thread;
+/// the operation of a failure is that thread's own.
+pub fn verify(
+    crew: &mut Crew<'_>,
+    slots: &mut [SlotPattern],
+    shadow: Shadow,
+    progress: &AtomicU64,
+) -> Result<Timed, Ended> {
+    assert_eq!(
+        slots.len(),
+        crew.view().program().slots as usize,
+        "one entry per slot"
+    );
+    let verifier = Verifier {
+        functions: *crew.functions(),
+        shadow: Mutex::new(shadow),
+        slots: SlotTable::new(slots),
+        progress,
+    };
+    let done = crew.replay(&verifier)?;
+    crew.drain(&mut verifier.observer()).map_err(Ended::Wrong)?;
+    Ok(done)
+}

@@ -1,0 +1,101 @@
+//! The child's work on several threads.
+
+use core::ffi::c_void;
+use core::sync::atomic::AtomicU64;
+
+use super::answer::{Answer, PASS_LIMIT, STATE_REPLAYING};
+use super::child::{
+    Ended, check_readable, damaged, harness_memory, note_pass, open_gauge, prepare_floor, refused,
+};
+use super::request::ChildArguments;
+use crate::measure::results::Pass;
+use crate::replay::serial::warm_up;
+use crate::replay::shadow::Shadow;
+use crate::replay::threaded::{self, Crew, SlotPattern, ThreadedView};
+use crate::subject::floor::Threads;
+use crate::subject::functions::Functions;
+use crate::subject::linked::Linked;
+
+impl From<threaded::Ended> for Ended {
+    fn from(ended: threaded::Ended) -> Self {
+        match ended {
+            threaded::Ended::Wrong(failure) => Self::Wrong(failure),
+            threaded::Ended::NoThread => {
+                let reason = "the system makes no more threads: see `ulimit -u`, and the limit of \
+                              processes of the container";
+                Self::Refused(reason.to_owned())
+            }
+        }
+    }
+}
+
+/// Performs one pass of a program for several threads.
+pub(super) fn replay(
+    arguments: &ChildArguments,
+    bytes: &[u8],
+    linked: Option<Linked>,
+    functions: Functions,
+    answer: &mut Answer,
+) -> Result<(), Ended> {
+    let view = ThreadedView::new(bytes).ok_or_else(damaged)?;
+    if let Some(floor_row @ (Linked::Null | Linked::Bump)) = linked {
+        let threads = Threads {
+            all: view.thread_count(),
+            alive: view.threads_alive_peak(),
+        };
+        prepare_floor(floor_row, view.program(), arguments.pass, threads)?;
+    }
+    let slots = view.program().slots as usize;
+    let mut table = harness_memory::<*mut c_void>(slots)?;
+    // SAFETY: as in `replay_program`.
+    let mut crew = unsafe { Crew::new(view, table.as_mut_slice(), functions) }
+        .map_err(|error| refused("map memory of its own", &error))?;
+    answer.threads_alive_peak = view.threads_alive_peak();
+    match arguments.pass {
+        Pass::Verify => {
+            let mut patterns = harness_memory::<SlotPattern>(slots)?;
+            let shadow = Shadow::new().map_err(|error| refused("map its shadow", &error))?;
+            answer.state = STATE_REPLAYING;
+            // SAFETY: a valid number, which nothing else uses during the pass; atomic, since all
+            // threads write it, and the parent reads it if this process dies.
+            let progress = unsafe { AtomicU64::from_ptr(&raw mut answer.operation) };
+            let done = threaded::verify(&mut crew, patterns.as_mut_slice(), shadow, progress)?;
+            answer.operations = done.operations;
+        }
+        Pass::Speed => {
+            answer.state = STATE_REPLAYING;
+            warm_up(&functions);
+            for pass in 0..arguments.passes.max(1) {
+                let timed = threaded::timed_pass(&mut crew, arguments.touch)?;
+                note_pass(answer, pass, timed.elapsed_ns);
+                if let Some(pass) = (pass as usize..PASS_LIMIT).next() {
+                    answer.cpu_ns[pass] = timed.cpu_ns;
+                    answer.waiting_ns[pass] = timed.waiting_ns;
+                    answer.alive_ns[pass] = timed.alive_ns;
+                }
+                answer.operations = timed.operations;
+            }
+        }
+        Pass::Memory => {
+            let mut amounts = harness_memory::<threaded::memory::Amounts>(slots)?;
+            let mut gauge = open_gauge()?;
+            let settle = answer.commission.settle != 0;
+            answer.state = STATE_REPLAYING;
+            answer.memory = threaded::memory::record(
+                &mut crew,
+                arguments.touch,
+                amounts.as_mut_slice(),
+                &mut answer.curve,
+                &mut gauge,
+                settle,
+            )?;
+            check_readable(&gauge)?;
+            answer.operations = answer.memory.operations;
+        }
+        Pass::Latency | Pass::Program => {
+            let reason = "there is no such pass over this work";
+            return Err(Ended::Refused(reason.to_owned()));
+        }
+    }
+    Ok(())
+}
