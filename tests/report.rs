@@ -4,6 +4,8 @@
 mod compare;
 #[path = "report/fixture.rs"]
 mod fixture;
+#[path = "report/merged.rs"]
+mod merged;
 #[path = "report/rank.rs"]
 mod rank;
 #[path = "report/whole.rs"]

@@ -4,18 +4,26 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::report::merged;
 use super::terminal::print;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::measure::rank;
-use crate::report::{ranked, read_results};
+use crate::report::ranked;
 
 /// Rank the allocators of results files over all their workloads, by time and by memory
+///
+/// Several files, the shards of a suite or the same comparison on several machines, are merged first.
+/// Ratios are taken inside each run, never across.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
-  mymalloc rank reports/suite/results.json")]
+Allocators have different places only where their times differ: block by block, after correction for
+all pairs of allocators, and by more than the noise floor.
+
+Examples:
+  mymalloc rank reports/suite/results.json
+  mymalloc rank shard-*/results.json")]
 pub(super) struct Arguments {
-    /// A results.json file
+    /// One or several results.json files
     #[arg(value_name = "RESULTS", required = true)]
     results: Vec<PathBuf>,
 
@@ -35,10 +43,7 @@ enum Format {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
-    let [path] = arguments.results.as_slice() else {
-        return Err(Error::usage("rank takes one results file"));
-    };
-    let results = read_results(path)?;
+    let results = merged(&arguments.results)?;
     let all = rank::rank(&results, false);
     let has_own = all.rows.iter().any(|row| row.is_own);
     let rankings = if has_own {

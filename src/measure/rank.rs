@@ -12,12 +12,10 @@ use super::pairs::{self, Heap};
 use super::results::{Estimate, Results, Status, SubjectKind, SubjectRecord};
 use crate::statistics::geometric_mean;
 
-/// Subjects that this project wrote itself: it has a stake in their rank, and reports say so.
-pub const OWN_SUBJECTS: [&str; 2] = ["pagelist", "mymalloc"];
-
-/// Whether a subject is this project's own.
-pub fn is_own(subject: &str) -> bool {
-    OWN_SUBJECTS.contains(&subject)
+/// Whether a subject is this project's own: it has a stake in its rank, and reports say so.
+pub fn is_own(results: &Results, subject: &str) -> bool {
+    let record = results.subjects.iter().find(|one| one.name == subject);
+    record.is_some_and(|record| record.is_own)
 }
 
 /// Allocators in order of their time.
@@ -102,7 +100,7 @@ pub fn rank(results: &Results, without_own: bool) -> Ranking {
     let is_ranked = |subject: &&SubjectRecord| {
         subject.kind != SubjectKind::Floor
             && subject.twin_of.is_none()
-            && !(without_own && is_own(&subject.name))
+            && !(without_own && subject.is_own)
     };
     let subjects: Vec<&str> = results
         .subjects
@@ -229,7 +227,7 @@ fn row(
     Some(Ranked {
         place: 0,
         subject: subject.to_owned(),
-        is_own: is_own(subject),
+        is_own: is_own(results, subject),
         time_to_baseline: Estimate {
             median: time.median,
             low: time.low,

@@ -278,6 +278,8 @@ pub struct SubjectRecord {
     pub environment: BTreeMap<String, String>,
     /// If this is the baseline a second time, the baseline's name.
     pub twin_of: Option<String>,
+    /// Whether it is this project's own, by its code and not by its name: reports rank without it too.
+    pub is_own: bool,
 }
 
 /// How a subject is reached.

@@ -321,7 +321,7 @@ fn rows_of<'a>(results: &'a Results, workload: &str) -> Vec<Row<'a>> {
                 summary,
                 color,
                 is_floor: floor,
-                is_own: is_own(name),
+                is_own: is_own(results, name),
                 is_baseline: name == results.settings.baseline,
                 memory: median_memory(&samples),
                 speed_samples,

@@ -169,9 +169,10 @@ fn fill(
         ),
     };
     let nothing_ok = !results.summary.iter().any(|row| row.status == Status::Ok);
-    let own: Vec<&str> = rank::OWN_SUBJECTS
+    let own: Vec<&str> = report
+        .subject_names()
         .into_iter()
-        .filter(|own| report.subject_names().contains(own))
+        .filter(|name| rank::is_own(results, name))
         .collect();
     let page = context! {
         title,

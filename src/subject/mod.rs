@@ -83,6 +83,16 @@ impl Subject {
             build: None,
             environment: self.environment.clone(),
             twin_of: None,
+            is_own: self.is_own(),
+        }
+    }
+
+    /// Whether this project wrote it, whatever name it was given: its author has a stake in its rank.
+    pub fn is_own(&self) -> bool {
+        match &self.access {
+            Access::Linked(linked) => *linked == Linked::PageList,
+            Access::System => false,
+            Access::Preloaded(path) => shim::is_own(path),
         }
     }
 }

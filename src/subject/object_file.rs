@@ -152,7 +152,10 @@ mod tests {
         let own = "#include <stddef.h>\nvoid *malloc(size_t n) { return n ? NULL : (void *)16; }\n\
                    int main(void) { return malloc(0) == NULL; }\n";
         let plain = "int main(void) { return 0; }\n";
-        let cases = [(own, "-rdynamic", "of its own"), (plain, "-static", "statically")];
+        let cases = [
+            (own, "-rdynamic", "of its own"),
+            (plain, "-static", "statically"),
+        ];
         for (text, flag, word) in cases {
             let source = folder.path().join("own.c");
             std::fs::write(&source, text).expect("ours");

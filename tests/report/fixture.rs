@@ -271,6 +271,7 @@ fn subject(member: &Behaviour) -> SubjectRecord {
         build: None,
         environment: Default::default(),
         twin_of: None,
+        is_own: member.name == "pagelist",
     }
 }
 
