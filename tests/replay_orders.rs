@@ -5,7 +5,7 @@ mod suite;
 use std::path::Path;
 
 use mymalloc::measure::results::Order;
-use suite::{assert_complete, assert_one_line_error, folder, replay, results, row, stderr};
+use suite::{assert_complete, assert_one_line_error, folder, replay, results, row, stderr, stdout};
 
 /// Three threads; blocks go from the first to the second, and the third comes later.
 const TRACE: &str = "\
@@ -50,15 +50,59 @@ fn each_order_is_told_in_the_results() {
         assert_eq!(workload.order, Some(order));
         let threaded = order != Order::Serial;
         assert_eq!(workload.threaded.is_some(), threaded);
+        for subject in ["system", "bump", "null"] {
+            let row = row(&results, subject);
+            assert_eq!(row.wall_ns_per_operation.is_some(), threaded, "{row:?}");
+            assert_eq!(row.wall_ratio_to_baseline.is_some(), threaded, "{row:?}");
+            assert_eq!(row.wall_harness_share.is_some(), threaded, "{row:?}");
+            assert_eq!(row.waiting_share.is_some(), threaded, "{row:?}");
+            assert!(
+                row.waiting_share
+                    .is_none_or(|share| (0.0..=1.0).contains(&share))
+            );
+        }
+        for words in [
+            "Compared is the CPU time",
+            "waited for one another",
+            "null, which does",
+        ] {
+            assert_eq!(
+                stdout(&output).contains(words),
+                threaded,
+                "{}",
+                stdout(&output)
+            );
+        }
         if let Some(record) = workload.threaded {
             assert_eq!((record.threads, record.cross_thread_frees), (3, 4));
             assert_eq!(record.threads_alive_peak, 2);
         }
         for speed in results.samples.iter().filter_map(|s| s.speed.as_ref()) {
             let expected = if threaded { speed.passes_ns.len() } else { 0 };
-            for times_ns in [&speed.cpu_ns, &speed.waiting_ns, &speed.alive_ns] {
+            for times_ns in [
+                &speed.cpu_ns,
+                &speed.hand_over_cpu_ns,
+                &speed.process_cpu_ns,
+                &speed.waiting_ns,
+                &speed.pacing_ns,
+                &speed.alive_ns,
+                &speed.lateness_mean_ns,
+                &speed.lateness_max_ns,
+            ] {
                 assert_eq!(times_ns.len(), expected);
             }
+            for (pass, cpu_ns) in speed.cpu_ns.iter().enumerate() {
+                let apart_ns = speed.hand_over_cpu_ns[pass];
+                assert!(apart_ns > 0, "two threads are made: {speed:?}");
+                assert!(cpu_ns + apart_ns <= speed.process_cpu_ns[pass], "{speed:?}");
+                assert!(speed.waiting_ns[pass] <= speed.alive_ns[pass], "{speed:?}");
+            }
+            let compared = if threaded {
+                &speed.cpu_ns
+            } else {
+                &speed.passes_ns
+            };
+            assert_eq!(speed.compared_ns(), compared);
         }
     }
 }

@@ -23,6 +23,14 @@ pub fn floor(twin: &SummaryRow, heap: Heap) -> Option<f64> {
     Some(difference(ratio.low).max(difference(ratio.high)))
 }
 
+/// The noise floor of wall time, of replays on several threads.
+pub fn wall_floor(rows: &[SummaryRow], twin: Option<&str>, workload: &str) -> Option<f64> {
+    let is_twin =
+        |row: &&SummaryRow| row.workload == workload && Some(row.subject.as_str()) == twin;
+    let ratio = rows.iter().find(is_twin)?.wall_ratio_to_baseline?;
+    Some(difference(ratio.low).max(difference(ratio.high)))
+}
+
 /// The noise floors of all workloads.
 pub fn floors(rows: &[SummaryRow], twin: Option<&str>) -> BTreeMap<(String, Heap), f64> {
     let twins = rows.iter().filter(|row| Some(row.subject.as_str()) == twin);

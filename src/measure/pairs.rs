@@ -2,6 +2,10 @@
 //!
 //! Times are compared only inside a block of one run: elsewhere the machine may have been another, or
 //! in another mood.
+//!
+//! What is compared is wall time where one thread replays, and CPU time where several do or a real
+//! program runs: their wall time is mostly the waiting for one another, which the harness's hand-over
+//! takes part in. It is told beside.
 
 #![forbid(unsafe_code)]
 
@@ -27,15 +31,16 @@ impl Heap {
 /// A block: the index of its run, and its number in the run.
 pub type BlockKey = (u32, u32);
 
-/// The time that a sample shows; `None` if it was not taken for a time, or not ended well.
+/// The time that a sample shows: of replays on several threads the CPU time at the operations, see
+/// [`SpeedSample::compared_ns`](super::results::SpeedSample::compared_ns). `None` if it was not taken for a time, or not ended well.
 pub fn time_ns(sample: &Sample, heap: Heap) -> Option<f64> {
     if sample.status != Status::Ok {
         return None;
     }
     match (sample.pass, heap) {
-        (Pass::Speed, Heap::Fresh) => Some(*sample.speed.as_ref()?.passes_ns.first()? as f64),
+        (Pass::Speed, Heap::Fresh) => Some(*sample.speed.as_ref()?.compared_ns().first()? as f64),
         (Pass::Speed, Heap::Used) => {
-            let passes = sample.speed.as_ref()?.passes_ns.iter().skip(1);
+            let passes = sample.speed.as_ref()?.compared_ns().iter().skip(1);
             median(&passes.map(|ns| *ns as f64).collect::<Vec<f64>>())
         }
         (Pass::Program, Heap::Fresh) => {
@@ -57,6 +62,19 @@ pub fn times<'a>(
         .into_iter()
         .filter(|sample| sample.subject == subject && sample.workload == workload)
         .filter_map(|sample| Some(((sample.run, sample.block), time_ns(sample, heap)?)))
+        .collect()
+}
+
+/// Wall times of one subject's first replays on several threads, by block.
+pub fn wall_times(samples: &[Sample], workload: &str, subject: &str) -> BTreeMap<BlockKey, f64> {
+    samples
+        .iter()
+        .filter(|sample| sample.subject == subject && sample.workload == workload)
+        .filter(|sample| sample.status == Status::Ok)
+        .filter_map(|sample| {
+            let wall_ns = sample.speed.as_ref()?.threaded_wall_ns()?;
+            Some(((sample.run, sample.block), wall_ns as f64))
+        })
         .collect()
 }
 

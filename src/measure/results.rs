@@ -216,6 +216,22 @@ pub struct ThreadedRecord {
     pub edges: u64,
     /// Blocks freed or reallocated by another thread than allocated them.
     pub cross_thread_frees: u64,
+    /// How far threads may run ahead of each other; `None` in the order `strict`, in which they do
+    /// not.
+    pub window: Option<Window>,
+    /// Places where a thread must wait for that reason alone; not among `edges`.
+    pub window_edges: u64,
+}
+
+/// How far one thread of a replay may run ahead of another: the lead is within both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Window {
+    /// Operations of the recorded total order.
+    pub operations: u32,
+    /// Bytes allocated or freed by them. By no more do the live bytes of the replay differ from
+    /// recorded ones.
+    pub bytes: u64,
 }
 
 /// A real program that was run under each subject.
@@ -427,15 +443,44 @@ pub struct SpeedSample {
     /// Time of each replay of the whole trace, in order; the first on a fresh heap. The blocks left
     /// at the end of the trace are freed between them, outside the time.
     pub passes_ns: Vec<u64>,
-    /// CPU time of the replaying threads in each, waiting not included; empty for a serial replay,
-    /// where it is the same.
+    /// CPU time of the threads at their operations in each replay, summed over the threads: the
+    /// hand-over is not in it. This and what follows is empty for a serial replay.
     pub cpu_ns: Vec<u64>,
-    /// Time the threads spent waiting for one another in each, summed over the threads; empty for a
-    /// serial replay.
+    /// CPU time of the threads at the hand-over, likewise: waiting, waking, making and joining
+    /// threads, pacing.
+    pub hand_over_cpu_ns: Vec<u64>,
+    /// CPU time of the whole process, likewise: both of the above, what the allocator and the system
+    /// do when threads begin and end, and threads that an allocator has of its own.
+    pub process_cpu_ns: Vec<u64>,
+    /// Time the threads spent waiting for one another, likewise.
     pub waiting_ns: Vec<u64>,
+    /// Time the threads slept until the recorded time of an operation, likewise; 0 unless the order
+    /// is [`Order::Paced`].
+    pub pacing_ns: Vec<u64>,
+    /// How much later than recorded operations began in each replay, on the average; 0 unless paced.
+    pub lateness_mean_ns: Vec<u64>,
+    /// The latest of them.
+    pub lateness_max_ns: Vec<u64>,
     /// Wall time that the threads were alive in each, summed over the threads: what the waiting is a
     /// share of.
     pub alive_ns: Vec<u64>,
+}
+
+impl SpeedSample {
+    /// The times that are compared, replay by replay: CPU time at the operations where there are
+    /// several threads, since their wall time is the hand-over's as well; otherwise wall time.
+    pub fn compared_ns(&self) -> &[u64] {
+        match self.cpu_ns.is_empty() {
+            true => &self.passes_ns,
+            false => &self.cpu_ns,
+        }
+    }
+
+    /// Wall time of the first replay, of those on several threads.
+    pub fn threaded_wall_ns(&self) -> Option<u64> {
+        let wall_ns = self.passes_ns.first().copied();
+        wall_ns.filter(|_| !self.cpu_ns.is_empty())
+    }
 }
 
 /// Memory of one child. RSS here is the allocator's alone: private anonymous memory that was not
@@ -641,16 +686,18 @@ pub struct SummaryRow {
     pub operations: u64,
     /// Blocks in which its time was taken.
     pub blocks: u32,
-    /// Time per operation of the first replay in each process: a fresh heap. For a real program, CPU
-    /// time of the whole run.
+    /// Time per operation of the first replay in each process: a fresh heap. Wall time of a serial
+    /// replay; CPU time at the operations of one on several threads, where the wall time is the
+    /// hand-over's as well. For a real program, CPU time of the whole run.
     pub ns_per_operation: Option<Estimate>,
     /// Time per operation of the later replays: a used heap. `None` if there were none.
     pub ns_per_operation_used_heap: Option<Estimate>,
-    /// CPU time per operation, of replays on several threads; first replay.
-    pub cpu_ns_per_operation: Option<Estimate>,
+    /// Wall time per operation, of replays on several threads; first replay.
+    pub wall_ns_per_operation: Option<Estimate>,
     /// Wall time of the whole run of a real program.
     pub wall_ns: Option<Estimate>,
-    /// Share of the threads' time spent waiting for one another, in replays on several threads.
+    /// Share of the threads' time spent waiting for one another, in replays on several threads;
+    /// first replay, the median of the samples.
     pub waiting_share: Option<f64>,
     /// Per-block ratio of time to the baseline's, first replay. Below 1 is faster.
     pub ratio_to_baseline: Option<Estimate>,
@@ -661,6 +708,16 @@ pub struct SummaryRow {
     pub verdict: Verdict,
     /// The same on a used heap.
     pub verdict_used_heap: Verdict,
+    /// Per-block ratio of wall time to the baseline's, of replays on several threads; first replay.
+    pub wall_ratio_to_baseline: Option<Estimate>,
+    /// How the wall time compares with the baseline's. `unknown` also where it is no measure of an
+    /// allocator: in the order `paced`, and where `null` needs more than half of it.
+    pub wall_verdict: Verdict,
+    /// `null`'s wall time as a share of this row's, of replays on several threads.
+    pub wall_harness_share: Option<f64>,
+    /// How much later than recorded operations began, in the order `paced`: the median of the
+    /// samples' means, in nanoseconds.
+    pub lateness_mean_ns: Option<f64>,
     /// Samples of the speed pass whose time is far from the others'.
     pub outliers: u32,
     /// `null`'s time as a share of this row's: the part that the harness may account for, at most.
@@ -730,13 +787,17 @@ impl SummaryRow {
             blocks: 0,
             ns_per_operation: None,
             ns_per_operation_used_heap: None,
-            cpu_ns_per_operation: None,
+            wall_ns_per_operation: None,
             wall_ns: None,
             waiting_share: None,
             ratio_to_baseline: None,
             ratio_to_baseline_used_heap: None,
             verdict: Verdict::Unknown,
             verdict_used_heap: Verdict::Unknown,
+            wall_ratio_to_baseline: None,
+            wall_verdict: Verdict::Unknown,
+            wall_harness_share: None,
+            lateness_mean_ns: None,
             outliers: 0,
             harness_share: None,
             rss_peak_bytes: None,

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod latency;
+mod threads;
 
 use std::collections::BTreeMap;
 
@@ -56,6 +57,7 @@ pub fn summarise(samples: &[Sample], frame: &Frame<'_>) -> Vec<SummaryRow> {
     }
     add_baseline_memory(&mut rows, frame);
     judge(&mut rows, samples, frame);
+    threads::judge(&mut rows, samples, frame);
     rows
 }
 
@@ -121,6 +123,7 @@ fn row(
         return row;
     }
     add_speed(&mut row, samples, operations, frame);
+    threads::add(&mut row, samples, own, operations, frame);
     let memory: Vec<&MemorySample> = own
         .iter()
         .filter_map(|sample| sample.memory.as_ref())

@@ -5,10 +5,9 @@
 
 use serde::Serialize;
 
-use super::format;
-use super::model::Workload;
+use super::{format, threads};
 use crate::measure::environment::Environment;
-use crate::measure::results::{Order, ProgramRecord, Results, SubjectKind, Touch, WorkloadRecord};
+use crate::measure::results::{ProgramRecord, Results, SubjectKind, Touch, WorkloadRecord};
 use crate::trace::{EventCounts, Format};
 
 /// A name and what there is to say about it.
@@ -151,81 +150,6 @@ pub(crate) fn command(program: &ProgramRecord) -> String {
     words.join(" ")
 }
 
-/// The threads of a replay on several, in one phrase.
-pub(crate) fn threads_words(workload: &Workload<'_>) -> Option<String> {
-    let threaded = workload.record?.threaded?;
-    Some(format!(
-        "{} replayed, at most {} alive at once",
-        format::plural(threaded.threads.into(), "thread", "threads"),
-        threaded.threads_alive_peak
-    ))
-}
-
-/// How much of the threads' time was spent waiting, from the least to the most.
-pub(crate) fn waiting_words(workload: &Workload<'_>) -> Option<String> {
-    let mut shares: Vec<f64> = workload
-        .rows
-        .iter()
-        .filter(|row| row.is_candidate())
-        .filter_map(|row| row.summary.waiting_share)
-        .filter(|share| share.is_finite())
-        .collect();
-    shares.sort_by(f64::total_cmp);
-    let (first, last) = (*shares.first()?, *shares.last()?);
-    Some(format!(
-        "Threads waited for one another for {} to {} of the time they were alive",
-        format::percent(first),
-        format::percent(last)
-    ))
-}
-
-/// What threads did in the replay, and what they waited for.
-pub(crate) fn threads(workload: &Workload<'_>) -> Vec<Fact> {
-    let Some(record) = workload.record else {
-        return Vec::new();
-    };
-    let Some(threaded) = record.threaded else {
-        return Vec::new();
-    };
-    let order = record.order.map_or("its own", order_words);
-    let mut facts = vec![
-        Fact::new("Order", order),
-        Fact::new(
-            "Threads replayed",
-            format!(
-                "{}, at most {} alive at once",
-                format::count(threaded.threads.into()),
-                threaded.threads_alive_peak
-            ),
-        ),
-        Fact::new(
-            "Edges",
-            format!(
-                "{}: places where a thread waits for another's operation",
-                format::count(threaded.edges)
-            ),
-        ),
-        Fact::new(
-            "Cross-thread frees",
-            format!(
-                "{}: blocks freed or reallocated by another thread than allocated them",
-                format::count(threaded.cross_thread_frees)
-            ),
-        ),
-    ];
-    facts.extend(waiting_words(workload).map(|words| Fact::new("Waiting", words)));
-    facts
-}
-
-fn order_words(order: Order) -> &'static str {
-    match order {
-        Order::Serial => "serial: threads replayed in recorded order on one thread",
-        Order::Threads => "threads: a thread waits for another where a block changes hands",
-        Order::Strict => "strict: the recorded total order on the recorded threads",
-        Order::Paced => "paced: threads, and no operation before its recorded time",
-    }
-}
-
 /// A real program.
 pub(crate) fn program(program: &ProgramRecord) -> Vec<Fact> {
     let mut facts = vec![Fact::new("Command", command(program))];
@@ -269,7 +193,7 @@ pub(crate) fn method(results: &Results) -> Vec<Fact> {
     let settings = &results.settings;
     let order = settings.order.map_or(
         "threads for traces of several threads, otherwise serial",
-        order_words,
+        threads::order_words,
     );
     let touch = match settings.touch {
         Touch::None => "nothing is written into new blocks",

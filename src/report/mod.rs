@@ -23,6 +23,7 @@ pub mod ranked;
 mod samples;
 mod sure;
 pub mod table;
+mod threads;
 mod verdict;
 mod words;
 

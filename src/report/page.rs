@@ -237,7 +237,7 @@ fn workload_view(
         memory_table: details::memory(workload),
         tradeoff: chart_view(&drawn.tradeoff),
         latency: details::latency(workload, &drawn.latency),
-        threads: facts::threads(workload),
+        threads: super::threads::facts(workload),
         threads_table: details::threads(workload),
         program: workload.program().map_or(Vec::new(), facts::program),
         program_table: details::program(workload),

@@ -71,7 +71,7 @@ fn heading(workload: &Workload<'_>) -> String {
     if let Some(program) = workload.program() {
         heading.push_str(&format!(": {}", super::facts::command(program)));
     }
-    if let Some(words) = super::facts::threads_words(workload) {
+    if let Some(words) = super::threads::phrase(workload) {
         heading.push_str(&format!("; {words}"));
     }
     heading
@@ -83,9 +83,7 @@ fn sure_lines(workload: &Workload<'_>) -> Vec<String> {
     for (_, stop) in &workload.stops {
         lines.push(format!("What ended it: {}.", sure::stop_words(stop)));
     }
-    if let Some(waiting) = super::facts::waiting_words(workload) {
-        lines.push(format!("{waiting}."));
-    }
+    lines.extend(super::threads::sentences(workload));
     let has_undecided = workload
         .rows
         .iter()
@@ -124,10 +122,13 @@ fn columns(workload: &Workload<'_>) -> Vec<NamedCell> {
 const COLUMNS: [Column; 8] = [
     Column {
         heading: |workload| {
-            if workload.program().is_some() {
-                "CPU time"
-            } else {
-                "time/op"
+            let is_threaded = workload
+                .record
+                .is_some_and(|record| record.threaded.is_some());
+            match (workload.program().is_some(), is_threaded) {
+                (true, _) => "CPU time",
+                (false, true) => "CPU/op",
+                (false, false) => "time/op",
             }
         },
         cell: |row| estimate_median(row.summary.ns_per_operation, format::time_ns),

@@ -10,6 +10,7 @@ use memmap2::MmapMut;
 use crate::replay::latency::LatencyOutcome;
 use crate::replay::memory::{CurvePoint, MemoryOutcome};
 use crate::replay::parts::PartsOutcome;
+use crate::replay::threaded::Timed;
 
 /// Timed passes that are told one by one; `total_ns` covers the others too.
 pub const PASS_LIMIT: usize = 256;
@@ -76,12 +77,8 @@ pub struct Answer {
     pub threads_alive_peak: u32,
     /// Their times.
     pub passes_ns: [u64; PASS_LIMIT],
-    /// CPU time in each, of replays on several threads.
-    pub cpu_ns: [u64; PASS_LIMIT],
-    /// Time that the threads waited for one another in each, likewise.
-    pub waiting_ns: [u64; PASS_LIMIT],
-    /// Time that the threads were alive in each, likewise.
-    pub alive_ns: [u64; PASS_LIMIT],
+    /// What replays on several threads tell besides.
+    pub threaded: [Timed; PASS_LIMIT],
     /// Sum over all of them.
     pub total_ns: u64,
     /// Memory.

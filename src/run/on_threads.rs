@@ -3,7 +3,7 @@
 use core::ffi::c_void;
 use core::sync::atomic::AtomicU64;
 
-use super::answer::{Answer, PASS_LIMIT, STATE_REPLAYING};
+use super::answer::{Answer, STATE_REPLAYING};
 use super::child::{
     Ended, check_readable, damaged, harness_memory, note_pass, open_gauge, prepare_floor, refused,
 };
@@ -68,10 +68,8 @@ pub(super) fn replay(
             for pass in 0..arguments.passes.max(1) {
                 let timed = threaded::timed_pass(&mut crew, arguments.touch)?;
                 note_pass(answer, pass, timed.elapsed_ns);
-                if let Some(pass) = (pass as usize..PASS_LIMIT).next() {
-                    answer.cpu_ns[pass] = timed.cpu_ns;
-                    answer.waiting_ns[pass] = timed.waiting_ns;
-                    answer.alive_ns[pass] = timed.alive_ns;
+                if let Some(slot) = answer.threaded.get_mut(pass as usize) {
+                    *slot = timed;
                 }
                 answer.operations = timed.operations;
             }

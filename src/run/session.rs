@@ -30,7 +30,7 @@ use crate::measure::results::{
 };
 use crate::replay::parts::PartsOutcome;
 use crate::replay::program::Program;
-use crate::replay::threaded::ThreadedProgram;
+use crate::replay::threaded::{ThreadedProgram, Timed};
 use crate::subject::version::VersionSource;
 use crate::subject::{Access, Subject, libc_version};
 
@@ -528,15 +528,21 @@ fn command(
 
 fn speed(answer: &Answer) -> SpeedSample {
     let passes = (answer.passes as usize).min(PASS_LIMIT);
-    let threaded = |times_ns: &[u64; PASS_LIMIT]| match answer.threads_alive_peak {
-        0 => Vec::new(),
-        _ => times_ns[..passes].to_vec(),
+    let replays = match answer.threads_alive_peak {
+        0 => &[],
+        _ => &answer.threaded[..passes],
     };
+    let threaded = |of: fn(&Timed) -> u64| replays.iter().map(of).collect();
     SpeedSample {
         passes_ns: answer.passes_ns[..passes].to_vec(),
-        cpu_ns: threaded(&answer.cpu_ns),
-        waiting_ns: threaded(&answer.waiting_ns),
-        alive_ns: threaded(&answer.alive_ns),
+        cpu_ns: threaded(|timed| timed.cpu_ns),
+        hand_over_cpu_ns: threaded(|timed| timed.hand_over_cpu_ns),
+        process_cpu_ns: threaded(|timed| timed.process_cpu_ns),
+        waiting_ns: threaded(|timed| timed.waiting_ns),
+        pacing_ns: threaded(|timed| timed.pacing_ns),
+        lateness_mean_ns: threaded(|timed| timed.lateness_mean_ns),
+        lateness_max_ns: threaded(|timed| timed.lateness_max_ns),
+        alive_ns: threaded(|timed| timed.alive_ns),
     }
 }
 

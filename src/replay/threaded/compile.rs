@@ -16,8 +16,18 @@
 //! only when the one that had its place has been joined: so never more are alive than were recorded.
 //! Of the vacant places the one that has been vacant longest is taken: it is waited for least.
 //!
-//! An edge is dropped if its consumer has waited for the same producer at this operation or a later
-//! one, or was made after that: then nothing is left to wait for.
+//! An edge is dropped if its consumer knows already that nothing is left to wait for: it has waited
+//! for the same producer at this operation or a later one, or was made after that.
+//!
+//! # Window
+//! Where blocks go one way only, nothing in a recording holds the producer back: it would run ahead as
+//! far as the scheduler lets it, with live bytes that the recorded program never had. So the recorded
+//! total order is cut into epochs of [1024 operations](super::waits) or a 64th of the recorded peak of
+//! live bytes (32 KiB if that is more), whichever is shorter, and no operation is performed before all
+//! operations of the epoch before the last one are done (`threads`, `paced`). What has been performed at
+//! any moment is then everything up to some border and a part of the two epochs after it, so live bytes
+//! differ from recorded ones by no more than those two allocate and free. These edges are the harness's;
+//! they are counted apart.
 //!
 //! # No deadlock
 //! Give each operation the number of its event, the making of a thread and the joining before it a
@@ -25,32 +35,30 @@
 //! event. Then in each thread's words the numbers ascend: the maker's last operation before the new
 //! thread's first event stands before, its next one behind. And each edge leads from a lower to a
 //! higher number: a block is allocated before it is freed; a place is vacated before it is taken; a
-//! thread is made before its first operation. So the recorded total order is a topological order of
+//! thread is made before its first operation; an epoch comes after those before it. So the recorded total order is a topological order of
 //! everything that waits. Whatever has been done, the one with the lowest number of what has not can
 //! be done: no cycle, no deadlock. (`paced` also waits for time, which passes by itself.)
 //!
 //! # Slots
-//! A slot may be used for another block when its last use is certainly over: by the thread that
-//! freed the block, or by one that has waited for that thread at the free or later. So each thread
-//! has a store of its own, takes from it what it freed last, and when that is empty what others freed
-//! before it last waited for them; only then is the table enlarged, by a cache line at once, so that
-//! threads do not share lines more than they share blocks. Under `strict` all is ordered, and one
-//! store serves all.
+//! A slot may be used for another block when its last use is certainly over: by the thread that freed
+//! the block or its successor on the same place, or by one that knows, by the window, that everything
+//! up to that operation is done (`vacancies`). Only where there is none the table is enlarged, by two
+//! cache lines at once, so that threads do not share lines more than they share blocks. So it has
+//! little more slots than blocks were live at once, and the window has operations. Under `strict` all
+//! is ordered, and one store serves all.
 
 #![forbid(unsafe_code)]
 
-use std::collections::VecDeque;
-
 use rustc_hash::FxHashMap;
 
+use super::lives::{Birth, Lives};
 use super::program::{Control, Part, THREAD_LIMIT, ThreadedProgram};
+use super::vacancies::{SLOTS_AT_ONCE, Vacancies};
+use super::waits::{Step, Waits};
 use crate::error::{Error, Result};
 use crate::measure::results::{Order, ThreadedRecord};
 use crate::replay::program::{NULL_SLOT, Program, Word};
-use crate::trace::{Event, Operation, Trace};
-
-/// Slots by which the table is enlarged: two cache lines of pointers, as processors fetch them.
-const SLOTS_AT_ONCE: u32 = 16;
+use crate::trace::{Operation, Trace};
 
 impl ThreadedProgram {
     /// Compiles a trace for [`Order::Threads`], [`Order::Strict`] or [`Order::Paced`]. Fails if the
@@ -73,214 +81,8 @@ impl ThreadedProgram {
             )));
         }
         let lives = Lives::of(trace);
-        let awaited = awaited(trace, order, &lives);
-        Compiler::new(trace, order, &lives).compile(&awaited)
-    }
-}
-
-/// The making of a thread.
-#[derive(Clone, Copy, Debug)]
-struct Birth {
-    thread: u32,
-    maker: u32,
-    /// Maker's last event before.
-    maker_event: u32,
-    place: u32,
-    /// The thread that had the place.
-    predecessor: Option<u32>,
-}
-
-/// When which thread is made and ends.
-struct Lives {
-    first_thread: u32,
-    /// Last event of each thread.
-    last: Vec<Option<u32>>,
-    /// In order, by the new thread's first event.
-    births: Vec<(u32, Birth)>,
-    places: u32,
-}
-
-impl Lives {
-    fn of(trace: &Trace) -> Self {
-        let threads = trace.thread_count() as usize;
-        let mut last = vec![None; threads];
-        for (index, event) in trace.events().iter().enumerate() {
-            last[event.thread.0 as usize] = Some(index as u32);
-        }
-        let places = alive_peak(trace.events(), &last);
-        let first_thread = trace.events().first().map_or(0, |event| event.thread.0);
-        let mut lives = Self {
-            first_thread,
-            last,
-            births: Vec::new(),
-            places,
-        };
-        lives.find_births(trace.events());
-        lives
-    }
-
-    fn find_births(&mut self, events: &[Event]) {
-        // Vacant places and who had them, the longest vacant first.
-        let mut vacant: VecDeque<(u32, Option<u32>)> =
-            (0..self.places).map(|place| (place, None)).collect();
-        // Alive threads: place and latest event.
-        let mut alive: FxHashMap<u32, (u32, u32)> = FxHashMap::default();
-        let mut latest_of_first = 0;
-        for (index, event) in (0_u32..).zip(events) {
-            let thread = event.thread.0;
-            if let Some(life) = alive.get_mut(&thread) {
-                life.1 = index;
-            } else {
-                let (place, predecessor) = vacant
-                    .pop_front()
-                    .expect("as many places as threads alive at once");
-                if index > 0 {
-                    let maker = alive
-                        .iter()
-                        .map(|(thread, (_, latest))| (*latest, *thread))
-                        .max()
-                        .unwrap_or((latest_of_first, self.first_thread));
-                    let birth = Birth {
-                        thread,
-                        maker: maker.1,
-                        maker_event: maker.0,
-                        place,
-                        predecessor,
-                    };
-                    self.births.push((index, birth));
-                }
-                alive.insert(thread, (place, index));
-            }
-            if thread == self.first_thread {
-                latest_of_first = index;
-            }
-            if self.last[thread as usize] == Some(index)
-                && let Some((place, _)) = alive.remove(&thread)
-            {
-                vacant.push_back((place, Some(thread)));
-            }
-        }
-    }
-}
-
-/// Most threads between their first and last event at once.
-fn alive_peak(events: &[Event], last: &[Option<u32>]) -> u32 {
-    let mut seen = vec![false; last.len()];
-    let (mut alive, mut peak) = (0, 0);
-    for (index, event) in (0_u32..).zip(events) {
-        let thread = event.thread.0 as usize;
-        if !std::mem::replace(&mut seen[thread], true) {
-            alive += 1;
-            peak = peak.max(alive);
-        }
-        if last[thread] == Some(index) {
-            alive -= 1;
-        }
-    }
-    peak
-}
-
-/// Up to which event of which other thread each thread knows everything to be done.
-struct Knowledge(Vec<FxHashMap<u32, u32>>);
-
-impl Knowledge {
-    fn new(threads: u32) -> Self {
-        Self(vec![FxHashMap::default(); threads as usize])
-    }
-
-    /// The consumer must know the producer's event done. Returns whether it must wait for that.
-    fn require(&mut self, consumer: u32, producer: u32, event: u32) -> bool {
-        if consumer == producer {
-            return false;
-        }
-        let known = self.0[consumer as usize].entry(producer);
-        match known {
-            std::collections::hash_map::Entry::Occupied(entry) if *entry.get() >= event => false,
-            std::collections::hash_map::Entry::Occupied(mut entry) => {
-                entry.insert(event);
-                true
-            }
-            std::collections::hash_map::Entry::Vacant(entry) => {
-                entry.insert(event);
-                true
-            }
-        }
-    }
-
-    /// A new thread knows what its maker knows, and what that has done.
-    fn birth(&mut self, birth: &Birth, end_of: impl Fn(u32) -> u32) {
-        if let Some(predecessor) = birth.predecessor {
-            self.require(birth.maker, predecessor, end_of(predecessor));
-        }
-        let mut inherited = self.0[birth.maker as usize].clone();
-        inherited.insert(birth.maker, birth.maker_event);
-        self.0[birth.thread as usize] = inherited;
-    }
-}
-
-/// What the thread of an operation must wait for, if anything: an event before it.
-struct Needs<'t> {
-    events: &'t [Event],
-    strict: bool,
-    /// The event that allocated each block.
-    births: Vec<u32>,
-    /// The last operation.
-    previous: Option<u32>,
-    cross_thread_frees: u64,
-}
-
-impl<'t> Needs<'t> {
-    fn new(trace: &'t Trace, order: Order) -> Self {
-        Self {
-            events: trace.events(),
-            strict: order == Order::Strict,
-            births: vec![0; trace.block_count() as usize],
-            previous: None,
-            cross_thread_frees: 0,
-        }
-    }
-
-    /// Takes the next operation in order.
-    fn next(&mut self, index: u32, event: &Event) -> Option<u32> {
-        let birth = event
-            .operation
-            .releases()
-            .map(|block| self.births[block.0 as usize])
-            .filter(|birth| self.events[*birth as usize].thread != event.thread);
-        self.cross_thread_frees += u64::from(birth.is_some());
-        if let Some(block) = event.operation.allocates() {
-            self.births[block.0 as usize] = index;
-        }
-        let previous = self.previous.replace(index);
-        if self.strict { previous } else { birth }
-    }
-}
-
-/// For each event whether some thread waits for it.
-fn awaited(trace: &Trace, order: Order, lives: &Lives) -> Vec<bool> {
-    let mut awaited = vec![false; trace.events().len()];
-    let mut knowledge = Knowledge::new(trace.thread_count());
-    let mut needs = Needs::new(trace, order);
-    let mut births = lives.births.iter().peekable();
-    for (index, event) in (0_u32..).zip(trace.events()) {
-        if let Some((_, birth)) = births.next_if(|birth| birth.0 == index) {
-            knowledge.birth(birth, |thread| lives.end_of(thread));
-        }
-        if event.operation.is_replayed()
-            && let Some(need) = needs.next(index, event)
-        {
-            let producer = trace.events()[need as usize].thread.0;
-            if knowledge.require(event.thread.0, producer, need) {
-                awaited[need as usize] = true;
-            }
-        }
-    }
-    awaited
-}
-
-impl Lives {
-    fn end_of(&self, thread: u32) -> u32 {
-        self.last[thread as usize].expect("threads that are made have events")
+        let waits = Waits::of(trace, order, &lives);
+        Compiler::new(trace, order, &lives).compile(&waits)
     }
 }
 
@@ -293,8 +95,8 @@ struct Stream {
     count: u32,
     place: u32,
     ended: bool,
-    /// Vacant slots, with the event that freed them, ascending.
-    vacant: VecDeque<(u32, u32)>,
+    /// Its thread knows all operations before this event to be done.
+    horizon: u32,
     /// Time stamp of the last operation.
     time_ns: u64,
 }
@@ -306,13 +108,13 @@ struct Compiler<'t> {
     program: Program,
     streams: Vec<Stream>,
     tail: Stream,
-    knowledge: Knowledge,
-    needs: Needs<'t>,
+    vacancies: Vacancies,
     slot_of_block: Vec<u32>,
     /// The count at which an awaited event is done.
     counts: FxHashMap<u32, u32>,
     joined: Vec<bool>,
     operations: u32,
+    /// Of the making and ending of threads.
     edges: u64,
 }
 
@@ -329,8 +131,7 @@ impl<'t> Compiler<'t> {
             },
             streams: (0..threads).map(|_| Stream::default()).collect(),
             tail: Stream::default(),
-            knowledge: Knowledge::new(threads),
-            needs: Needs::new(trace, order),
+            vacancies: Vacancies::new(lives.places),
             slot_of_block: vec![NULL_SLOT; trace.block_count() as usize],
             counts: FxHashMap::default(),
             joined: vec![false; threads as usize],
@@ -339,7 +140,8 @@ impl<'t> Compiler<'t> {
         }
     }
 
-    fn compile(mut self, awaited: &[bool]) -> Result<ThreadedProgram> {
+    fn compile(mut self, waits: &Waits) -> Result<ThreadedProgram> {
+        let mut steps = waits.steps.iter().peekable();
         let mut births = self.lives.births.iter().peekable();
         let earliest_ns = self
             .trace
@@ -352,8 +154,13 @@ impl<'t> Compiler<'t> {
             }
             if event.operation.is_replayed() {
                 let thread = event.thread.0;
-                if let Some(need) = self.needs.next(index, event) {
-                    self.wait(thread, need);
+                while let Some((_, step)) = steps.next_if(|step| step.0 == index) {
+                    match *step {
+                        Step::Wait(need) => self.wait(thread, need),
+                        Step::Horizon(event) => {
+                            self.streams[thread as usize].horizon = event;
+                        }
+                    }
                 }
                 if self.order == Order::Paced
                     && let Some(times_ns) = self.trace.times_ns()
@@ -361,7 +168,7 @@ impl<'t> Compiler<'t> {
                     self.pace(thread, times_ns[index as usize] - earliest_ns);
                 }
                 self.operation(index, thread, &event.operation)?;
-                if awaited[index as usize] {
+                if waits.awaited[index as usize] {
                     let count = self.advance(thread);
                     self.counts.insert(index, count);
                 }
@@ -372,7 +179,7 @@ impl<'t> Compiler<'t> {
             }
         }
         self.join_all();
-        Ok(self.finish())
+        Ok(self.finish(waits))
     }
 
     fn push(&mut self, thread: u32, control: Control) {
@@ -394,10 +201,9 @@ impl<'t> Compiler<'t> {
     fn birth(&mut self, birth: &Birth) {
         if let Some(predecessor) = birth.predecessor {
             self.join(birth.maker, predecessor);
-            if self.order != Order::Strict {
-                let vacant = std::mem::take(&mut self.streams[predecessor as usize].vacant);
-                self.streams[birth.thread as usize].vacant = vacant;
-            }
+            let known = self.streams[predecessor as usize].horizon;
+            let maker = &mut self.streams[birth.maker as usize];
+            maker.horizon = maker.horizon.max(known);
         }
         self.push(
             birth.maker,
@@ -406,9 +212,9 @@ impl<'t> Compiler<'t> {
             },
         );
         self.edges += 1;
-        self.streams[birth.thread as usize].place = birth.place;
-        self.knowledge
-            .birth(birth, |thread| self.lives.end_of(thread));
+        let horizon = self.streams[birth.maker as usize].horizon;
+        let stream = &mut self.streams[birth.thread as usize];
+        (stream.place, stream.horizon) = (birth.place, horizon);
     }
 
     /// Waits for a thread's end, and joins it unless it is the process's first.
@@ -443,17 +249,12 @@ impl<'t> Compiler<'t> {
 
     fn wait(&mut self, thread: u32, need: u32) {
         let producer = self.trace.events()[need as usize].thread.0;
-        if self.knowledge.require(thread, producer, need) {
-            let count = self.counts[&need];
-            self.push(
-                thread,
-                Control::Wait {
-                    thread: producer,
-                    count,
-                },
-            );
-            self.edges += 1;
-        }
+        let count = self.counts[&need];
+        let control = Control::Wait {
+            thread: producer,
+            count,
+        };
+        self.push(thread, control);
     }
 
     fn pace(&mut self, thread: u32, time_ns: u64) {
@@ -470,8 +271,8 @@ impl<'t> Compiler<'t> {
             None => NULL_SLOT,
         };
         if released != NULL_SLOT {
-            let store = self.store(thread);
-            self.streams[store].vacant.push_back((index, released));
+            let place = self.store(thread);
+            self.vacancies.vacate(place, index, released);
         }
         let slot = match operation.allocates() {
             Some(block) => {
@@ -490,34 +291,25 @@ impl<'t> Compiler<'t> {
         Ok(())
     }
 
-    /// Whose vacant slots a thread uses.
-    fn store(&self, thread: u32) -> usize {
+    /// The place whose vacant slots a thread uses.
+    fn store(&self, thread: u32) -> u32 {
         match self.order {
             Order::Strict => 0,
-            _ => thread as usize,
+            _ => self.streams[thread as usize].place,
         }
     }
 
     fn take_slot(&mut self, thread: u32) -> Result<u32> {
-        let store = self.store(thread);
-        if let Some((_, slot)) = self.streams[store].vacant.pop_back() {
+        let (place, horizon) = (self.store(thread), self.streams[thread as usize].horizon);
+        if let Some(slot) = self.vacancies.take(place, horizon) {
             return Ok(slot);
         }
-        for (other, event) in &self.knowledge.0[thread as usize] {
-            let vacant = &mut self.streams[*other as usize].vacant;
-            if let Some((_, slot)) = vacant.pop_front_if(|vacant| vacant.0 <= *event) {
-                return Ok(slot);
-            }
-        }
         let first = self.program.new_slots(SLOTS_AT_ONCE)?;
-        let rest = (first + 1..first + SLOTS_AT_ONCE).rev();
-        self.streams[store]
-            .vacant
-            .extend(rest.map(|slot| (0, slot)));
+        self.vacancies.enlarge(place, first);
         Ok(first)
     }
 
-    fn finish(mut self) -> ThreadedProgram {
+    fn finish(mut self, waits: &Waits) -> ThreadedProgram {
         let operations = u64::from(self.operations);
         let mut numbers = Vec::new();
         let mut append = |stream: Stream| {
@@ -543,8 +335,10 @@ impl<'t> Compiler<'t> {
             record: ThreadedRecord {
                 threads: alive as u32,
                 threads_alive_peak: self.lives.places,
-                edges: self.edges,
-                cross_thread_frees: self.needs.cross_thread_frees,
+                edges: self.edges + waits.edges,
+                cross_thread_frees: waits.cross_thread_frees,
+                window: waits.window,
+                window_edges: waits.window_edges,
             },
             program: self.program,
             threads,

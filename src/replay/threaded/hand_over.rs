@@ -14,7 +14,6 @@
 //! `loom` goes through the interleavings of this in the tests.
 
 use core::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 /// Entry of a word for which nobody waits.
 const NOBODY: u32 = u32::MAX;
@@ -24,7 +23,7 @@ const GIVEN_UP: u32 = u32::MAX;
 
 /// Looks before a consumer parks. Two processors share a cache line within some hundred
 /// nanoseconds; who is not served by then waits for a thread that works or is not running.
-const SPINS: u32 = 100;
+pub(super) const SPINS: u32 = 100;
 
 /// The replay was given up by some thread: the operation waited for may never have been performed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -79,7 +78,9 @@ impl<W: Word64> Progress<W> {
     }
 
     /// Producer: counts up by one. What it did before is seen by whoever waited for the new count.
-    pub(super) fn advance(&self) -> Result<(), GivenUp> {
+    /// Returns whether it must [`Progress::wake`] now.
+    #[inline]
+    pub(super) fn count_up(&self) -> Result<bool, GivenUp> {
         let mut old = self.word.load(Ordering::Relaxed);
         loop {
             if count_of(old) == GIVEN_UP {
@@ -97,16 +98,25 @@ impl<W: Word64> Progress<W> {
                 Ordering::Relaxed,
             );
             match exchanged {
-                Ok(_) => {
-                    if reached {
-                        self.word.wake();
-                    }
-                    return Ok(());
-                }
+                Ok(_) => return Ok(reached),
                 // A consumer has entered itself.
                 Err(now) => old = now,
             }
         }
+    }
+
+    /// Wakes all that have parked.
+    pub(super) fn wake(&self) {
+        self.word.wake();
+    }
+
+    /// Counts up, and wakes if it must.
+    #[cfg(test)]
+    fn advance(&self) -> Result<(), GivenUp> {
+        if self.count_up()? {
+            self.wake();
+        }
+        Ok(())
     }
 
     /// Whether the producer has come so far.
@@ -159,20 +169,6 @@ impl<W: Word64> Progress<W> {
     pub(super) fn give_up(&self) {
         self.word.swap(join(GIVEN_UP, NOBODY), Ordering::Release);
         self.word.wake();
-    }
-}
-
-impl Progress<Futex> {
-    /// [`Progress::wait`], and how long it took in nanoseconds if the first look did not do. The
-    /// clock is read only then.
-    #[inline(always)]
-    pub(super) fn wait_and_count(&self, count: u32) -> Result<u64, GivenUp> {
-        if self.has_reached(count)? {
-            return Ok(0);
-        }
-        let start = Instant::now();
-        self.wait(count, SPINS)?;
-        Ok(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }
 }
 
@@ -399,9 +395,9 @@ mod tests {
                     for count in 1..=20_000 {
                         if side == 0 {
                             progress[0].advance().expect("nobody gives up");
-                            progress[1].wait_and_count(count).expect("nobody gives up");
+                            progress[1].wait(count, SPINS).expect("nobody gives up");
                         } else {
-                            progress[0].wait_and_count(count).expect("nobody gives up");
+                            progress[0].wait(count, SPINS).expect("nobody gives up");
                             progress[1].advance().expect("nobody gives up");
                         }
                     }

@@ -1,12 +1,14 @@
 //! Replay on real threads: one OS thread for each recorded one.
 //!
 //! `compile` makes one run of words for each thread, with a word where it must wait for another;
-//! `hand_over` is the waiting; `run` performs the words; `passes` and `memory` are what is done
-//! around the calls. Why it cannot deadlock stands in `compile`.
+//! `hand_over` is the waiting, `accounts` what it costs; `run` performs the words; `passes` and `memory`
+//! are what is done around the calls. Why it cannot deadlock stands in `compile`.
 
+mod accounts;
 mod checker;
 mod compile;
 mod hand_over;
+mod lives;
 mod mapped;
 pub mod memory;
 mod passes;
@@ -14,8 +16,11 @@ pub mod program;
 mod run;
 #[cfg(test)]
 mod tests;
+mod vacancies;
+mod waits;
 
+pub use accounts::Timed;
 pub use checker::SlotPattern;
 pub use passes::{timed_pass, verify};
 pub use program::{ThreadedProgram, ThreadedView};
-pub use run::{Crew, Ended, Timed};
+pub use run::{Crew, Ended};

@@ -5,8 +5,9 @@ use core::sync::atomic::AtomicU64;
 use std::marker::PhantomData;
 use std::sync::Mutex;
 
+use super::accounts::Timed;
 use super::checker::{Checker, SlotPattern};
-use super::run::{Crew, Ended, Timed, Watcher};
+use super::run::{Crew, Ended, Watcher};
 use crate::measure::results::Touch;
 use crate::replay::serial::Observer;
 use crate::replay::shadow::Shadow;

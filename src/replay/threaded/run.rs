@@ -10,9 +10,10 @@ use core::ffi::c_void;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::ops::Range;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::hand_over::{Futex, GivenUp, Progress};
+use super::accounts::{Account, Life, Timed, Totals, monotonic_ns, process_cpu_ns};
+use super::hand_over::{Futex, GivenUp, Progress, SPINS};
 use super::mapped::{Mapped, Stacks};
 use super::program::{Control, ThreadedView};
 use crate::replay::serial::{Failure, Fault, Observer, Replayer};
@@ -40,26 +41,6 @@ pub enum Ended {
     Wrong(Failure),
     /// The system made no more threads.
     NoThread,
-}
-
-/// One replay of the whole trace.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Timed {
-    /// From before the first operation until the last thread was joined.
-    pub elapsed_ns: u64,
-    /// CPU time of the process meanwhile: of all replaying threads, what allocators do at their ends
-    /// included, and of threads that an allocator has of its own.
-    pub cpu_ns: u64,
-    /// Time the threads waited for one another, summed. What one look settles is not counted.
-    pub waiting_ns: u64,
-    /// Time that the threads were alive, summed.
-    pub alive_ns: u64,
-    /// Most threads alive at once.
-    pub threads_alive_peak: u32,
-    /// Threads that performed something.
-    pub threads: u32,
-    /// Operations performed.
-    pub operations: u64,
 }
 
 /// What one thread shares with the others. Zeroes are a valid one.
@@ -138,15 +119,13 @@ impl<'a> Crew<'a> {
             members: self.members.as_slice(),
             stacks: &self.stacks,
             watcher,
-            start: Instant::now(),
+            start_ns: monotonic_ns(),
             failure: AtomicU64::new(0),
             alive: AtomicU32::new(1),
             alive_peak: AtomicU32::new(1),
             running: AtomicU32::new(0),
             threads: AtomicU32::new(1),
-            waiting_ns: AtomicU64::new(0),
-            alive_ns: AtomicU64::new(0),
-            operations: AtomicU64::new(0),
+            totals: Totals::default(),
         };
         for (member, thread) in shared.members.iter().zip(0..) {
             member.progress.reset();
@@ -183,7 +162,8 @@ struct Shared<'a, W> {
     members: &'a [Member],
     stacks: &'a Stacks,
     watcher: &'a W,
-    start: Instant,
+    /// On the monotonic clock.
+    start_ns: u64,
     /// The first failure: its fault in bits 40 to 47, the operation below; 0 for none.
     failure: AtomicU64,
     /// Threads made and not joined; the first until its last operation.
@@ -192,9 +172,7 @@ struct Shared<'a, W> {
     /// Threads other than the first that have not come to their last instruction.
     running: AtomicU32,
     threads: AtomicU32,
-    waiting_ns: AtomicU64,
-    alive_ns: AtomicU64,
-    operations: AtomicU64,
+    totals: Totals,
 }
 
 /// Why a thread stops before its last word.
@@ -217,15 +195,15 @@ impl<'a, W: Watcher> Shared<'a, W> {
     /// The part of the thread that the process began with.
     fn lead(&self) -> Result<Timed, Ended> {
         let cpu_start_ns = process_cpu_ns();
-        let start = Instant::now();
+        let start_ns = monotonic_ns();
         let first = self.view.first_thread;
         self.live(first);
         let mut player = Player::new(self, first);
         if let Err(stop) = player.perform(self.view.tail.range()) {
             self.stop(stop);
         }
-        let elapsed_ns = nanoseconds(start.elapsed());
-        let cpu_ns = process_cpu_ns().saturating_sub(cpu_start_ns);
+        let elapsed_ns = monotonic_ns() - start_ns;
+        let process_cpu_ns = process_cpu_ns().saturating_sub(cpu_start_ns);
         let failure = self.failure.load(Ordering::Acquire);
         if failure != 0 {
             self.wind_up();
@@ -233,12 +211,10 @@ impl<'a, W: Watcher> Shared<'a, W> {
         match failure {
             0 => Ok(Timed {
                 elapsed_ns,
-                cpu_ns,
-                waiting_ns: self.waiting_ns.load(Ordering::Relaxed),
-                alive_ns: self.alive_ns.load(Ordering::Relaxed),
+                process_cpu_ns,
                 threads_alive_peak: self.alive_peak.load(Ordering::Relaxed),
                 threads: self.threads.load(Ordering::Relaxed),
-                operations: self.operations.load(Ordering::Relaxed),
+                ..self.totals.timed()
             }),
             FAULT_NO_THREAD => Err(Ended::NoThread),
             wrong => Err(Ended::Wrong(Failure {
@@ -251,7 +227,7 @@ impl<'a, W: Watcher> Shared<'a, W> {
 
     /// A whole thread.
     fn live(&self, thread: u32) {
-        let start = Instant::now();
+        let life = Life::begin();
         let part = self.view.part(thread);
         floor::begin_thread(part.place);
         let words = part.range();
@@ -259,12 +235,7 @@ impl<'a, W: Watcher> Shared<'a, W> {
         let (operations, end) = (words.start..words.end - 1, words.end - 1..words.end);
         let mut player = Player::new(self, thread);
         let mut outcome = player.perform(operations);
-        self.operations
-            .fetch_add(player.operations, Ordering::Relaxed);
-        self.waiting_ns
-            .fetch_add(player.waiting_ns, Ordering::Relaxed);
-        self.alive_ns
-            .fetch_add(nanoseconds(start.elapsed()), Ordering::Relaxed);
+        self.totals.add(&player.account, &life, player.operations);
         if thread == self.view.first_thread {
             // Nobody joins it: its place is vacant from now on.
             self.alive.fetch_sub(1, Ordering::Relaxed);
@@ -352,29 +323,7 @@ impl<'a, W: Watcher> Shared<'a, W> {
         member.joined.store(true, Ordering::Relaxed);
         self.alive.fetch_sub(1, Ordering::Relaxed);
     }
-
-    /// Waits until so long after the start.
-    fn pace(&self, time_ns: u64) -> Result<(), Stop> {
-        let target = Duration::from_nanos(time_ns);
-        loop {
-            let Some(left) = target.checked_sub(self.start.elapsed()) else {
-                return Ok(());
-            };
-            if self.failure.load(Ordering::Relaxed) != 0 {
-                return Err(Stop::GivenUp);
-            }
-            if left > Duration::from_micros(200) {
-                // A sleep ends late by some ten microseconds, so the last of them are spun.
-                std::thread::sleep((left - Duration::from_micros(100)).min(PACE_STEP));
-            } else {
-                core::hint::spin_loop();
-            }
-        }
-    }
 }
-
-/// How long a thread sleeps at most before it looks whether the replay was given up.
-const PACE_STEP: Duration = Duration::from_millis(20);
 
 extern "C" fn body<W: Watcher>(argument: *mut c_void) -> *mut c_void {
     // SAFETY: `make` gave a member of a replay whose `Shared` has this type and lives until all its
@@ -399,7 +348,7 @@ struct Player<'s, 'a, W: Watcher> {
     thread: u32,
     replayer: Replayer<'a>,
     observer: W::Observer<'s>,
-    waiting_ns: u64,
+    account: Account,
     operations: u64,
 }
 
@@ -414,7 +363,7 @@ impl<'s, 'a, W: Watcher> Player<'s, 'a, W> {
             thread,
             replayer,
             observer: shared.watcher.observer(),
-            waiting_ns: 0,
+            account: Account::default(),
             operations: 0,
         }
     }
@@ -470,30 +419,35 @@ impl<'s, 'a, W: Watcher> Player<'s, 'a, W> {
         match control {
             Control::Wait { thread, count } => {
                 let progress = &members[thread as usize].progress;
-                self.waiting_ns += progress.wait_and_count(count)?;
+                // One look, without a clock: most of what is waited for is done by then.
+                if !progress.has_reached(count)? {
+                    self.account.waiting(|| progress.wait(count, SPINS))?;
+                }
                 Ok(())
             }
-            Control::Advance => Ok(members[self.thread as usize].progress.advance()?),
-            Control::Start { thread } => self.shared.make(thread),
+            Control::Advance => {
+                let progress = &members[self.thread as usize].progress;
+                if progress.count_up()? {
+                    self.account.apart(|| progress.wake());
+                }
+                Ok(())
+            }
+            Control::Start { thread } => self.account.apart(|| self.shared.make(thread)),
             Control::Reap { thread } => {
-                self.shared.join(&members[thread as usize]);
+                let member = &members[thread as usize];
+                self.account.waiting(|| self.shared.join(member));
                 Ok(())
             }
-            Control::Pace { time_ns } => self.shared.pace(time_ns),
+            Control::Pace { time_ns } => {
+                let Shared {
+                    start_ns, failure, ..
+                } = self.shared;
+                let go_on = || failure.load(Ordering::Relaxed) == 0;
+                match self.account.pace(start_ns + time_ns, go_on) {
+                    true => Ok(()),
+                    false => Err(Stop::GivenUp),
+                }
+            }
         }
     }
-}
-
-fn nanoseconds(elapsed: Duration) -> u64 {
-    u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX)
-}
-
-fn process_cpu_ns() -> u64 {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: `time` has room for the answer.
-    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }

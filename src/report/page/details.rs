@@ -276,7 +276,8 @@ pub(super) fn memory(workload: &Workload<'_>) -> Option<Table> {
     })
 }
 
-/// Wall time, CPU time and waiting apart, of replays on several threads.
+/// CPU time, which is compared, and wall time with its own verdict beside it, of replays on several
+/// threads; how much of each the harness needs, and the waiting.
 pub(super) fn threads(workload: &Workload<'_>) -> Option<Table> {
     workload.record?.threaded?;
     let time = |estimate: Option<Estimate>| {
@@ -287,16 +288,26 @@ pub(super) fn threads(workload: &Workload<'_>) -> Option<Table> {
         name: row_name(row),
         cells: vec![
             time(row.summary.ns_per_operation),
-            time(row.summary.cpu_ns_per_operation),
+            optional(row.summary.harness_share, format::percent),
+            time(row.summary.wall_ns_per_operation),
+            optional(row.summary.wall_ratio_to_baseline, |ratio| {
+                format::ratio(ratio.median)
+            }),
+            written(crate::report::threads::wall_words(row)),
+            optional(row.summary.wall_harness_share, format::percent),
             optional(row.summary.waiting_share, format::percent),
         ],
     });
     Some(Table {
-        title: format!("Wall and CPU time on {}", workload.name),
+        title: format!("CPU and wall time on {}", workload.name),
         corner: "Subject",
         headings: [
-            "Wall time per operation",
             "CPU time per operation",
+            "of it null\u{2019}s",
+            "Wall time per operation",
+            "Wall ratio",
+            "By wall time",
+            "of it null\u{2019}s",
             "Share of time waiting",
         ]
         .map(str::to_owned)

@@ -12,7 +12,7 @@ pub fn csv(results: &Results) -> String {
         "workload,subject,status,reason,operations,ns_per_operation,ns_per_operation_low,ns_per_operation_high,\
          ratio_to_baseline,ratio_to_baseline_low,ratio_to_baseline_high,\
          ratio_to_baseline_used_heap,ratio_to_baseline_used_heap_low,ratio_to_baseline_used_heap_high,\
-         verdict,verdict_used_heap,outliers,blocks,cpu_ns_per_operation,wall_ns,waiting_share,harness_share,\
+         verdict,verdict_used_heap,outliers,blocks,wall_ns_per_operation,wall_ratio_to_baseline,wall_verdict,wall_harness_share,wall_ns,waiting_share,harness_share,\
          rss_peak_bytes,rss_mean_bytes,live_bytes_peak,fragmentation_at_peak,fragmentation_time_weighted,\
          internal_fragmentation,rss_retained_bytes,rss_retained_1s_bytes,drift\r\n",
     );
@@ -54,7 +54,10 @@ pub fn csv(results: &Results) -> String {
             verdict_name(row.verdict_used_heap).to_owned(),
             row.outliers.to_string(),
             row.blocks.to_string(),
-            median(row.cpu_ns_per_operation),
+            median(row.wall_ns_per_operation),
+            median(row.wall_ratio_to_baseline),
+            verdict_name(row.wall_verdict).to_owned(),
+            number(row.wall_harness_share),
             median(row.wall_ns),
             number(row.waiting_share),
             number(row.harness_share),
