@@ -11,7 +11,7 @@ const PAGE_BYTES: usize = 4096;
 
 /// Writes nothing.
 #[derive(Default)]
-pub(super) struct TouchNone;
+pub(crate) struct TouchNone;
 /// Writes a byte in each OS page of a new block, its first and last bytes among them.
 #[derive(Default)]
 pub(super) struct TouchPage;
@@ -103,14 +103,20 @@ pub struct TimedPass {
     pub operations: usize,
 }
 
-/// Replays the whole trace once and frees what it leaves.
-pub fn timed_pass(replayer: &mut Replayer<'_>, policy: Touch) -> Result<TimedPass, Failure> {
-    let start = Instant::now();
-    let operations = match policy {
+/// Replays the whole trace once, with no clock around it, and leaves its blocks live. Returns the
+/// operations performed.
+pub fn untimed_replay(replayer: &mut Replayer<'_>, policy: Touch) -> Result<usize, Failure> {
+    match policy {
         Touch::None => replayer.replay(&mut TouchNone),
         Touch::Page => replayer.replay(&mut TouchPage),
         Touch::All => replayer.replay(&mut TouchAll),
-    }?;
+    }
+}
+
+/// Replays the whole trace once and frees what it leaves.
+pub fn timed_pass(replayer: &mut Replayer<'_>, policy: Touch) -> Result<TimedPass, Failure> {
+    let start = Instant::now();
+    let operations = untimed_replay(replayer, policy)?;
     let elapsed = start.elapsed();
     replayer.drain(&mut TouchNone)?;
     floor::reset();

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use super::answer::Answer;
 use crate::measure::results::Receipt;
-use crate::subject::functions::FUNCTION_NAMES;
+use crate::subject::functions::{CALLOC, FUNCTION_NAMES};
+use crate::subject::linked::Linked;
 use crate::subject::{Access, Subject, libc_path, object_file};
 
 /// Where this program's own file is, even after it was replaced by a new build.
@@ -105,6 +106,15 @@ pub(super) fn foreign_object(
 ) -> Option<String> {
     let served = answer.object_path();
     match &subject.access {
+        // Made from the C library's functions and one of its own, as the self-test says.
+        Access::Linked(Linked::Slowed) => {
+            let all_but_calloc = ((1 << FUNCTION_NAMES.len()) - 1) & !(1 << CALLOC);
+            let as_made =
+                answer.malloc_in_c_library == 1 && answer.functions_in_object == all_but_calloc;
+            return (!as_made).then(|| {
+                format!("malloc was served by {served}, not by the C library with a calloc of ours")
+            });
+        }
         Access::Preloaded(path) => {
             let real = |path: &Path| std::fs::canonicalize(path).ok();
             let asked = real(path);

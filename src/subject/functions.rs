@@ -33,6 +33,9 @@ pub const FUNCTION_NAMES: [&CStr; 7] = [
     c"malloc_usable_size",
 ];
 
+/// Index of `calloc` among them.
+pub const CALLOC: usize = 2;
+
 impl Functions {
     /// The addresses, in the order of [`FUNCTION_NAMES`].
     pub fn addresses(&self) -> [*const c_void; 7] {
