@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::answer::Answer;
 use crate::measure::results::Receipt;
-use crate::subject::functions::{CALLOC, FUNCTION_NAMES};
+use crate::subject::functions::{FUNCTION_NAMES, REALLOC_INDEX};
 use crate::subject::linked::Linked;
 use crate::subject::{Access, Subject, libc_path, object_file};
 
@@ -108,11 +108,13 @@ pub(super) fn foreign_object(
     match &subject.access {
         // Made from the C library's functions and one of its own, as the self-test says.
         Access::Linked(Linked::Slowed) => {
-            let all_but_calloc = ((1 << FUNCTION_NAMES.len()) - 1) & !(1 << CALLOC);
+            let all_but_realloc = ((1 << FUNCTION_NAMES.len()) - 1) & !(1 << REALLOC_INDEX);
             let as_made =
-                answer.malloc_in_c_library == 1 && answer.functions_in_object == all_but_calloc;
+                answer.malloc_in_c_library == 1 && answer.functions_in_object == all_but_realloc;
             return (!as_made).then(|| {
-                format!("malloc was served by {served}, not by the C library with a calloc of ours")
+                format!(
+                    "malloc was served by {served}, not by the C library with a realloc of ours"
+                )
             });
         }
         Access::Preloaded(path) => {

@@ -33,8 +33,8 @@ pub const FUNCTION_NAMES: [&CStr; 7] = [
     c"malloc_usable_size",
 ];
 
-/// Index of `calloc` among them.
-pub const CALLOC: usize = 2;
+/// Index of `realloc` among them.
+pub const REALLOC_INDEX: usize = 3;
 
 impl Functions {
     /// The addresses, in the order of [`FUNCTION_NAMES`].

@@ -1,8 +1,10 @@
 //! The C library's malloc, made slower by a known amount: the subject of the self-test.
 //!
-//! Only `calloc` is wrapped: it runs a busy loop of counted iterations first. `malloc` and `free` are
-//! the C library's own, at their own addresses. A workload that calls `calloc` seldom is then slower by
-//! the loop and nothing else.
+//! Only `realloc` is wrapped: it runs a busy loop of counted iterations first. `malloc` and `free` are
+//! the C library's own, at their own addresses. A workload that calls `realloc` seldom is then slower by
+//! the loop and nothing else. (glibc's `realloc` to the size that a block has takes the same few
+//! instructions each time; its `calloc` does not use the thread's free lists, so that what it takes
+//! depends on what lies free elsewhere.)
 //!
 //! Two loops of equally many instructions per iteration: one of instructions that do nothing, as many
 //! in a cycle as the processor decodes, one of multiplications that wait for one another. Mixing them
@@ -14,13 +16,13 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use super::functions::Functions;
 
 /// Environment variable of the child: iterations of the fast and of the slow loop before each
-/// `calloc`, as "FAST,SLOW". Unset or malformed: none.
+/// `realloc`, as "FAST,SLOW". Unset or malformed: none.
 pub const VARIABLE: &str = "MYMALLOC_SLOWED";
 
 /// Instructions of one iteration of either loop.
 pub const INSTRUCTIONS_PER_ITERATION: u64 = 8;
 
-/// Iterations before each `calloc`.
+/// Iterations before each `realloc`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Iterations {
     /// Of the fast loop.
@@ -47,8 +49,8 @@ impl Iterations {
 
 static FAST: AtomicU64 = AtomicU64::new(0);
 static SLOW: AtomicU64 = AtomicU64::new(0);
-/// The C library's `calloc`, as an address.
-static CALLOC: AtomicUsize = AtomicUsize::new(0);
+/// The C library's `realloc`, as an address.
+static REALLOC: AtomicUsize = AtomicUsize::new(0);
 
 /// The functions, slowed as [`VARIABLE`] says.
 ///
@@ -66,24 +68,24 @@ pub fn functions() -> Functions {
 /// If the C library lacks one of them.
 pub fn slowed(iterations: Iterations) -> Functions {
     let system = Functions::resolved().expect("the C library has them all");
-    CALLOC.store(system.calloc as usize, Relaxed);
+    REALLOC.store(system.realloc as usize, Relaxed);
     FAST.store(iterations.fast, Relaxed);
     SLOW.store(iterations.slow, Relaxed);
     Functions {
-        calloc: slowed_calloc,
+        realloc: slowed_realloc,
         ..system
     }
 }
 
-unsafe extern "C" fn slowed_calloc(count: usize, size: usize) -> *mut c_void {
+unsafe extern "C" fn slowed_realloc(block: *mut c_void, size: usize) -> *mut c_void {
     fast_loop(FAST.load(Relaxed));
     slow_loop(SLOW.load(Relaxed));
-    // SAFETY: `slowed` stored the address of the C library's `calloc` before it gave this function to
+    // SAFETY: `slowed` stored the address of the C library's `realloc` before it gave this function to
     // anyone.
-    let calloc: unsafe extern "C" fn(usize, usize) -> *mut c_void =
-        unsafe { std::mem::transmute(CALLOC.load(Relaxed)) };
-    // SAFETY: the caller's promise is calloc's.
-    unsafe { calloc(count, size) }
+    let realloc: unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void =
+        unsafe { std::mem::transmute(REALLOC.load(Relaxed)) };
+    // SAFETY: the caller's promise is realloc's.
+    unsafe { realloc(block, size) }
 }
 
 /// Six instructions that do nothing, a count and a jump, so many times. Additions instead are slower
@@ -157,6 +159,7 @@ pub fn slow_loop(iterations: u64) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::functions::REALLOC_INDEX;
     use super::*;
 
     #[test]
@@ -169,18 +172,17 @@ mod tests {
     }
 
     #[test]
-    fn only_calloc_is_not_the_c_librarys() {
+    fn only_realloc_is_not_the_c_librarys() {
         let system = Functions::resolved().expect("the C library").addresses();
         let own = slowed(Iterations { fast: 5, slow: 5 });
         let differs = (0..7).filter(|index| own.addresses()[*index] != system[*index]);
-        assert_eq!(
-            differs.collect::<Vec<_>>(),
-            [super::super::functions::CALLOC]
-        );
-        // SAFETY: plain uses of calloc and free.
+        assert_eq!(differs.collect::<Vec<_>>(), [REALLOC_INDEX]);
+        // SAFETY: plain uses of malloc, realloc and free.
         unsafe {
-            let block = (own.calloc)(4, 8).cast::<u64>();
-            assert_eq!(*block, 0);
+            let block = (own.malloc)(8).cast::<u64>();
+            *block = 7;
+            let block = (own.realloc)(block.cast(), 80_000).cast::<u64>();
+            assert_eq!(*block, 7);
             (own.free)(block.cast());
         }
     }
