@@ -36,6 +36,9 @@ pub struct Rule {
     pub precision: Option<f64>,
     /// Enough if the samples of the timed pass took this long together; `None` for no limit.
     pub budget: Option<Duration>,
+    /// Verdicts that the results will give on all workloads together: each is corrected for so many,
+    /// and blocks are added while one hangs on it.
+    pub comparisons: usize,
 }
 
 impl Rule {
@@ -46,6 +49,7 @@ impl Rule {
             blocks_max: blocks,
             precision: None,
             budget: None,
+            comparisons: 1,
         }
     }
 }

@@ -80,31 +80,38 @@ pub fn exact_median(values: &[f64]) -> Option<Interval> {
     })
 }
 
-/// Geometric mean over workloads of the median ratio of each, with its 95 % interval: blocks are
-/// resampled inside each workload, so it says how well the mean of *these* workloads is known, not
-/// what others would show. `workloads` holds the ratios of the blocks of each. `None` if there are no
-/// workloads, one without ratios, or a ratio that is no positive number.
-pub fn geometric_mean(workloads: &[Vec<f64>], resamples: u32, seed: u64) -> Option<Interval> {
-    let sound = |ratios: &Vec<f64>| {
-        !ratios.is_empty() && ratios.iter().all(|ratio| ratio.is_finite() && *ratio > 0.0)
+/// Geometric mean over workloads, with its 95 % interval, of what [`combined_median`] is for each:
+/// blocks are resampled inside each run of each workload, so it says how well the mean of *these* is
+/// known, not what others would show. `workloads` holds, for each, the ratios of each run's blocks.
+/// `None` if there are no workloads, one without ratios, or a ratio that is no positive number.
+pub fn geometric_mean(workloads: &[Vec<Vec<f64>>], resamples: u32, seed: u64) -> Option<Interval> {
+    let sound = |runs: &Vec<Vec<f64>>| {
+        let mut all = runs.iter().flatten();
+        !runs.is_empty()
+            && runs.iter().all(|ratios| !ratios.is_empty())
+            && all.all(|ratio| ratio.is_finite() && *ratio > 0.0)
     };
     if workloads.is_empty() || !workloads.iter().all(sound) {
         return None;
     }
-    let mean = |sum: f64| (sum / workloads.len() as f64).exp();
-    let centre = workloads.iter().filter_map(|one| median(one)).map(f64::ln);
-    let centre = mean(centre.sum());
+    let mean = |of: &mut dyn FnMut(&[f64]) -> f64| {
+        let sum: f64 = workloads
+            .iter()
+            .map(|runs| runs.iter().map(|one| of(one).ln()).sum::<f64>() / runs.len() as f64)
+            .sum();
+        (sum / workloads.len() as f64).exp()
+    };
+    let centre = mean(&mut |ratios| median(ratios).unwrap_or(1.0));
     let mut random = Pcg64Mcg::seed_from_u64(seed);
     let mut resample = Vec::new();
     let mut means: Vec<f64> = (0..resamples.max(1))
         .map(|_| {
-            let sum = workloads.iter().map(|ratios| {
+            mean(&mut |ratios| {
                 let drawn = (0..ratios.len()).map(|_| ratios[random.random_range(0..ratios.len())]);
                 resample.clear();
                 resample.extend(drawn);
-                median_of_mut(&mut resample).map_or(0.0, f64::ln)
-            });
-            mean(sum.sum())
+                median_of_mut(&mut resample).unwrap_or(1.0)
+            })
         })
         .collect();
     means.sort_unstable_by(f64::total_cmp);
@@ -112,6 +119,33 @@ pub fn geometric_mean(workloads: &[Vec<f64>], resamples: u32, seed: u64) -> Opti
         median: centre,
         low: quantile_sorted(&means, 0.025).min(centre),
         high: quantile_sorted(&means, 0.975).max(centre),
+    })
+}
+
+/// The ratios of several runs as one: the geometric mean of the runs' medians, each run counting the
+/// same whatever its blocks, with its 95 % interval. Of one run, [`bootstrap_median`].
+///
+/// Blocks are resampled inside each run (a stratified bootstrap, as in [`geometric_mean`]), and the
+/// interval is widened, where need be, to what the runs' exact intervals add up to as independent
+/// errors. So it holds for *these* machines; what another would show, two or three cannot tell, and
+/// where they differ by more than their own intervals it has to be said apart.
+pub fn combined_median(runs: &[Vec<f64>], resamples: u32, seed: u64) -> Option<Interval> {
+    if let [ratios] = runs {
+        return bootstrap_median(ratios, resamples, seed);
+    }
+    let mean = geometric_mean(std::slice::from_ref(&runs.to_vec()), resamples, seed)?;
+    let count = runs.len() as f64;
+    let error = |end: fn(&Interval) -> f64| {
+        let squares = runs.iter().filter_map(|ratios| {
+            let interval = exact_median(ratios)?;
+            Some((end(&interval) / interval.median).ln().powi(2))
+        });
+        squares.sum::<f64>().sqrt() / count
+    };
+    Some(Interval {
+        median: mean.median,
+        low: mean.low.min(mean.median * (-error(|one| one.low)).exp()),
+        high: mean.high.max(mean.median * error(|one| one.high).exp()),
     })
 }
 
@@ -214,7 +248,10 @@ mod tests {
 
     #[test]
     fn geometric_means_of_known_ratios() {
-        let mean = |workloads: &[Vec<f64>]| geometric_mean(workloads, 100, 1);
+        let mean = |workloads: &[Vec<f64>]| {
+            let alone: Vec<Vec<Vec<f64>>> = workloads.iter().map(|one| vec![one.clone()]).collect();
+            geometric_mean(&alone, 100, 1)
+        };
         let known = mean(&[vec![2.0; 5], vec![0.5; 9], vec![8.0]]).expect("sound");
         assert!((known.median - 2.0).abs() < 1e-12);
         assert!((known.high - known.low).abs() < 1e-12);
@@ -235,14 +272,12 @@ mod tests {
             let covered = (0..1000)
                 .filter(|trial| {
                     // Ratios of exponential noise: skewed, with a median of 1.
-                    let drawn: Vec<Vec<f64>> = (0..workloads)
+                    let drawn: Vec<Vec<Vec<f64>>> = (0..workloads)
                         .map(|_| {
                             let noise =
                                 || (1.0 - random.random::<f64>()).ln() / -std::f64::consts::LN_2;
-                            std::iter::repeat_with(noise)
-                                .take(blocks)
-                                .map(f64::sqrt)
-                                .collect()
+                            let ratios = std::iter::repeat_with(noise).take(blocks);
+                            vec![ratios.map(f64::sqrt).collect()]
                         })
                         .collect();
                     let mean = geometric_mean(&drawn, 300, *trial).expect("sound");
@@ -251,6 +286,41 @@ mod tests {
                 .count();
             // Three standard deviations below 950 of 1000 are 929; few blocks are worth a little less.
             assert!(covered >= 915, "{workloads} x {blocks}: {covered} of 1000");
+        }
+    }
+
+    #[test]
+    fn runs_count_the_same_whatever_their_blocks() {
+        let combined = |runs: &[Vec<f64>]| combined_median(runs, 200, 1);
+        let two = combined(&[vec![0.8; 30], vec![1.25; 8]]).expect("sound");
+        assert!((two.median - 1.0).abs() < 1e-12, "{two:?}");
+        assert_eq!(combined(&[]), None);
+        assert_eq!(combined(&[vec![1.0], vec![]]), None);
+        let one = vec![1.0, 1.1, 1.3, 0.9, 1.2, 1.05, 0.97];
+        assert_eq!(combined(&[one.clone()]), bootstrap_median(&one, 200, 1));
+    }
+
+    #[test]
+    fn the_interval_of_combined_runs_covers_the_mean_of_their_medians() {
+        let mut random = Pcg64Mcg::seed_from_u64(5);
+        for blocks in [[8, 8], [30, 10], [20, 20]] {
+            let covered = (0..1000)
+                .filter(|trial| {
+                    // Skewed noise on two machines with the true ratios 0.8 and 1.25: their mean is 1.
+                    let runs: Vec<Vec<f64>> = [0.8, 1.25]
+                        .into_iter()
+                        .zip(blocks)
+                        .map(|(truth, blocks)| {
+                            let noise = || -(1.0 - random.random::<f64>()).log2();
+                            let ratios = std::iter::repeat_with(noise).take(blocks);
+                            ratios.map(|noise| truth * noise.sqrt()).collect()
+                        })
+                        .collect();
+                    let mean = combined_median(&runs, 300, *trial).expect("sound");
+                    mean.low <= 1.0 && 1.0 <= mean.high
+                })
+                .count();
+            assert!(covered >= 930, "{blocks:?}: {covered} of 1000");
         }
     }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
+use mymalloc::measure::disturbance::Watch;
 use mymalloc::measure::environment::Environment;
 use mymalloc::measure::results::{
     self, Order, Pass, Results, SCHEMA_VERSION, Settings, Status, SubjectRecord, WorkloadRecord,
@@ -23,6 +24,7 @@ pub(crate) struct Run {
     start: Instant,
     started: String,
     environment: Environment,
+    watch: Watch,
     subjects: Vec<SubjectRecord>,
 }
 
@@ -34,6 +36,7 @@ impl Run {
                 .strftime("%Y-%m-%dT%H:%M:%SZ")
                 .to_string(),
             environment: Environment::capture(libc_version(), page_size_bytes()),
+            watch: Watch::start(),
             subjects: subjects
                 .iter()
                 .map(|subject| session.record(subject))
@@ -50,7 +53,7 @@ impl Run {
         known: &[String],
         previous: &Path,
     ) -> Results {
-        self.environment.finish();
+        self.environment.finish(&self.watch);
         let mut results = Results {
             schema_version: SCHEMA_VERSION,
             settings: settings(&bench),

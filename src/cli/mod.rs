@@ -3,9 +3,11 @@
 
 #![forbid(unsafe_code)]
 
+mod amounts;
 mod compare;
 mod completions;
 mod convert;
+mod effort;
 
 mod lib_file;
 mod rank;

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::amounts::{parse_memory_limit, parse_seconds, parse_share, parse_time};
+use super::effort::comparisons;
 use super::terminal::{complain, print, progress_bar, show};
 use crate::error::{Error, Result};
 use crate::measure::environment::memory_available_bytes;
 use crate::measure::noise;
 use crate::measure::pairs::Heap;
-use crate::measure::results::{Order, Results, Status, StopReason, SubjectKind, Touch};
+use crate::measure::results::{Order, Results, Status, StopReason, Touch};
 use crate::measure::warnings::unoptimised_warning;
 use crate::plan::{Blocks, Rule};
 use crate::report;
@@ -50,12 +52,15 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "NAME")]
     baseline: Option<String>,
 
-    /// Add blocks until every ratio's 95 % interval is within this of it, e.g. 1% or 0.01
+    /// Add blocks until every ratio's 95 % interval is within this of it, e.g. 1% or 0.01, and no
+    /// difference that they show is unsettled
     /// [default: 1.5%]
     #[arg(long, value_name = "SHARE", value_parser = parse_share)]
     precision: Option<f64>,
 
-    /// Stop adding blocks after this time, over all traces, e.g. 90s, 20m, 1h30m [default: 2m]
+    /// Stop adding blocks after this time, over all traces, e.g. 90s, 20m, 1h30m. It is looked at after
+    /// each block, and the fewest blocks that allow a verdict are always run: it can be overrun
+    /// [default: 2m]
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     budget: Option<Duration>,
 
@@ -165,57 +170,6 @@ enum Format {
     Markdown,
 }
 
-pub(super) fn parse_seconds(text: &str) -> std::result::Result<Duration, String> {
-    let seconds: f64 = text
-        .parse()
-        .map_err(|_| "not a number of seconds".to_owned())?;
-    if !(0.001..=1e6).contains(&seconds) {
-        return Err("must be between 0.001 and 1000000 seconds".to_owned());
-    }
-    Ok(Duration::from_secs_f64(seconds))
-}
-
-/// Less than this and not even the harness fits.
-const MEMORY_LIMIT_MIN_BYTES: u64 = 16 << 20;
-
-fn parse_memory_limit(text: &str) -> std::result::Result<u64, String> {
-    let bytes = parse_size::Config::new()
-        .with_binary()
-        .parse_size(text)
-        .map_err(|error| format!("{error}; expected a size such as 512M or 2G"))?;
-    if bytes < MEMORY_LIMIT_MIN_BYTES {
-        return Err("must be at least 16M".to_owned());
-    }
-    Ok(bytes)
-}
-
-/// "1.5%" or "0.015".
-fn parse_share(text: &str) -> std::result::Result<f64, String> {
-    let (number, unit) = match text.strip_suffix('%') {
-        Some(number) => (number.trim_end(), 0.01),
-        None => (text, 1.0),
-    };
-    let number: f64 = number
-        .parse()
-        .map_err(|_| "not a share; expected e.g. 1.5% or 0.015".to_owned())?;
-    let share = number * unit;
-    if !(0.0001..=0.5).contains(&share) {
-        return Err("must be between 0.01% and 50%; 1.5 without % means 150%".to_owned());
-    }
-    Ok(share)
-}
-
-/// "90s", "2m", "1h30m".
-fn parse_time(text: &str) -> std::result::Result<Duration, String> {
-    let time: jiff::SignedDuration = text
-        .parse()
-        .map_err(|_| "not a time; expected e.g. 90s, 2m or 1h30m".to_owned())?;
-    Duration::try_from(time)
-        .ok()
-        .filter(|time| !time.is_zero())
-        .ok_or_else(|| "must be more than no time".to_owned())
-}
-
 /// Half the width of intervals when none is asked for, as a share.
 const PRECISION: f64 = 0.015;
 /// Time for all traces when none is asked for.
@@ -226,13 +180,9 @@ const BLOCKS_MIN: u32 = 10;
 const BLOCKS_MAX: u32 = 10_000;
 
 /// How many blocks the arguments ask for.
-fn rule(arguments: &Arguments, subjects: &[Subject]) -> Rule {
-    // Two verdicts, on a fresh and on a used heap, for each subject but the baseline.
-    let allocators = subjects
-        .iter()
-        .filter(|one| one.kind() != SubjectKind::Floor);
-    let others = allocators.count().saturating_sub(1);
-    let fewest = fewest_blocks(2 * others * arguments.traces.len(), ERROR_RATE);
+fn rule(arguments: &Arguments, subjects: &[Subject], baseline: &str) -> Rule {
+    let comparisons = comparisons(subjects, baseline, arguments.traces.len(), 0);
+    let fewest = fewest_blocks(comparisons, ERROR_RATE);
     if let Some(blocks) = arguments.blocks {
         return Rule::fixed(blocks);
     }
@@ -245,6 +195,7 @@ fn rule(arguments: &Arguments, subjects: &[Subject]) -> Rule {
         blocks_max: BLOCKS_MAX,
         precision: Some(arguments.precision.unwrap_or(PRECISION)),
         budget: Some(arguments.budget.unwrap_or(BUDGET) / traces),
+        comparisons,
     }
 }
 
@@ -304,7 +255,7 @@ fn experiment(arguments: &Arguments) -> Result<Experiment> {
     let (memory, seconds) = if arguments.quick { (1, 5) } else { (3, 30) };
     Ok(Experiment {
         blocks: Blocks {
-            speed: rule(arguments, &subjects),
+            speed: rule(arguments, &subjects, &baseline),
             memory,
             latency: 0,
         },
@@ -507,46 +458,5 @@ mod tests {
             ["x", "x-2", "y", "trace", "hidden", "app.before"]
         );
         assert_eq!(default_directory(&["x".to_owned()]), Path::new("reports/x"));
-    }
-
-    #[test]
-    fn sizes_are_binary() {
-        assert_eq!(parse_memory_limit("2G"), Ok(2 << 30));
-        assert_eq!(parse_memory_limit("512 MiB"), Ok(512 << 20));
-        for text in ["", "many", "0", "-1G", "1k"] {
-            assert!(parse_memory_limit(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn shares_and_times_have_units() {
-        for (text, share) in [
-            ("1.5%", 0.015),
-            ("0.015", 0.015),
-            ("2 %", 0.02),
-            ("0.5", 0.5),
-        ] {
-            assert!(
-                (parse_share(text).expect(text) - share).abs() < 1e-12,
-                "{text}"
-            );
-        }
-        for text in ["1.5", "0", "-1%", "nan", "%", "", "60%"] {
-            assert!(parse_share(text).is_err(), "{text}");
-        }
-        for (text, seconds) in [("90s", 90), ("2m", 120), ("1h30m", 5400), ("2 min", 120)] {
-            assert_eq!(parse_time(text), Ok(Duration::from_secs(seconds)), "{text}");
-        }
-        for text in ["2", "", "-2m", "0s", "soon"] {
-            assert!(parse_time(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn seconds_are_positive_numbers() {
-        assert_eq!(parse_seconds("1.5"), Ok(Duration::from_millis(1500)));
-        for text in ["0", "-1", "nan", "inf", "ten", ""] {
-            assert!(parse_seconds(text).is_err(), "{text}");
-        }
     }
 }

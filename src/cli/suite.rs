@@ -8,7 +8,9 @@ use clap::{Args, ValueEnum};
 use procfs::Current as _;
 use wildmatch::WildMatch;
 
-use super::replay::{OrderArgument, TouchArgument, command_line, parse_seconds};
+use super::amounts::{parse_memory_limit, parse_seconds, parse_share, parse_time};
+use super::effort::comparisons;
+use super::replay::{OrderArgument, TouchArgument, command_line};
 use super::terminal::{complain, print, progress_bar, show};
 use crate::error::{Error, Result};
 use crate::measure::results::{Results, Status};
@@ -18,6 +20,7 @@ use crate::report;
 use crate::run::experiment::Experiment;
 use crate::run::interrupt;
 use crate::run::suite::{self, Start};
+use crate::statistics::signed_rank::{ERROR_RATE, fewest_blocks};
 use crate::subject::catalogue::Catalogue;
 use crate::subject::object_file;
 use crate::subject::{Access, Subject};
@@ -84,11 +87,14 @@ pub(super) struct Arguments {
     #[arg(conflicts_with_all = ["precision", "budget"])]
     blocks: Option<u32>,
 
-    /// Enough blocks when every ratio's interval is as narrow as this, either way [default: 1.5%]
-    #[arg(long, value_name = "SHARE%", value_parser = parse_share)]
+    /// Enough blocks when every ratio's 95 % interval is within this of it, e.g. 1% or 0.01, and no
+    /// difference that they show is unsettled [default: 1.5%]
+    #[arg(long, value_name = "SHARE", value_parser = parse_share)]
     precision: Option<f64>,
 
-    /// Time for each workload's speed, or for its program [default: 60s; --quick: 7s]
+    /// Stop adding blocks to a workload after this time, e.g. 90s, 20m, 1h30m. It holds for each
+    /// workload, is looked at after each block, and the fewest blocks that allow a verdict are always
+    /// run: it can be overrun [default: 60s; --quick: 7s]
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     budget: Option<Duration>,
 
@@ -106,7 +112,7 @@ pub(super) struct Arguments {
 
     /// Kill a sample's processes when they hold so much memory together, such as 2G
     /// [default: half of what is available]
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    #[arg(long, value_name = "BYTES", value_parser = parse_memory_limit)]
     memory_limit: Option<u64>,
 
     /// Seed of every random choice
@@ -188,56 +194,18 @@ impl Shard {
     }
 }
 
-/// "1.5%" or "0.015" as 0.015.
-fn parse_share(text: &str) -> std::result::Result<f64, String> {
-    let (number, unit) = match text.strip_suffix('%') {
-        Some(number) => (number.trim_end(), 0.01),
-        None => (text, 1.0),
-    };
-    let share = number.parse::<f64>().map(|number| number * unit);
-    match share {
-        Ok(share) if (0.0001..=1.0).contains(&share) => Ok(share),
-        _ => Err("expected 0.01% to 100%, such as 1.5%".to_owned()),
-    }
-}
-
-/// "90", "90s", "2m", "1h".
-fn parse_time(text: &str) -> std::result::Result<Duration, String> {
-    let units = [("s", 1.0), ("m", 60.0), ("h", 3600.0)];
-    let (number, unit) = units
-        .into_iter()
-        .find_map(|(name, unit)| Some((text.strip_suffix(name)?, unit)))
-        .unwrap_or((text, 1.0));
-    let seconds = number.trim_end().parse::<f64>().map(|number| number * unit);
-    match seconds {
-        Ok(seconds) if (0.001..=1e6).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
-        _ => Err("expected a time such as 90s, 2m or 1h".to_owned()),
-    }
-}
-
-/// "1048576", "512M", "2G".
-fn parse_bytes(text: &str) -> std::result::Result<u64, String> {
-    let units = [("K", 10), ("M", 20), ("G", 30), ("T", 40)];
-    let (number, shift) = units
-        .into_iter()
-        .find_map(|(name, shift)| Some((text.strip_suffix(name)?, shift)))
-        .unwrap_or((text, 0));
-    let bytes = number.parse::<u64>().ok();
-    bytes
-        .and_then(|number| number.checked_mul(1 << shift))
-        .filter(|bytes| *bytes > 0)
-        .ok_or_else(|| "expected a number of bytes such as 512M or 2G".to_owned())
-}
-
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
-    let definitions = choose(arguments)?;
+    let chosen = choose(arguments)?;
+    // Which allocators and how many blocks hang on all workloads, so that the shards agree.
+    let experiment = experiment(arguments, &chosen);
+    let definitions = part(arguments, chosen)?;
     if arguments.list {
         return print(&list(&definitions));
     }
     if let Some(warning) = unoptimised_warning() {
         complain(&format!("WARNING: {warning}"));
     }
-    let experiment = experiment(arguments, &definitions)?;
+    let experiment = experiment?;
     report::prepare_directory(&arguments.out)?;
     interrupt::install();
     let start = match (arguments.resume, arguments.fresh) {
@@ -327,6 +295,11 @@ fn choose(arguments: &Arguments) -> Result<Vec<Definition>> {
             "no workload fits all filters; see them all with `mymalloc suite --list`",
         ));
     }
+    Ok(chosen)
+}
+
+/// Those of them that this shard is to measure.
+fn part(arguments: &Arguments, chosen: Vec<Definition>) -> Result<Vec<Definition>> {
     let Some(shard) = arguments.shard else {
         return Ok(chosen);
     };
@@ -356,6 +329,15 @@ fn require<'a>(pattern: &str, option: &str, words: impl Iterator<Item = &'a Stri
     )))
 }
 
+/// Half the width of intervals when none is asked for, as a share.
+const PRECISION: f64 = 0.015;
+/// Blocks of each workload, at least as many as allow a verdict, and at most.
+const BLOCKS_MIN: u32 = 20;
+const BLOCKS_MAX: u32 = 1000;
+const QUICK_BLOCKS_MIN: u32 = 8;
+const QUICK_BLOCKS_MAX: u32 = 20;
+
+/// What is to be done for all the chosen workloads.
 fn experiment(arguments: &Arguments, definitions: &[Definition]) -> Result<Experiment> {
     let catalogue = Catalogue::load()?;
     let baseline = arguments
@@ -371,13 +353,19 @@ fn experiment(arguments: &Arguments, definitions: &[Definition]) -> Result<Exper
     let quick = arguments.quick;
     let seconds =
         |quick_seconds, seconds| Duration::from_secs(if quick { quick_seconds } else { seconds });
+    let programs = definitions.iter().filter(|one| one.kind == Kind::Program);
+    let programs = programs.count();
+    let replays = definitions.len() - programs;
+    let comparisons = comparisons(&subjects, &baseline, replays, programs);
+    let fewest = fewest_blocks(comparisons, ERROR_RATE);
     let speed = match arguments.blocks {
         Some(blocks) => Rule::fixed(blocks),
         None => Rule {
-            blocks_min: if quick { 6 } else { 20 },
-            blocks_max: if quick { 20 } else { 1000 },
-            precision: Some(arguments.precision.unwrap_or(0.015)),
+            blocks_min: fewest.max(if quick { QUICK_BLOCKS_MIN } else { BLOCKS_MIN }),
+            blocks_max: if quick { QUICK_BLOCKS_MAX } else { BLOCKS_MAX },
+            precision: Some(arguments.precision.unwrap_or(PRECISION)),
             budget: Some(arguments.budget.unwrap_or(seconds(7, 60))),
+            comparisons,
         },
     };
     Ok(Experiment {
@@ -470,22 +458,5 @@ mod tests {
         for text in ["0/4", "5/4", "1/0", "1", "a/b", "-1/4", ""] {
             assert!(text.parse::<Shard>().is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn amounts_have_units() {
-        assert_eq!(parse_share("1.5%"), Ok(0.015));
-        assert_eq!(parse_share("0.02"), Ok(0.02));
-        assert_eq!(parse_time("2m"), Ok(Duration::from_secs(120)));
-        assert_eq!(parse_time("90"), Ok(Duration::from_secs(90)));
-        assert_eq!(parse_bytes("2G"), Ok(2 << 30));
-        assert_eq!(parse_bytes("4096"), Ok(4096));
-        for text in ["", "x", "-1", "0", "nan", "1x"] {
-            assert!(parse_share(text).is_err(), "{text}");
-            assert!(parse_time(text).is_err(), "{text}");
-            assert!(parse_bytes(text).is_err(), "{text}");
-        }
-        assert!(parse_bytes("99999999T").is_err());
-        assert!(parse_share("101%").is_err());
     }
 }

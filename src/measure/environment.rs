@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use procfs::Current as _;
 use serde::{Deserialize, Serialize};
 
+use super::disturbance::{Disturbance, Watch};
+
 /// Facts that a reader needs in order to judge, or repeat, a measurement. What could not be read is
 /// `None`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,8 +39,10 @@ pub struct Environment {
     pub aslr: Option<u32>,
     /// Load average over one minute before the run.
     pub load_average_start: Option<f64>,
-    /// Load average over one minute after the run.
+    /// Load average over one minute after the run, which is a part of it.
     pub load_average_end: Option<f64>,
+    /// What others did to the machine during the run.
+    pub disturbance: Option<Disturbance>,
     /// Environment variables that steer an allocator and were set.
     pub allocator_variables: Vec<String>,
 }
@@ -85,13 +89,15 @@ impl Environment {
                 .and_then(|text| text.parse().ok()),
             load_average_start: load_average(),
             load_average_end: None,
+            disturbance: None,
             allocator_variables: allocator_variables(),
         }
     }
 
-    /// Adds what can be known only after the run.
-    pub fn finish(&mut self) {
+    /// Adds what can be known only after the run, which began with `watch`.
+    pub fn finish(&mut self, watch: &Watch) {
         self.load_average_end = load_average();
+        self.disturbance = Some(watch.disturbance());
     }
 
     /// What a reader must know before believing times taken here, each with what to do about it.
@@ -107,6 +113,30 @@ impl Environment {
                 self.load_average_start.unwrap_or_default(),
                 self.cpus
             ));
+        }
+        let others_are_known = self
+            .disturbance
+            .as_ref()
+            .is_some_and(|found| found.others_cpu_ns.is_some());
+        // The run is a part of its load: more than all processors can serve is more than its own.
+        let still_busy = self
+            .load_average_end
+            .filter(|load| !others_are_known && *load > f64::from(self.cpus));
+        if let Some(load) = still_busy {
+            warnings.push(format!(
+                "The machine was busy at the end of the run (load average {load:.1} on {} \
+                 processors): times may be noisy. Stop other work and repeat.",
+                self.cpus
+            ));
+        }
+        warnings.extend(self.disturbance.iter().flat_map(Disturbance::warnings));
+        if self.transparent_huge_pages.as_deref() == Some("always") {
+            warnings.push(
+                "Transparent huge pages are set to always: times and memory hang on which regions the \
+                 kernel happened to back with them. Set madvise, or compare both settings (echo \
+                 madvise > /sys/kernel/mm/transparent_hugepage/enabled)."
+                    .to_owned(),
+            );
         }
         if let Some(governor) = &self.governor
             && governor != "performance"
@@ -290,5 +320,27 @@ mod tests {
         for word in ["busy", "powersave", "LD_PRELOAD"] {
             assert!(warnings.contains(word), "{warnings}");
         }
+    }
+
+    #[test]
+    fn huge_pages_and_the_load_at_the_end_are_judged() {
+        let mut environment = Environment::capture(None, 4096);
+        environment.transparent_huge_pages = Some("madvise".to_owned());
+        (environment.cpus, environment.load_average_start) = (2, Some(0.1));
+        (environment.governor, environment.allocator_variables) = (None, Vec::new());
+        environment.load_average_end = Some(1.9);
+        assert_eq!(environment.warnings(), [""; 0]);
+        environment.transparent_huge_pages = Some("always".to_owned());
+        environment.load_average_end = Some(2.6);
+        let warnings = environment.warnings();
+        assert!(warnings[0].contains("busy at the end"), "{warnings:?}");
+        assert!(warnings[1].contains("Set madvise"), "{warnings:?}");
+        // What others did is known better from their CPU time.
+        environment.disturbance = Some(Disturbance {
+            elapsed_ns: 1_000_000_000,
+            others_cpu_ns: Some(0),
+            ..Disturbance::default()
+        });
+        assert_eq!(environment.warnings().len(), 1);
     }
 }

@@ -2,6 +2,7 @@
 //! the contract between running and reporting.
 
 pub mod compare;
+pub mod disturbance;
 pub mod environment;
 pub mod latency;
 pub mod machine;

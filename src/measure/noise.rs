@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::pairs::Heap;
-use super::results::SummaryRow;
+use super::results::{Estimate, SummaryRow};
 
 /// How far a ratio is from 1, as a share of the smaller time: 0.25 for a ratio of 1.25 or of 0.8.
 pub fn difference(ratio: f64) -> f64 {
@@ -16,11 +16,12 @@ pub fn difference(ratio: f64) -> f64 {
 /// The noise floor of a twin's row on a heap: the distance from 1 of the farther end of its ratio's
 /// interval, as [`difference`]. A difference within it is none. `None` without a ratio.
 pub fn floor(twin: &SummaryRow, heap: Heap) -> Option<f64> {
-    let ratio = match heap {
-        Heap::Fresh => twin.ratio_to_baseline?,
-        Heap::Used => twin.ratio_to_baseline_used_heap?,
-    };
-    Some(difference(ratio.low).max(difference(ratio.high)))
+    twin.ratio(heap).map(reach)
+}
+
+/// How far the farther end of an interval is from 1, as [`difference`].
+pub fn reach(ratio: Estimate) -> f64 {
+    difference(ratio.low).max(difference(ratio.high))
 }
 
 /// The noise floor of wall time, of replays on several threads.
@@ -43,7 +44,6 @@ pub fn floors(rows: &[SummaryRow], twin: Option<&str>) -> BTreeMap<(String, Heap
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::measure::results::Estimate;
 
     #[test]
     fn the_farther_end_counts() {

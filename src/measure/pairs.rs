@@ -9,10 +9,10 @@
 
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::results::{Pass, Sample, Status};
-use crate::statistics::median;
+use crate::statistics::{median, outlier_limits};
 
 /// Which of the times of a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -78,10 +78,73 @@ pub fn wall_times(samples: &[Sample], workload: &str, subject: &str) -> BTreeMap
         .collect()
 }
 
+/// The same, each run's by themselves, in the order of the runs; runs without any are left out.
+pub fn ratios_by_run(
+    own: &BTreeMap<BlockKey, f64>,
+    other: &BTreeMap<BlockKey, f64>,
+) -> BTreeMap<u32, Vec<f64>> {
+    let mut runs: BTreeMap<u32, Vec<f64>> = BTreeMap::new();
+    for ((run, _), ratio) in paired(own, other) {
+        runs.entry(run).or_default().push(ratio);
+    }
+    runs
+}
+
 /// Own times divided by the other's, for the blocks that have both, in their order.
 pub fn ratios(own: &BTreeMap<BlockKey, f64>, other: &BTreeMap<BlockKey, f64>) -> Vec<f64> {
+    paired(own, other).map(|(_, ratio)| ratio).collect()
+}
+
+fn paired(
+    own: &BTreeMap<BlockKey, f64>,
+    other: &BTreeMap<BlockKey, f64>,
+) -> impl Iterator<Item = (BlockKey, f64)> {
     own.iter()
         .filter(|(_, ns)| **ns > 0.0)
-        .filter_map(|(block, ns)| Some(ns / other.get(block).filter(|ns| **ns > 0.0)?))
-        .collect()
+        .filter_map(|(block, ns)| {
+            let other = other.get(block).filter(|ns| **ns > 0.0)?;
+            Some((*block, ns / other))
+        })
+}
+
+/// Blocks whose time is far from those of the same run: elsewhere the machine may be another.
+pub fn outliers(times: &BTreeMap<BlockKey, f64>) -> BTreeSet<BlockKey> {
+    let mut far = BTreeSet::new();
+    for one in runs(times) {
+        let own: Vec<f64> = of_run(times, one).map(|(_, ns)| ns).collect();
+        let Some((low, high)) = outlier_limits(&own) else {
+            continue;
+        };
+        let is_far = |(_, ns): &(BlockKey, f64)| *ns < low || *ns > high;
+        far.extend(of_run(times, one).filter(is_far).map(|(block, _)| block));
+    }
+    far
+}
+
+/// The runs that have times.
+pub fn runs(times: &BTreeMap<BlockKey, f64>) -> BTreeSet<u32> {
+    times.keys().map(|(run, _)| *run).collect()
+}
+
+/// The times of one run.
+pub fn of_run(times: &BTreeMap<BlockKey, f64>, run: u32) -> impl Iterator<Item = (BlockKey, f64)> {
+    let own = times.range((run, 0)..=(run, u32::MAX));
+    own.map(|(block, ns)| (*block, *ns))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_machine_is_no_outlier() {
+        let mut times: BTreeMap<BlockKey, f64> = BTreeMap::new();
+        for block in 0..20 {
+            times.insert((0, block), 100.0 + f64::from(block % 3));
+            times.insert((1, block), 900.0 + f64::from(block % 3));
+        }
+        assert!(outliers(&times).is_empty());
+        times.insert((1, 7), 1300.0);
+        assert!(outliers(&times).into_iter().eq([(1, 7)]));
+    }
 }

@@ -84,14 +84,15 @@ pub struct Failure {
 
 /// What one allocator did on one workload.
 struct Cell {
-    /// Per-block ratios to the baseline.
-    times: Vec<f64>,
+    /// Per-block ratios to the baseline, of each run.
+    times: Vec<Vec<f64>>,
     rss: Option<f64>,
 }
 
 impl Cell {
     fn time(&self) -> f64 {
-        crate::statistics::median(&self.times).unwrap_or(f64::NAN)
+        let mean = geometric_mean(std::slice::from_ref(&self.times), 1, 0);
+        mean.map_or(f64::NAN, |mean| mean.median)
     }
 }
 
@@ -186,7 +187,8 @@ fn cell(results: &Results, workload: &str, subject: &str) -> Option<Cell> {
     let baseline = results.settings.baseline.as_str();
     let (own, _) = (row(subject)?, row(baseline)?);
     let times = |name| pairs::times(&results.samples, workload, name, Heap::Fresh);
-    let times = pairs::ratios(&times(subject), &times(baseline));
+    let times = pairs::ratios_by_run(&times(subject), &times(baseline));
+    let times: Vec<Vec<f64>> = times.into_values().collect();
     (!times.is_empty()).then_some(Cell {
         times,
         rss: own
@@ -203,7 +205,7 @@ fn row(
     with_memory: &[&(&str, Vec<Cell>)],
 ) -> Option<Ranked> {
     let settings = &results.settings;
-    let groups: Vec<Vec<f64>> = table
+    let groups: Vec<Vec<Vec<f64>>> = table
         .iter()
         .map(|(_, cells)| cells[at].times.clone())
         .collect();
@@ -243,7 +245,7 @@ fn row(
 
 /// The geometric mean of single values.
 fn mean(values: &[f64]) -> Option<f64> {
-    let alone: Vec<Vec<f64>> = values.iter().map(|value| vec![*value]).collect();
+    let alone: Vec<Vec<Vec<f64>>> = values.iter().map(|value| vec![vec![*value]]).collect();
     geometric_mean(&alone, 1, 0).map(|mean| mean.median)
 }
 

@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::environment::Environment;
+use super::pairs::Heap;
+use crate::statistics::Interval;
 use crate::trace::Origin;
 use crate::trace::profile::Profile;
 
@@ -78,7 +80,8 @@ pub struct Stop {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StopReason {
-    /// Every ratio's interval was as narrow as asked for.
+    /// Every ratio's interval was as narrow as asked for, and every difference that they show was
+    /// settled.
     Precision,
     /// The time budget was used.
     Budget,
@@ -666,8 +669,27 @@ pub enum Verdict {
     Slower,
     /// The difference, if any, is smaller than this run can tell.
     NotDistinguishable,
-    /// Not judged: no ratio, or too few blocks for any verdict.
+    /// Not judged: no ratio, too few blocks for any verdict, no noise floor, or runs that contradict
+    /// one another.
     Unknown,
+}
+
+/// What one of several runs shows of a row.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunRow {
+    /// Index of the run in the file.
+    pub run: u32,
+    /// Blocks in which its time was taken.
+    pub blocks: u32,
+    /// Time per operation, first replay.
+    pub ns_per_operation: Option<Estimate>,
+    /// Per-block ratio of time to the baseline's, first replay.
+    pub ratio_to_baseline: Option<Estimate>,
+    /// The same for the later replays.
+    pub ratio_to_baseline_used_heap: Option<Estimate>,
+    /// Median of the samples' highest RSS.
+    pub rss_peak_bytes: Option<u64>,
 }
 
 /// One workload under one subject, summed up.
@@ -686,6 +708,10 @@ pub struct SummaryRow {
     pub operations: u64,
     /// Blocks in which its time was taken.
     pub blocks: u32,
+    /// What each run shows, if several measured it; otherwise empty. The ratios of this row are then
+    /// the geometric means of the runs' own; times and memory are those of the first run alone, since
+    /// those of two machines have no common middle.
+    pub by_run: Vec<RunRow>,
     /// Time per operation of the first replay in each process: a fresh heap. Wall time of a serial
     /// replay; CPU time at the operations of one on several threads, where the wall time is the
     /// hand-over's as well. For a real program, CPU time of the whole run.
@@ -747,6 +773,12 @@ pub struct SummaryRow {
     pub latency: Vec<LatencyRow>,
 }
 
+impl From<Interval> for Estimate {
+    fn from(Interval { median, low, high }: Interval) -> Self {
+        Self { median, low, high }
+    }
+}
+
 impl Sample {
     /// A sample that ended well and shows nothing yet.
     pub fn untaken(workload: &str, subject: &str, pass: Pass, block: u32) -> Self {
@@ -775,7 +807,25 @@ impl Sample {
     }
 }
 
+impl RunRow {
+    /// Its ratio on a heap.
+    pub fn ratio(&self, heap: Heap) -> Option<Estimate> {
+        match heap {
+            Heap::Fresh => self.ratio_to_baseline,
+            Heap::Used => self.ratio_to_baseline_used_heap,
+        }
+    }
+}
+
 impl SummaryRow {
+    /// Its ratio on a heap.
+    pub fn ratio(&self, heap: Heap) -> Option<Estimate> {
+        match heap {
+            Heap::Fresh => self.ratio_to_baseline,
+            Heap::Used => self.ratio_to_baseline_used_heap,
+        }
+    }
+
     /// A row without any figure.
     pub fn unmeasured(workload: &str, subject: &str, operations: u64) -> Self {
         Self {
@@ -785,6 +835,7 @@ impl SummaryRow {
             reason: None,
             operations,
             blocks: 0,
+            by_run: Vec::new(),
             ns_per_operation: None,
             ns_per_operation_used_heap: None,
             wall_ns_per_operation: None,

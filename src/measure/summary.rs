@@ -1,24 +1,24 @@
 //! Samples -> one row per workload and subject. Pure.
 //!
 //! Times are compared only inside a block: the ratio of a subject to the baseline is taken block by
-//! block, and the median of those ratios is the result. What is called a difference is judged over the
-//! whole file at once ([`judge`]).
+//! block, and the median of those ratios is the result. Runs, which may be of several machines, are
+//! summed up each by itself, and then combined ([`combined_median`]). What is called a difference is
+//! judged over the whole file at once (`judge`).
 
 #![forbid(unsafe_code)]
 
+mod judge;
 mod latency;
+mod speed;
 mod threads;
 
 use std::collections::BTreeMap;
 
-use super::noise;
-use super::pairs::{BlockKey, Heap, ratios, times};
 use super::results::{
     Estimate, MemorySample, ProgramSample, Results, Sample, Status, SubjectKind, SubjectRecord,
-    SummaryRow, Verdict, WorkloadRecord,
+    SummaryRow, WorkloadRecord,
 };
-use crate::statistics::signed_rank::{ERROR_RATE, fewest_blocks, holm, signed_rank_p};
-use crate::statistics::{Interval, bootstrap_median, median, outlier_limits};
+use crate::statistics::{bootstrap_median, combined_median, geometric_mean, median};
 
 /// What the rows are computed from, apart from the samples.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +41,9 @@ pub struct Frame<'a> {
     pub seed: u64,
 }
 
+pub use judge::blocks_needed;
+pub(super) use judge::verdict;
+
 /// All rows, workload by workload.
 pub fn summarise(samples: &[Sample], frame: &Frame<'_>) -> Vec<SummaryRow> {
     let mut rows = Vec::new();
@@ -55,8 +58,7 @@ pub fn summarise(samples: &[Sample], frame: &Frame<'_>) -> Vec<SummaryRow> {
             }
         }
     }
-    add_baseline_memory(&mut rows, frame);
-    judge(&mut rows, samples, frame);
+    judge::judge(&mut rows, samples, frame);
     threads::judge(&mut rows, samples, frame);
     rows
 }
@@ -122,7 +124,14 @@ fn row(
     if failed.is_some() {
         return row;
     }
-    add_speed(&mut row, samples, operations, frame);
+    speed::add(&mut row, samples, operations, frame);
+    add_memory_ratio(&mut row, samples, frame);
+    // Amounts of two machines have no common middle: the first run's are shown.
+    let first = own.iter().copied();
+    let own: Vec<&Sample> = first
+        .filter(|one| Some(one.run) == first_run(samples, workload))
+        .collect();
+    let own = own.as_slice();
     threads::add(&mut row, samples, own, operations, frame);
     let memory: Vec<&MemorySample> = own
         .iter()
@@ -151,110 +160,10 @@ fn add_program(row: &mut SummaryRow, own: &[&Sample], frame: &Frame<'_>) {
         median(&values(|program| program.rss_peak_bytes)).map(|bytes| bytes.round() as u64);
 }
 
-fn add_speed(row: &mut SummaryRow, samples: &[Sample], operations: u64, frame: &Frame<'_>) {
-    let of = |subject: &str, heap: Heap| times(samples, &row.workload, subject, heap);
-    let per_operation = |blocks: &BTreeMap<BlockKey, f64>| {
-        let values: Vec<f64> = blocks
-            .values()
-            .map(|ns| ns / operations.max(1) as f64)
-            .collect();
-        estimate(&values, frame)
-    };
-    let ratio = |own: &BTreeMap<BlockKey, f64>, other: &str, heap: Heap| {
-        // What a subject did before it failed is no measure for others.
-        if has_failed(samples, &row.workload, other) {
-            return None;
-        }
-        estimate(&ratios(own, &of(other, heap)), frame)
-    };
-    let (fresh, used) = (of(&row.subject, Heap::Fresh), of(&row.subject, Heap::Used));
-    let harness_share = frame.harness.and_then(|harness| {
-        let share = ratio(&fresh, harness, Heap::Fresh)?.median;
-        (share > 0.0).then(|| 1.0 / share)
-    });
-    let ratio_fresh = ratio(&fresh, frame.baseline, Heap::Fresh);
-    let ratio_used = ratio(&used, frame.baseline, Heap::Used);
-    row.ns_per_operation = per_operation(&fresh);
-    row.ns_per_operation_used_heap = per_operation(&used);
-    row.ratio_to_baseline = ratio_fresh;
-    row.ratio_to_baseline_used_heap = ratio_used;
-    row.blocks = u32::try_from(fresh.len()).unwrap_or(u32::MAX);
-    row.outliers = outliers(&fresh);
-    row.harness_share = harness_share;
-}
-
-/// Gives the verdicts of a file. One is given on each heap of each row that has a ratio, but for the
-/// baseline, its twin and the floor rows; a difference is called one if
-/// - the signed-rank test says so, corrected for the number of all these verdicts together (Holm);
-/// - the interval that is shown excludes 1;
-/// - the median is further from 1 than the noise floor of that workload and heap.
-///
-/// With fewer blocks than the test needs at all ([`fewest_blocks`]) nothing is known.
-fn judge(rows: &mut [SummaryRow], samples: &[Sample], frame: &Frame<'_>) {
-    let exempt = |subject: &str| {
-        subject == frame.baseline
-            || frame.twin == Some(subject)
-            || frame.floors.iter().any(|floor| floor == subject)
-    };
-    let mut judged: Vec<(usize, Heap, Vec<f64>)> = Vec::new();
-    for (index, row) in rows.iter().enumerate() {
-        for heap in Heap::ALL {
-            if !exempt(&row.subject) && ratio_of(row, heap).is_some() {
-                let of = |subject: &str| times(samples, &row.workload, subject, heap);
-                judged.push((index, heap, ratios(&of(&row.subject), &of(frame.baseline))));
-            }
-        }
-    }
-    let p_values: Vec<f64> = judged.iter().map(|(.., ratios)| p_value(ratios)).collect();
-    let differs = holm(&p_values, ERROR_RATE);
-    let fewest = fewest_blocks(judged.len(), ERROR_RATE) as usize;
-    let floors = noise::floors(rows, frame.twin);
-    for ((index, heap, ratios), differs) in judged.into_iter().zip(differs) {
-        let row = &mut rows[index];
-        let floor = floors.get(&(row.workload.clone(), heap)).copied();
-        let verdict = match ratio_of(row, heap) {
-            Some(ratio) if ratios.len() >= fewest && ratio.low.is_finite() => {
-                verdict(ratio, differs, floor.unwrap_or(0.0))
-            }
-            _ => Verdict::Unknown,
-        };
-        match heap {
-            Heap::Fresh => row.verdict = verdict,
-            Heap::Used => row.verdict_used_heap = verdict,
-        }
-    }
-}
-
-fn p_value(ratios: &[f64]) -> f64 {
-    let logarithms: Vec<f64> = ratios.iter().map(|ratio| ratio.ln()).collect();
-    signed_rank_p(&logarithms)
-}
-
-pub(super) fn verdict(ratio: Estimate, differs: bool, floor: f64) -> Verdict {
-    let is_beyond = noise::difference(ratio.median) > floor;
-    match () {
-        () if !differs || !is_beyond => Verdict::NotDistinguishable,
-        () if ratio.high < 1.0 => Verdict::Faster,
-        () if ratio.low > 1.0 => Verdict::Slower,
-        () => Verdict::NotDistinguishable,
-    }
-}
-
-fn ratio_of(row: &SummaryRow, heap: Heap) -> Option<Estimate> {
-    match heap {
-        Heap::Fresh => row.ratio_to_baseline,
-        Heap::Used => row.ratio_to_baseline_used_heap,
-    }
-}
-
-/// Blocks whose time is far from the others'.
-fn outliers(times: &BTreeMap<BlockKey, f64>) -> u32 {
-    let values: Vec<f64> = times.values().copied().collect();
-    let Some((low, high)) = outlier_limits(&values) else {
-        return 0;
-    };
-    let far = values.iter().filter(|ns| **ns < low || **ns > high);
-    u32::try_from(far.count()).unwrap_or(u32::MAX)
+/// The first run that measured a workload.
+fn first_run(samples: &[Sample], workload: &str) -> Option<u32> {
+    let own = samples.iter().filter(|sample| sample.workload == workload);
+    own.map(|sample| sample.run).min()
 }
 
 fn has_failed(samples: &[Sample], workload: &str, subject: &str) -> bool {
@@ -265,8 +174,13 @@ fn has_failed(samples: &[Sample], workload: &str, subject: &str) -> bool {
 }
 
 fn estimate(values: &[f64], frame: &Frame<'_>) -> Option<Estimate> {
-    let Interval { median, low, high } = bootstrap_median(values, frame.resamples, frame.seed)?;
-    Some(Estimate { median, low, high })
+    bootstrap_median(values, frame.resamples, frame.seed).map(Estimate::from)
+}
+
+/// The ratios of several runs as one.
+fn combined(runs: &BTreeMap<u32, Vec<f64>>, frame: &Frame<'_>) -> Option<Estimate> {
+    let runs: Vec<Vec<f64>> = runs.values().cloned().collect();
+    combined_median(&runs, frame.resamples, frame.seed).map(Estimate::from)
 }
 
 fn add_memory(row: &mut SummaryRow, samples: &[&MemorySample]) {
@@ -310,23 +224,51 @@ fn quotient(numerator: f64, denominator: f64) -> Option<f64> {
     (denominator > 0.0).then(|| numerator / denominator)
 }
 
-fn add_baseline_memory(rows: &mut [SummaryRow], frame: &Frame<'_>) {
-    let baselines: BTreeMap<String, u64> = rows
-        .iter()
-        .filter(|row| row.subject == frame.baseline)
-        .filter_map(|row| Some((row.workload.clone(), row.rss_peak_bytes?)))
-        .collect();
-    for row in rows {
-        row.rss_peak_ratio_to_baseline = row
-            .rss_peak_bytes
-            .zip(baselines.get(&row.workload))
-            .and_then(|(own, baseline)| quotient(own as f64, *baseline as f64));
+/// Peak RSS over the baseline's, run by run; of several runs the geometric mean, as for times.
+fn add_memory_ratio(row: &mut SummaryRow, samples: &[Sample], frame: &Frame<'_>) {
+    if has_failed(samples, &row.workload, frame.baseline) {
+        return;
     }
+    let own = rss_peaks(samples, &row.workload, &row.subject);
+    let baseline = rss_peaks(samples, &row.workload, frame.baseline);
+    let ratios: Option<Vec<Vec<f64>>> = own
+        .iter()
+        .filter_map(|(run, own)| Some((*own, *baseline.get(run)?)))
+        .map(|(own, baseline)| Some(vec![quotient(own, baseline)?]))
+        .collect();
+    row.rss_peak_ratio_to_baseline = ratios.and_then(|ratios| match ratios.as_slice() {
+        [] => None,
+        // The mean's logarithms know no ratio of nothing.
+        [one] => one.first().copied(),
+        several => geometric_mean(&[several.to_vec()], 1, frame.seed).map(|mean| mean.median),
+    });
+}
+
+/// Median of the samples' highest RSS in each run.
+fn rss_peaks(samples: &[Sample], workload: &str, subject: &str) -> BTreeMap<u32, f64> {
+    let mut peaks: BTreeMap<u32, Vec<f64>> = BTreeMap::new();
+    let own = samples
+        .iter()
+        .filter(|sample| sample.workload == workload && sample.subject == subject);
+    for sample in own {
+        let memory = sample.memory.as_ref().map(|memory| memory.rss_peak_bytes);
+        let program = sample
+            .program
+            .as_ref()
+            .map(|program| program.rss_peak_bytes);
+        if let Some(bytes) = memory.or(program) {
+            peaks.entry(sample.run).or_default().push(bytes as f64);
+        }
+    }
+    let medians = peaks.into_iter();
+    medians
+        .filter_map(|(run, peaks)| Some((run, median(&peaks)?.round())))
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::results::{MemoryPoint, Pass, SpeedSample};
+    use super::super::results::{MemoryPoint, Pass, SpeedSample, Verdict};
     use super::*;
 
     fn sample(subject: &str, pass: Pass, block: u32) -> Sample {

@@ -2,20 +2,21 @@
 
 #![forbid(unsafe_code)]
 
-use super::results::{Results, Status, SubjectKind, SummaryRow};
+mod harness;
+mod noisy;
+
+use super::results::{Results, Run, Status, SubjectKind, SummaryRow};
+use super::summary;
 
 /// Below so many blocks no interval of a median holds in 95 of 100 cases.
 const FEW_BLOCKS: u32 = 6;
-/// Above this share of a row's time, the harness blurs what is measured.
-const HARNESS_SHARE: f64 = 0.3;
 
 /// All warnings that these results call for.
 pub fn of(results: &Results) -> Vec<String> {
     let mut warnings: Vec<String> = unoptimised_warning().into_iter().collect();
-    for run in &results.runs {
-        warnings.extend(run.environment.warnings());
-    }
-    warnings.extend(few_blocks(results.settings.speed_blocks_max));
+    warnings.extend(of_machines(&results.runs));
+    warnings.extend(few_blocks(results));
+    warnings.extend(noisy::of(results));
     for workload in &results.workloads {
         let Some(origin) = &workload.origin else {
             continue;
@@ -30,13 +31,37 @@ pub fn of(results: &Results) -> Vec<String> {
         let altered = origin.warnings.iter();
         warnings.extend(altered.map(|warning| format!("{}: {warning}", workload.name)));
     }
-    for row in &results.summary {
-        warnings.extend(failure(row, &results.settings.baseline));
-        if !is_floor(row, results) {
-            warnings.extend(harness(row));
+    let baseline = &results.settings.baseline;
+    warnings.extend(
+        results
+            .summary
+            .iter()
+            .filter_map(|row| failure(row, baseline)),
+    );
+    warnings.extend(harness::of(results));
+    warnings
+}
+
+/// Those of the runs' machines; of several runs, each with the run's name unless it holds for all.
+fn of_machines(runs: &[Run]) -> Vec<String> {
+    let of_runs: Vec<(&Run, Vec<String>)> = runs
+        .iter()
+        .map(|run| (run, run.environment.warnings()))
+        .collect();
+    let mut told: Vec<String> = Vec::new();
+    for (run, warnings) in &of_runs {
+        for warning in warnings {
+            let is_common = of_runs.iter().all(|(_, others)| others.contains(warning));
+            let text = match is_common {
+                true => warning.clone(),
+                false => format!("Run of {}: {warning}", run.started),
+            };
+            if !told.contains(&text) {
+                told.push(text);
+            }
         }
     }
-    warnings
+    told
 }
 
 /// The warning that is due if this program was built without optimisation: the harness, and with it
@@ -54,13 +79,50 @@ fn unoptimised(level: &str) -> Option<String> {
     })
 }
 
-fn few_blocks(blocks: u32) -> Option<String> {
-    (blocks < FEW_BLOCKS).then(|| {
+/// Workloads with fewer blocks than a verdict or even an interval needs, by their number.
+fn few_blocks(results: &Results) -> Vec<String> {
+    let needed = summary::blocks_needed(results).max(FEW_BLOCKS);
+    let mut few: Vec<(u32, Vec<&str>)> = Vec::new();
+    for workload in &results.workloads {
+        let timed = results.summary.iter().filter(|row| {
+            row.workload == workload.name && row.status == Status::Ok && row.blocks > 0
+        });
+        let Some(blocks) = timed
+            .map(|row| row.blocks)
+            .min()
+            .filter(|blocks| *blocks < needed)
+        else {
+            continue;
+        };
+        match few.iter_mut().find(|(known, _)| *known == blocks) {
+            Some((_, names)) => names.push(&workload.name),
+            None => few.push((blocks, vec![&workload.name])),
+        }
+    }
+    let told = few.into_iter().map(|(blocks, names)| {
+        let lacking = if blocks < FEW_BLOCKS {
+            "for a verdict, or for an interval that holds"
+        } else {
+            "for a verdict"
+        };
         format!(
-            "Only {} run: too few for an interval. Use --blocks 20 or more for a decision.",
-            counted(u64::from(blocks), "block was", "blocks were")
+            "{}: too few blocks {lacking}: {blocks} of {needed}. Run more: --blocks {needed}, or 20 and \
+             more for a decision.",
+            listed(&names)
         )
-    })
+    });
+    told.collect()
+}
+
+/// "a", "a and b", "a, b, c and 4 more".
+fn listed(names: &[&str]) -> String {
+    const NAMED: usize = 3;
+    match names {
+        [] => String::new(),
+        [one] => (*one).to_owned(),
+        [first @ .., last] if names.len() <= NAMED => format!("{} and {last}", first.join(", ")),
+        all => format!("{} and {} more", all[..NAMED].join(", "), all.len() - NAMED),
+    }
 }
 
 fn failure(row: &SummaryRow, baseline: &str) -> Option<String> {
@@ -72,23 +134,6 @@ fn failure(row: &SummaryRow, baseline: &str) -> Option<String> {
     };
     let (subject, workload) = (&row.subject, &row.workload);
     Some(format!("{subject} on {workload}: {reason}.{effect}"))
-}
-
-fn harness(row: &SummaryRow) -> Option<String> {
-    let share = row.harness_share.filter(|share| *share > HARNESS_SHARE)?;
-    let (subject, workload) = (&row.subject, &row.workload);
-    Some(if share < 1.0 {
-        format!(
-            "{subject} on {workload}: up to {:.0} % of the time is the harness's own, so \
-             differences between subjects look smaller than they are.",
-            100.0 * share
-        )
-    } else {
-        format!(
-            "{subject} on {workload}: its time cannot be told from the harness's own. Replay a \
-             longer trace."
-        )
-    })
 }
 
 fn is_floor(row: &SummaryRow, results: &Results) -> bool {
@@ -128,9 +173,9 @@ mod tests {
     }
 
     #[test]
-    fn few_blocks_are_counted_in_words() {
-        assert!(few_blocks(1).expect("a warning").contains("1 block was"));
-        assert!(few_blocks(5).expect("a warning").contains("5 blocks were"));
-        assert_eq!(few_blocks(6), None);
+    fn names_are_listed_and_then_counted() {
+        assert_eq!(listed(&["a"]), "a");
+        assert_eq!(listed(&["a", "b", "c"]), "a, b and c");
+        assert_eq!(listed(&["a", "b", "c", "d", "e"]), "a, b, c and 2 more");
     }
 }

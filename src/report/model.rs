@@ -11,6 +11,7 @@ use crate::measure::results::{
     Estimate, MemorySample, Pass, ProgramRecord, Receipt, Results, Run, Sample, Status, Stop,
     SubjectKind, SubjectRecord, SummaryRow, Verdict, WorkloadRecord,
 };
+use crate::measure::summary;
 
 /// Below this number of blocks a 95 % interval of a median does not exist: the range of n values
 /// misses the median with probability 2^(1-n), which is above 5 % up to n = 5.
@@ -38,6 +39,8 @@ pub(crate) struct Workload<'a> {
     pub(crate) stops: Vec<(&'a Run, &'a Stop)>,
     /// Name of the subject that ratios refer to.
     pub(crate) baseline: &'a str,
+    /// Blocks that a verdict needs at least, for the number of comparisons in the file.
+    pub(crate) blocks_needed: usize,
 }
 
 /// One subject on one workload.
@@ -221,6 +224,7 @@ impl<'a> Report<'a> {
             }
         }
         let mut slugs = HashSet::new();
+        let blocks_needed = summary::blocks_needed(results) as usize;
         let workloads = names
             .into_iter()
             .map(|name| {
@@ -235,6 +239,7 @@ impl<'a> Report<'a> {
                     twin: Vec::<Row<'a>>::into_iter(twins).next(),
                     stops: stops_of(results, name),
                     baseline: &results.settings.baseline,
+                    blocks_needed,
                 }
             })
             .collect();

@@ -21,7 +21,7 @@ pub(crate) struct Conclusion {
     /// What limits it: how sure, who else is as good, who failed.
     pub(crate) notes: Vec<String>,
     /// A word or two for the badge beside it: "sure", "likely, but see the warnings", "mixed",
-    /// "not distinguishable", "few blocks", "no comparison".
+    /// "not distinguishable", "few blocks", "no verdict", "no comparison".
     pub(crate) confidence: &'static str,
 }
 
@@ -31,6 +31,7 @@ pub(crate) fn of(workload: &Workload<'_>, results: &Results) -> Conclusion {
         blocks: workload
             .blocks()
             .unwrap_or(results.settings.speed_blocks_max as usize),
+        needed: workload.blocks_needed,
         is_noisy: results.warnings.iter().any(|warning| is_of_noise(warning)),
     };
     let mut verdict = match (workload.baseline_row(), workload.ranking(false).as_slice()) {
@@ -129,6 +130,8 @@ fn no_baseline(workload: &Workload<'_>, ranking: &[&Row<'_>]) -> Conclusion {
 /// How the times were taken, as far as it limits what may be said.
 struct Measured {
     blocks: usize,
+    /// Blocks that a verdict needs.
+    needed: usize,
     /// Whether a warning of the run names a source of noise.
     is_noisy: bool,
 }
@@ -136,6 +139,12 @@ struct Measured {
 impl Measured {
     fn is_few(&self) -> bool {
         self.blocks < BLOCKS_FOR_INTERVAL
+    }
+
+    /// That there are too few blocks for a verdict, if so.
+    fn lacking(&self) -> Option<String> {
+        let (blocks, needed) = (self.blocks, self.needed);
+        (blocks < needed).then(|| format!("too few blocks for a verdict: {blocks} of {needed}"))
     }
 }
 
@@ -166,6 +175,7 @@ fn compared(
             notes.extend(notes::without_own(best, baseline, &rivals));
             faster_sentence(workload, baseline, best)
         }
+        None if is_unjudged(&rivals) => unjudged_sentence(workload, baseline, &rivals, measured),
         None => none_faster_sentence(workload, baseline, &rivals),
     };
     notes.extend(notes::used_heap(baseline, ranking, fastest));
@@ -184,7 +194,12 @@ fn confidence(is_any_faster: bool, rivals: &[&Row<'_>], measured: &Measured) -> 
         .filter(|row| row.standing() == Verdict::Slower)
         .count();
     let is_settled = is_any_faster || slower == rivals.len();
-    match (measured.is_few(), is_settled, measured.is_noisy) {
+    match (
+        measured.is_few() || is_unjudged(rivals),
+        is_settled,
+        measured.is_noisy,
+    ) {
+        (true, ..) if is_unjudged(rivals) && measured.lacking().is_none() => "no verdict",
         (true, ..) => "few blocks",
         (false, true, true) => "likely, but see the warnings",
         (false, true, false) => "sure",
@@ -218,6 +233,40 @@ fn heap_words(workload: &Workload<'_>) -> &'static str {
     } else {
         " on a fresh heap"
     }
+}
+
+/// Whether there are intervals and not one verdict.
+fn is_unjudged(rivals: &[&Row<'_>]) -> bool {
+    let has_interval =
+        |row: &&Row<'_>| row.has_intervals && row.summary.ratio_to_baseline.is_some();
+    rivals.iter().any(has_interval) && rivals.iter().all(|row| row.standing() == Verdict::Unknown)
+}
+
+/// Why there is no verdict, and what the nearest interval shows all the same.
+fn unjudged_sentence(
+    workload: &Workload<'_>,
+    baseline: &Row<'_>,
+    rivals: &[&Row<'_>],
+    measured: &Measured,
+) -> String {
+    let why = match measured.lacking() {
+        Some(words) => words,
+        None => "no verdict, since there is no noise floor".to_owned(),
+    };
+    let nearest = rivals
+        .iter()
+        .find_map(|row| Some((*row, row.summary.ratio_to_baseline?)));
+    let seen = nearest.map_or(String::new(), |(row, ratio)| {
+        format!(
+            "; unjudged, {} takes {} {}{} ({})",
+            row.name(),
+            time_words(ratio.median),
+            baseline.name(),
+            heap_words(workload),
+            certainty_words(row, &ratio)
+        )
+    });
+    format!("On {}, {why}{seen}.", workload.name)
 }
 
 /// One short sentence: the nearest rival with its ratio, and how many others there are.
@@ -257,12 +306,13 @@ fn none_faster_sentence(
         )
     }];
     let others = rivals.iter().filter(|row| row.name() != nearest.name());
-    let (mut same, mut slower, mut unknown) = (0u64, 0u64, 0u64);
+    let (mut same, mut slower, mut unjudged, mut unknown) = (0u64, 0u64, 0u64, 0u64);
     for row in others {
         match (row.standing(), row.summary.ratio_to_baseline) {
             (Verdict::NotDistinguishable, _) => same += 1,
             (Verdict::Slower, _) => slower += 1,
             (_, Some(ratio)) if !row.has_intervals && ratio.median > 1.0 => slower += 1,
+            (_, Some(_)) if row.has_intervals => unjudged += 1,
             _ => unknown += 1,
         }
     }
@@ -278,6 +328,9 @@ fn none_faster_sentence(
     }
     if slower > 0 {
         parts.push(format!("{} slower", is_are(slower)));
+    }
+    if unjudged > 0 {
+        parts.push(format!("{} without a verdict", is_are(unjudged)));
     }
     if unknown > 0 {
         parts.push(format!("{} not compared", is_are(unknown)));
@@ -341,7 +394,7 @@ pub(crate) fn tally(workloads: &[Workload<'_>], subject: &str) -> Option<String>
         parts.push(format!("not distinguishable on {same}"));
     }
     if unknown > 0 {
-        parts.push(format!("without an interval on {unknown}"));
+        parts.push(format!("without a verdict on {unknown}"));
     }
     if failed > 0 {
         parts.push(format!("without a result on {failed}"));

@@ -296,7 +296,7 @@ impl<'a> Course<'a> {
                 .filter(|index| works(*index))
                 .map(|_| engine.baseline),
             compared,
-            differs: compared.iter().any(|name| Some(*name) != engine.twin),
+            twin: engine.twin,
             resamples: engine.resamples,
             seed: engine.seed,
         }
@@ -437,6 +437,7 @@ mod tests {
         blocks_max: 100,
         precision: Some(0.01),
         budget: Some(Duration::from_millis(1)),
+        comparisons: 2,
     };
 
     fn count(samples: &[Sample], subject: &str, pass: Pass) -> usize {

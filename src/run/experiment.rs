@@ -6,6 +6,7 @@ use super::engine::{Engine, Keeper, Moment, Sampler};
 use super::execute::{Conditions, Prepared, Replays, elapsed_ns};
 use super::session::Session;
 use crate::error::Result;
+use crate::measure::disturbance::Watch;
 use crate::measure::environment::Environment;
 use crate::measure::results::{
     Order, Results, Run, SCHEMA_VERSION, Settings, SubjectRecord, ThreadedRecord, Tool, Touch,
@@ -114,6 +115,7 @@ impl Experiment {
     ) -> Result<Results> {
         let (start, started) = (Instant::now(), jiff::Timestamp::now());
         let mut environment = Environment::capture(libc_version(), page_size_bytes());
+        let watch = Watch::start();
         let (subjects, twin) = self.with_twin();
         let engine = Engine {
             subjects: &subjects,
@@ -139,7 +141,7 @@ impl Experiment {
             samples.extend(measured.samples);
             stops.push(measured.stop);
         }
-        environment.finish();
+        environment.finish(&watch);
         let mut results = Results {
             schema_version: SCHEMA_VERSION,
             settings: self.settings(engine.twin),

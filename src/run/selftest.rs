@@ -128,6 +128,7 @@ impl Case {
                 blocks_max: 10_000,
                 precision: Some(0.015),
                 budget: Some(Duration::from_secs(120)),
+                comparisons: 2,
             },
             Self::Two => Rule {
                 precision: Some(0.005),

@@ -1,13 +1,28 @@
 //! When the timed pass of a workload has enough blocks. Pure.
+//!
+//! Two things must be settled: every interval as narrow as asked for, and every verdict that the
+//! intervals point to. The interval is of the median, on which outliers hardly weigh; the signed-rank
+//! test that a verdict needs sees them. With 1 % of noise and a tenth of the samples hit by a spike of
+//! 20 % on average, ten blocks or more until the intervals were narrow called a subject that is 5 %
+//! slower so in 83 to 92 of 100 simulated runs. So blocks are added as long as an interval excludes 1,
+//! beyond the noise floor, and the test does not follow: 100 of 100, for two blocks more. That is a
+//! second look at the same data, but one that needs three things to agree: of simulated runs without
+//! any difference, at most 2 in 100 claim one, and intervals hold the truth in 94 to 97 of 100
+//! (`simulated` below repeats all this).
 
 #![forbid(unsafe_code)]
 
 use std::time::Duration;
 
+use crate::measure::noise;
 use crate::measure::pairs::{Heap, ratios, times};
 use crate::measure::results::{Sample, StopReason};
 use crate::plan::Rule;
+use crate::statistics::signed_rank::{ERROR_RATE, ratios_differ_p};
 use crate::statistics::{bootstrap_median, exact_median};
+
+#[cfg(test)]
+mod simulated;
 
 /// What the decision hangs on.
 #[derive(Clone, Copy, Debug)]
@@ -21,12 +36,20 @@ pub struct Question<'a> {
     /// Subjects whose ratio must be known well: those that did not fail, without the baseline and
     /// the floor rows, with the baseline's twin.
     pub compared: &'a [&'a str],
-    /// Whether a subject other than the twin is among them.
-    pub differs: bool,
+    /// The baseline's twin, if there is one.
+    pub twin: Option<&'a str>,
     /// Resamples of the intervals that will be shown.
     pub resamples: u32,
     /// Their seed.
     pub seed: u64,
+}
+
+impl Question<'_> {
+    /// The subjects that get a verdict.
+    fn judged(&self) -> impl Iterator<Item = &str> {
+        let all = self.compared.iter().copied();
+        all.filter(|name| Some(*name) != self.twin)
+    }
 }
 
 /// Why no further block is needed after `blocks` of them, which took `spent`; `None` if one is.
@@ -40,12 +63,13 @@ pub fn decide(
     if blocks < rule.blocks_min {
         return None;
     }
-    let comparable = question.baseline.is_some() && question.differs;
+    let comparable = question.baseline.is_some() && question.judged().next().is_some();
     if !comparable && blocks < rule.blocks_max {
         return Some(StopReason::NothingToCompare);
     }
     if let Some(precision) = rule.precision
         && is_precise(question, samples, precision)
+        && !is_open(question, samples)
     {
         return Some(StopReason::Precision);
     }
@@ -99,6 +123,32 @@ fn is_precise(question: &Question<'_>, samples: &[Sample], precision: f64) -> bo
     // The bootstrap only when its cheap lower bound is narrow enough already.
     within(widest_half_width_quick(question, samples))
         && within(widest_half_width(question, samples))
+}
+
+/// Whether some interval shows a difference beyond the noise floor that the test does not call one
+/// yet. The other verdicts of the results are not known here, so the test is held to the strictest
+/// level that it may meet there.
+fn is_open(question: &Question<'_>, samples: &[Sample]) -> bool {
+    let Some((baseline, twin)) = question.baseline.zip(question.twin) else {
+        return false;
+    };
+    let level = ERROR_RATE / question.rule.comparisons.max(1) as f64;
+    Heap::ALL.into_iter().any(|heap| {
+        let base = times(samples, question.workload, baseline, heap);
+        let of = |subject: &str| ratios(&times(samples, question.workload, subject, heap), &base);
+        let Some(floor) = exact_median(&of(twin)).map(|interval| noise::reach(interval.into()))
+        else {
+            return false;
+        };
+        question.judged().any(|subject| {
+            let values = of(subject);
+            exact_median(&values).is_some_and(|interval| {
+                (interval.low > 1.0 || interval.high < 1.0)
+                    && noise::difference(interval.median) > floor
+                    && ratios_differ_p(&values) > level
+            })
+        })
+    })
 }
 
 fn widest(

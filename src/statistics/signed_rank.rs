@@ -43,6 +43,12 @@ pub fn signed_rank_p(values: &[f64]) -> f64 {
     (2.0 * tail).min(1.0)
 }
 
+/// Two-sided p-value of ratios' being as often above 1 as below, by as much.
+pub fn ratios_differ_p(ratios: &[f64]) -> f64 {
+    let logarithms: Vec<f64> = ratios.iter().map(|ratio| ratio.ln()).collect();
+    signed_rank_p(&logarithms)
+}
+
 /// Twice the rank of each value among those sorted by size: ties share the middle of their ranks, and
 /// twice that is a whole number.
 pub(super) fn double_ranks(sorted: &[f64]) -> Vec<u64> {

@@ -1,5 +1,6 @@
 //! Made-up results, through the types, shaped like real ones: curves, intervals, failures.
 
+use mymalloc::measure::disturbance::Disturbance;
 use mymalloc::measure::environment::Environment;
 use mymalloc::measure::results::*;
 use mymalloc::trace::profile::{LifetimeBucket, LivePoint, Profile, SizeBucket};
@@ -256,6 +257,17 @@ fn environment() -> Environment {
         aslr: Some(2),
         load_average_start: Some(1.9),
         load_average_end: Some(2.1),
+        disturbance: Some(Disturbance {
+            elapsed_ns: 48_200_000_000,
+            machine_cpus: Some(2),
+            others_cpu_ns: Some(310_000_000),
+            steal_ns: Some(10_000_000),
+            cgroup_throttled_ns: None,
+            thermal_throttles: None,
+            frequency_limit: Some(1.0),
+            swapped_pages: Some(0),
+            memory_stall_ns: Some(0),
+        }),
         allocator_variables: vec![],
     }
 }

@@ -8,17 +8,17 @@
 //! are told, and judged apart. The verdicts on wall time are corrected for their own number.
 
 use super::super::noise;
-use super::super::pairs::{ratios, wall_times};
+use super::super::pairs::{of_run, ratios, ratios_by_run, wall_times};
 use super::super::results::{Estimate, Sample, SpeedSample, SummaryRow, Verdict};
-use super::{Frame, estimate, has_failed, verdict};
+use super::{Frame, combined, estimate, has_failed, verdict};
 use crate::statistics::median;
-use crate::statistics::signed_rank::{ERROR_RATE, fewest_blocks, holm, signed_rank_p};
+use crate::statistics::signed_rank::{ERROR_RATE, fewest_blocks, holm, ratios_differ_p};
 
 /// Above this share of a wall time that `null` needs as well, the wall time is no measure of an
 /// allocator.
 const HARNESS_LIMIT: f64 = 0.5;
 
-/// Adds the figures of one row; `own` are its samples.
+/// Adds the figures of one row; `own` are its samples in the first run, of which the amounts are.
 pub(super) fn add(
     row: &mut SummaryRow,
     samples: &[Sample],
@@ -47,9 +47,9 @@ pub(super) fn add(
         row.lateness_mean_ns = of_first(|speed| Some(*speed.lateness_mean_ns.first()? as f64));
     }
     let walls = wall_times(samples, &row.workload, &row.subject);
-    let per_operation: Vec<f64> = walls
-        .values()
-        .map(|ns| ns / operations.max(1) as f64)
+    let first = own.first().map_or(0, |sample| sample.run);
+    let per_operation: Vec<f64> = of_run(&walls, first)
+        .map(|(_, ns)| ns / operations.max(1) as f64)
         .collect();
     row.wall_ns_per_operation = estimate(&per_operation, frame);
     let ratio = |other: &str| {
@@ -57,7 +57,7 @@ pub(super) fn add(
             return None;
         }
         let others = wall_times(samples, &row.workload, other);
-        estimate(&ratios(&walls, &others), frame)
+        combined(&ratios_by_run(&walls, &others), frame)
     };
     row.wall_harness_share = frame
         .harness
@@ -89,7 +89,8 @@ pub(super) fn judge(rows: &mut [SummaryRow], samples: &[Sample], frame: &Frame<'
             Some((index, ratio, ratios(&of(&row.subject), &of(frame.baseline))))
         })
         .collect();
-    let p_values: Vec<f64> = judged.iter().map(|(.., ratios)| p_value(ratios)).collect();
+    let p_value = |(.., ratios): &(usize, Estimate, Vec<f64>)| ratios_differ_p(ratios);
+    let p_values: Vec<f64> = judged.iter().map(p_value).collect();
     let differs = holm(&p_values, ERROR_RATE);
     let fewest = fewest_blocks(judged.len(), ERROR_RATE) as usize;
     for ((index, ratio, ratios), differs) in judged.into_iter().zip(differs) {
@@ -113,11 +114,6 @@ fn is_judged(row: &SummaryRow, frame: &Frame<'_>) -> bool {
             .wall_harness_share
             .is_none_or(|share| share <= HARNESS_LIMIT);
     !is_exempt && is_measure
-}
-
-fn p_value(ratios: &[f64]) -> f64 {
-    let logarithms: Vec<f64> = ratios.iter().map(|ratio| ratio.ln()).collect();
-    signed_rank_p(&logarithms)
 }
 
 #[cfg(test)]

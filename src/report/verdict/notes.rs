@@ -88,6 +88,14 @@ pub(super) fn how_sure(
              Take it as a hint and repeat it with more blocks."
         );
     }
+    let rows = || workload.rows.iter().filter(|row| row.is_candidate());
+    if let Some(words) = measured.lacking()
+        && rows().all(|row| row.standing() == Verdict::Unknown)
+    {
+        return format!(
+            "{blocks}: {words}. The intervals hold all the same; repeat it with more blocks."
+        );
+    }
     let floor = match workload.noise() {
         Some(_) => " and is larger than the noise floor",
         None => "",
