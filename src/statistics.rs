@@ -297,7 +297,10 @@ mod tests {
         assert_eq!(combined(&[]), None);
         assert_eq!(combined(&[vec![1.0], vec![]]), None);
         let one = vec![1.0, 1.1, 1.3, 0.9, 1.2, 1.05, 0.97];
-        assert_eq!(combined(&[one.clone()]), bootstrap_median(&one, 200, 1));
+        assert_eq!(
+            combined(std::slice::from_ref(&one)),
+            bootstrap_median(&one, 200, 1)
+        );
     }
 
     #[test]
