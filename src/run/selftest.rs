@@ -451,7 +451,7 @@ fn trace(rounds: usize) -> Trace {
         // The same numbers in every round.
         let mut random = Random::new(1);
         let mut classes: Vec<usize> = (0..LIVE_BLOCKS).map(start).collect();
-        let mut live = vec![0; CLASSES];
+        let mut live = [0; CLASSES];
         classes.iter().for_each(|class| live[*class] += 1);
         for pair in 0..PAIRS_PER_ROUND {
             let left = PAIRS_PER_ROUND - pair;
