@@ -189,6 +189,11 @@ fn add_memory(row: &mut SummaryRow, samples: &[&MemorySample]) {
         median(&values)
     };
     let bytes = |value: Option<f64>| value.map(|bytes| bytes.round() as u64);
+    row.live_bytes_peak = bytes(of(|sample| Some(sample.live_bytes_peak as f64)));
+    // What is known to be wrong must not be compared: the row then has no RSS.
+    if samples.iter().any(|sample| sample.unmeasurable.is_some()) {
+        return;
+    }
     row.rss_peak_bytes = bytes(of(|sample| Some(sample.rss_peak_bytes as f64)));
     row.rss_mean_bytes = bytes(of(|sample| Some(sample.rss_mean_bytes as f64)));
     row.rss_retained_bytes = bytes(of(|sample| Some(sample.rss_retained_bytes as f64)));
@@ -196,7 +201,6 @@ fn add_memory(row: &mut SummaryRow, samples: &[&MemorySample]) {
         sample.rss_retained_1s_bytes.map(|bytes| bytes as f64)
     }));
     row.drift = of(|sample| sample.drift);
-    row.live_bytes_peak = bytes(of(|sample| Some(sample.live_bytes_peak as f64)));
     row.fragmentation_at_peak =
         of(|sample| quotient(sample.rss_peak_bytes as f64, sample.live_bytes_peak as f64));
     row.internal_fragmentation = of(|sample| {
@@ -208,14 +212,14 @@ fn add_memory(row: &mut SummaryRow, samples: &[&MemorySample]) {
     row.fragmentation_time_weighted = of(time_weighted);
 }
 
-/// Sum of RSS over the trace ÷ sum of live bytes over the trace; each point counts for the
-/// operations until the next one.
+/// Sum of RSS over the trace ÷ sum of live bytes over the trace; each point counts for the time
+/// until the next one.
 fn time_weighted(sample: &MemorySample) -> Option<f64> {
     let (mut rss, mut live) = (0.0, 0.0);
     for pair in sample.curve.windows(2) {
-        let operations = (pair[1].operation - pair[0].operation) as f64;
-        rss += pair[0].rss_bytes as f64 * operations;
-        live += pair[0].live_bytes as f64 * operations;
+        let time = pair[1].elapsed_ns.saturating_sub(pair[0].elapsed_ns) as f64;
+        rss += pair[0].rss_bytes as f64 * time;
+        live += pair[0].live_bytes as f64 * time;
     }
     quotient(rss, live)
 }
@@ -471,10 +475,10 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_weighted_by_operations() {
-        let point = |operation, live_bytes, rss_bytes| MemoryPoint {
-            operation,
-            elapsed_ns: operation,
+    fn memory_is_weighted_by_time() {
+        let point = |elapsed_ns: u64, live_bytes, rss_bytes| MemoryPoint {
+            operation: elapsed_ns / 60,
+            elapsed_ns,
             live_bytes,
             usable_bytes: live_bytes,
             rss_bytes,
@@ -492,6 +496,17 @@ mod tests {
         let mut base = measured.clone();
         base.subject = "base".to_owned();
         base.memory.as_mut().expect("set above").rss_peak_bytes = 800;
+        let mut hidden = measured.clone();
+        hidden.memory.as_mut().expect("set above").unmeasurable = Some("in a file".to_owned());
+        let rows = summary(&[base.clone(), hidden]);
+        let row = rows
+            .iter()
+            .find(|row| row.subject == "mine")
+            .expect("a row");
+        assert_eq!(
+            (row.rss_peak_bytes, row.fragmentation_at_peak),
+            (None, None)
+        );
         let rows = summary(&[base, measured]);
         let mine = rows
             .iter()

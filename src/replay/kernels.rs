@@ -172,6 +172,7 @@ impl Kernel {
         // Before the start is read: the plans are the harness's own memory.
         let plans = self.plans();
         gauge.begin();
+        let before = page_faults();
         warm_up(functions);
         let account = Account::new(
             *functions,
@@ -180,17 +181,12 @@ impl Kernel {
             curve,
             gauge,
         );
-        let before = page_faults();
         let timed = self.perform(functions, &account, &plans)?;
-        let after = page_faults();
-        let found = account.finish();
-        Ok(MemoryOutcome {
-            operations: timed.operations,
-            minor_faults: after[0] - before[0],
-            major_faults: after[1] - before[1],
-            retained: Retained::measure(functions, gauge, settle),
-            ..found
-        })
+        let mut found = account.finish();
+        found.operations = timed.operations;
+        found.finish(gauge, before);
+        found.retained = Retained::measure(functions, gauge, settle);
+        Ok(found)
     }
 
     /// The kernel's operations in one order that the threads might take, on one thread after the

@@ -1,17 +1,21 @@
-//! The lower bound of memory: live bytes of each size class rounded up to whole OS pages. An allocator
-//! that wastes nothing else, but keeps blocks of different classes on different pages, would need it.
+//! A reference for memory: live bytes of each size class rounded up to whole OS pages. An allocator
+//! that wastes nothing else, but keeps one run of pages for each class, would need it. It is no lower
+//! bound: one that mixes classes on its pages can do with less. The bound is the live bytes.
 
 #![forbid(unsafe_code)]
+
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Four classes for each power of two, and one for each of the smallest sizes.
 const CLASSES: usize = 64 * 4;
 
-/// Live bytes by size class.
-#[derive(Clone, Debug)]
+/// Live bytes by size class, counted by any number of threads: each change is whole, so that the sum
+/// is right whenever none is under way.
+#[derive(Debug)]
 pub struct LivePages {
     page_bytes: u64,
-    class_bytes: [u64; CLASSES],
-    rounded_bytes: u64,
+    class_bytes: [AtomicU64; CLASSES],
+    rounded_bytes: AtomicU64,
 }
 
 impl LivePages {
@@ -19,40 +23,37 @@ impl LivePages {
     pub fn new(page_bytes: u64) -> Self {
         Self {
             page_bytes,
-            class_bytes: [0; CLASSES],
-            rounded_bytes: 0,
+            class_bytes: [const { AtomicU64::new(0) }; CLASSES],
+            rounded_bytes: AtomicU64::new(0),
         }
     }
 
     /// Live bytes, each class rounded up to whole OS pages.
     pub fn bytes(&self) -> u64 {
-        self.rounded_bytes
+        self.rounded_bytes.load(Relaxed)
     }
 
     /// A block of so many requested bytes more.
-    pub fn add(&mut self, size: u64) {
-        self.change(size, u64::wrapping_add);
+    pub fn add(&self, size: u64) {
+        let before = self.class_bytes[class_of(size)].fetch_add(size, Relaxed);
+        self.change(before, before.wrapping_add(size));
     }
 
     /// One less.
-    pub fn remove(&mut self, size: u64) {
-        self.change(size, u64::wrapping_sub);
+    pub fn remove(&self, size: u64) {
+        let before = self.class_bytes[class_of(size)].fetch_sub(size, Relaxed);
+        self.change(before, before.wrapping_sub(size));
     }
 
     /// Wrapping: an allocator that hands out a block twice must not end the measurement.
-    fn change(&mut self, size: u64, by: fn(u64, u64) -> u64) {
-        let bytes = &mut self.class_bytes[class_of(size)];
+    fn change(&self, before: u64, after: u64) {
         let rounded = |bytes: u64| {
             bytes
                 .div_ceil(self.page_bytes)
                 .wrapping_mul(self.page_bytes)
         };
-        let before = rounded(*bytes);
-        *bytes = by(*bytes, size);
-        self.rounded_bytes = self
-            .rounded_bytes
-            .wrapping_sub(before)
-            .wrapping_add(rounded(*bytes));
+        let more = rounded(after).wrapping_sub(rounded(before));
+        self.rounded_bytes.fetch_add(more, Relaxed);
     }
 }
 
@@ -84,12 +85,43 @@ mod tests {
         assert!((1..100_000).map(class_of).is_sorted());
     }
 
+    #[test]
+    fn threads_count_together() {
+        let pages = LivePages::new(4096);
+        std::thread::scope(|scope| {
+            for thread in 0..4u64 {
+                let pages = &pages;
+                scope.spawn(move || {
+                    for number in 0..10_000u64 {
+                        let size = (number * 7919 + thread * 31) % 60_000;
+                        pages.add(size);
+                        if number % 8 != 0 {
+                            pages.remove(size);
+                        }
+                    }
+                });
+            }
+        });
+        let mut classes = BTreeMap::new();
+        for (thread, number) in (0..4u64).flat_map(|t| (0..10_000u64).map(move |n| (t, n))) {
+            let size = (number * 7919 + thread * 31) % 60_000;
+            if number % 8 == 0 {
+                *classes.entry(class_of(size)).or_insert(0u64) += size;
+            }
+        }
+        let expected: u64 = classes
+            .values()
+            .map(|bytes| bytes.div_ceil(4096) * 4096)
+            .sum();
+        assert_eq!(pages.bytes(), expected);
+    }
+
     proptest! {
         #[test]
         fn agrees_with_a_sum_over_the_live_blocks(
             sizes in prop::collection::vec((0u64..200_000, any::<bool>()), 1..200),
         ) {
-            let mut pages = LivePages::new(4096);
+            let pages = LivePages::new(4096);
             let mut live: Vec<u64> = Vec::new();
             for (size, release) in sizes {
                 if release && let Some(size) = live.pop() {

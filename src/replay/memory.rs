@@ -1,5 +1,6 @@
 //! The memory pass: the same operations, with RSS sampled by operation count, by time, and whenever
-//! live bytes have grown to a new height. Nothing is timed.
+//! live bytes have grown to a new height; the kernel's high-water mark tells of the moments between
+//! the samples, inside calls too. Nothing is timed.
 //!
 //! A second replay in a process of its own looks at the pages one by one at the operation at which
 //! RSS was highest here: see [`super::parts`].
@@ -8,8 +9,9 @@ use core::ffi::c_void;
 use std::time::{Duration, Instant};
 
 use super::live_pages::LivePages;
-use super::resident::{Gauge, page_bytes};
-use super::serial::{Failure, Fault, Observer, Replayer, Returned};
+use super::peak::Peak;
+use super::resident::{Gauge, Reading, page_bytes};
+use super::serial::{Failure, Fault, Observer, Replayer, Returned, warm_up};
 use super::speed::touch;
 use crate::measure::results::Touch;
 use crate::subject::functions::Functions;
@@ -37,7 +39,7 @@ pub(in crate::replay) fn is_new_height(live_bytes: u64, sampled_live_bytes: u64)
     live_bytes > sampled_live_bytes + GROWTH_BYTES.max(sampled_live_bytes / GROWTH_PART)
 }
 
-/// One moment: operations so far, live bytes, usable bytes, private anonymous memory of the process.
+/// One moment: operations so far, live bytes, usable bytes, memory of the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct CurvePoint {
@@ -47,8 +49,8 @@ pub struct CurvePoint {
     pub live_bytes: u64,
     /// The allocator's own word for the sizes of the live blocks, summed.
     pub usable_bytes: u64,
-    /// Private anonymous memory of the whole process.
-    pub anonymous_bytes: u64,
+    /// Memory of the whole process.
+    pub held_bytes: u64,
     /// Since the first operation.
     pub elapsed_ns: u64,
 }
@@ -61,34 +63,86 @@ pub struct SlotBytes {
     usable_bytes: u64,
 }
 
-/// What the pass found. `curve` is filled from its start up to `points`.
+/// What the pass found. `curve` is filled from its start up to `points`. Memory is that of the whole
+/// process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct MemoryOutcome {
     /// Before the first operation.
-    pub anonymous_start_bytes: u64,
-    /// The same by the exact look.
+    pub start: Reading,
+    /// The same by the exact look, in bytes.
     pub exact_start_bytes: u64,
-    /// Highest at any sample.
-    pub anonymous_peak_bytes: u64,
-    /// Operations performed when that was.
-    pub peak_operation: u64,
+    /// The highest.
+    pub peak: Peak,
     /// Highest sum of requested bytes.
     pub live_bytes_peak: u64,
     /// Sum of usable bytes at that moment.
     pub usable_bytes_at_live_peak: u64,
     /// Live bytes of each size class rounded up to OS pages, at that moment.
     pub live_page_bytes_at_live_peak: u64,
-    /// Page faults during the replay, draining not included.
+    /// Page faults from the allocator's first call to the end of the replay, draining not included.
     pub minor_faults: u64,
     /// Those with input or output.
     pub major_faults: u64,
+    /// Both ways of reading at the end of the replay.
+    pub check: Check,
     /// What is left after every block was freed.
     pub retained: Retained,
     /// Points in the curve.
     pub points: u64,
     /// Operations performed.
     pub operations: u64,
+}
+
+impl MemoryOutcome {
+    /// Nothing was done yet.
+    pub fn new(gauge: &Gauge) -> Self {
+        Self {
+            start: gauge.start(),
+            exact_start_bytes: gauge.exact_start_bytes(),
+            peak: Peak::new(gauge),
+            ..Self::default()
+        }
+    }
+
+    /// Takes in what only the end of the replay tells; to be called before draining. `before` is what
+    /// [`page_faults`] said before the allocator's first call.
+    pub fn finish(&mut self, gauge: &mut Gauge, before: [u64; 2]) {
+        let after = page_faults();
+        [self.minor_faults, self.major_faults] = [0, 1].map(|kind| after[kind] - before[kind]);
+        self.check = Check::take(gauge);
+    }
+}
+
+/// Memory that was not there at the start, at one moment and by both ways of reading: the kernel's
+/// counters, which the curve and the peak are from, and the exact look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Check {
+    /// 1 if the exact look was possible.
+    pub is_known: u64,
+    /// By the counters.
+    pub counted_bytes: u64,
+    /// By the exact look.
+    pub exact_bytes: u64,
+}
+
+impl Check {
+    /// Reads both.
+    pub fn take(gauge: &mut Gauge) -> Self {
+        let exact = gauge.exact_new();
+        let counted = gauge.read().held_bytes();
+        Self {
+            is_known: u64::from(exact.is_some()),
+            counted_bytes: counted.saturating_sub(gauge.start().held_bytes()),
+            exact_bytes: exact.map_or(0, |held| held.total_bytes()),
+        }
+    }
+
+    /// How far the counters were off; `None` if unknown.
+    pub fn difference_bytes(&self) -> Option<u64> {
+        (self.is_known != 0).then(|| self.counted_bytes.abs_diff(self.exact_bytes))
+    }
 }
 
 /// Memory after every block was freed that was not there at the start, by the exact look.
@@ -146,7 +200,7 @@ struct Recorder<'a> {
     slots: &'a mut [SlotBytes],
     curve: &'a mut [CurvePoint],
     outcome: MemoryOutcome,
-    live_pages: LivePages,
+    live_pages: &'a LivePages,
     /// Operations performed so far.
     performed: usize,
     stride: usize,
@@ -158,34 +212,35 @@ struct Recorder<'a> {
     sampled_ns: u64,
 }
 
-impl Recorder<'_> {
-    fn elapsed_ns(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
-    }
+/// Since `start`.
+pub(in crate::replay) fn nanoseconds_since(start: Instant) -> u64 {
+    u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
 
+impl Recorder<'_> {
     /// Samples RSS for the peak, and for the curve if `reserve` places are left in it.
     fn sample(&mut self, reserve: usize) {
-        let anonymous_bytes = self.gauge.anonymous_bytes();
-        if anonymous_bytes > self.outcome.anonymous_peak_bytes {
-            self.outcome.anonymous_peak_bytes = anonymous_bytes;
-            self.outcome.peak_operation = self.performed as u64;
-        }
+        let reading = self.gauge.read();
+        let operation = self.performed as u64;
+        let outcome = &mut self.outcome;
+        let peak = &mut outcome.peak;
+        peak.note(self.gauge, &reading, operation, self.live_bytes);
         self.sampled_live_bytes = self.sampled_live_bytes.max(self.live_bytes);
-        self.sampled_ns = self.elapsed_ns();
-        let mut index = self.outcome.points as usize;
+        self.sampled_ns = nanoseconds_since(self.start);
+        let mut index = outcome.points as usize;
         // One point for each operation.
-        if index > 0 && self.curve[index - 1].operation == self.performed as u64 {
+        if index > 0 && self.curve[index - 1].operation == operation {
             index -= 1;
         }
         if index + reserve < self.curve.len() {
             self.curve[index] = CurvePoint {
-                operation: self.performed as u64,
+                operation,
                 live_bytes: self.live_bytes,
                 usable_bytes: self.usable_bytes,
-                anonymous_bytes,
+                held_bytes: reading.held_bytes(),
                 elapsed_ns: self.sampled_ns,
             };
-            self.outcome.points = index as u64 + 1;
+            outcome.points = index as u64 + 1;
         }
     }
 
@@ -232,7 +287,7 @@ impl Observer for Recorder<'_> {
         if operation.is_multiple_of(self.stride) {
             self.sample(0);
         } else if operation.is_multiple_of(CLOCK_OPERATIONS)
-            && is_due(self.elapsed_ns(), self.sampled_ns)
+            && is_due(nanoseconds_since(self.start), self.sampled_ns)
         {
             self.sample(REGULAR_SAMPLES + 2);
         }
@@ -260,10 +315,10 @@ impl Observer for Recorder<'_> {
     }
 }
 
-/// Replays once, drains, and looks at what is retained, with waits of a second in all if `settle`.
-/// The gauge must have begun before the subject was first called. `slots` has an entry per slot of
-/// the program, `curve` room for at least 1100 points; both are the harness's own memory and must
-/// be resident already.
+/// Warms up, replays once, drains, and looks at what is retained, with waits of a second in all if
+/// `settle`. The gauge must have begun, and the subject not have been called since. `slots` has an
+/// entry per slot of the program, `curve` room for at least 1100 points; both are the harness's own
+/// memory and must be resident already.
 pub fn record(
     replayer: &mut Replayer<'_>,
     policy: Touch,
@@ -273,20 +328,18 @@ pub fn record(
     settle: bool,
 ) -> Result<MemoryOutcome, Failure> {
     let operations = replayer.program().words().len();
-    let start = gauge.start_bytes();
+    let live_pages = LivePages::new(page_bytes() as u64);
+    // What the first calls take is part of all that follows: memory, faults, system calls.
+    let before = page_faults();
+    warm_up(replayer.functions());
     let mut recorder = Recorder {
+        outcome: MemoryOutcome::new(gauge),
         gauge,
         functions: *replayer.functions(),
         policy,
         slots,
         curve,
-        outcome: MemoryOutcome {
-            anonymous_start_bytes: start,
-            exact_start_bytes: gauge.exact_start_bytes(),
-            anonymous_peak_bytes: start,
-            ..MemoryOutcome::default()
-        },
-        live_pages: LivePages::new(page_bytes() as u64),
+        live_pages: &live_pages,
         performed: 0,
         stride: operations.div_ceil(REGULAR_SAMPLES).max(1),
         live_bytes: 0,
@@ -295,13 +348,11 @@ pub fn record(
         start: Instant::now(),
         sampled_ns: 0,
     };
-    let before = page_faults();
     recorder.outcome.operations = replayer.replay(&mut recorder)? as u64;
-    let after = page_faults();
     recorder.performed = operations;
     recorder.sample(0);
     let mut outcome = recorder.outcome;
-    [outcome.minor_faults, outcome.major_faults] = [after[0] - before[0], after[1] - before[1]];
+    outcome.finish(gauge, before);
     replayer.drain(&mut Draining)?;
     outcome.retained = Retained::measure(replayer.functions(), gauge, settle);
     Ok(outcome)

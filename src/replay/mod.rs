@@ -14,6 +14,7 @@ pub mod memory;
 pub mod page_set;
 pub mod parts;
 mod pattern;
+pub mod peak;
 pub mod program;
 pub mod resident;
 pub mod serial;

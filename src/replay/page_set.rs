@@ -39,12 +39,28 @@ impl PageSet {
         })
     }
 
+    /// Takes every page out. `None` if the system does not give the memory back.
+    pub fn clear(&mut self) -> Option<()> {
+        for map in [&mut self.index, &mut self.leaves] {
+            // SAFETY: an anonymous private mapping of ours alone: it is all zeroes again, which is
+            // the empty set, and nothing is borrowed from it.
+            unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) }.ok()?;
+        }
+        (self.leaf_count, self.overflowed) = (0, false);
+        Some(())
+    }
+
     /// Addresses of the set's own memory: no part of what it describes.
     pub fn own_memory(&self) -> [Range<usize>; 2] {
         [&self.index, &self.leaves].map(|map| {
             let start = map.as_ptr().addr();
             start..start + map.len()
         })
+    }
+
+    /// Memory that the set takes, but for its index, which is some OS pages at most.
+    pub fn leaf_bytes(&self) -> u64 {
+        (self.leaf_count * LEAF_WORDS * size_of::<u64>()) as u64
     }
 
     /// Whether pages did not fit and are missing from the set.
@@ -136,6 +152,10 @@ mod tests {
                 prop_assert_eq!(set.contains(probe), model.contains(&probe));
             }
             prop_assert!(!set.is_overflowed());
+            set.clear().expect("given back");
+            prop_assert!(model.iter().all(|page| !set.contains(*page)));
+            set.insert(base..base + 1);
+            prop_assert!(set.contains(base) && !set.contains(base + 1));
         }
     }
 

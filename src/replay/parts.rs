@@ -1,17 +1,20 @@
 //! The second replay of the memory pass, in a process of its own: what RSS consists of at one chosen
 //! operation, and which system calls the allocator makes.
 //!
-//! Every OS page that a block has ever lain on is remembered. At the chosen operation the resident
-//! pages are looked at one by one: those without a block ever are metadata; of the others, the bytes of
-//! live blocks are live or internal, and the rest is external. So the parts add up by construction.
+//! Every OS page that a block has ever lain on is remembered. At the chosen operation the pages that
+//! are held are looked at one by one: those without a block ever are metadata, and what the allocator
+//! got and never used (the rest of a span or of a huge page), which cannot be told apart from outside;
+//! of the others, the bytes of live blocks are live or internal, and the rest, headers included, is
+//! external. So the parts add up by construction; whether they are right, the counted RSS of the same
+//! moment tells.
 
 use core::ffi::c_void;
 
-use super::anonymous::AnonymousPages;
+use super::anonymous::{AnonymousPages, Held};
 use super::memory::Draining;
 use super::page_set::PageSet;
 use super::resident::Gauge;
-use super::serial::{Failure, Fault, Observer, Replayer, Returned};
+use super::serial::{Failure, Fault, Observer, Replayer, Returned, warm_up};
 use super::speed::touch;
 use super::system_calls::{Counting, Counts};
 use crate::measure::results::Touch;
@@ -21,9 +24,29 @@ use crate::subject::functions::Functions;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct SlotPlace {
-    address: usize,
-    live_bytes: usize,
-    usable_bytes: usize,
+    pub(super) address: usize,
+    pub(super) live_bytes: usize,
+    pub(super) usable_bytes: usize,
+}
+
+impl SlotPlace {
+    /// Of a block that the allocator has just returned.
+    ///
+    /// # Safety
+    /// It is one of these functions', or null.
+    pub(super) unsafe fn of(returned: &Returned, functions: &Functions) -> Self {
+        let usable_bytes = if returned.block.is_null() {
+            0
+        } else {
+            // SAFETY: the caller's promise.
+            unsafe { (functions.malloc_usable_size)(returned.block) }
+        };
+        Self {
+            address: returned.block.addr(),
+            live_bytes: returned.size,
+            usable_bytes,
+        }
+    }
 }
 
 /// Bytes of resident OS pages, by what is on them; their sum is the pages' size.
@@ -34,9 +57,9 @@ pub struct Split {
     pub live_bytes: u64,
     /// Usable beyond the requested.
     pub internal_bytes: u64,
-    /// The rest of pages on which a block lies or has lain.
+    /// The rest of pages on which a block lies or has lain: free memory, headers, gaps.
     pub external_bytes: u64,
-    /// Pages on which no block has ever lain.
+    /// Pages on which no block has ever lain: metadata, and what was never used.
     pub metadata_bytes: u64,
 }
 
@@ -70,10 +93,14 @@ pub struct PartsOutcome {
     pub is_known: u64,
     /// Operations performed when they were.
     pub operation: u64,
-    /// Pages that were not there at the start.
+    /// All pages that were not there at the start, by what they are.
+    pub held: Held,
+    /// The same memory by the kernel's counters, at the same moment.
+    pub counted_bytes: u64,
+    /// Pages that were not there at the start, by what is on them.
     pub new: Split,
-    /// Pages that were, and on which blocks of the replay have lain since: a preloaded allocator's
-    /// own, from the start of the process.
+    /// Pages that were, and on which blocks of the replay have lain since: a preloaded allocator's or
+    /// the C library's own, from the start of the process.
     pub start: Split,
     /// 1 if the system calls could be counted.
     pub are_system_calls_known: u64,
@@ -109,16 +136,34 @@ impl Ground {
         Ok(Some(ground))
     }
 
-    /// Looks at every resident page; `None` if the kernel does not let it or there are too many.
-    fn look(&mut self, exact: &mut AnonymousPages, slots: &[SlotPlace]) -> Option<[Split; 2]> {
+    /// Notes where a block lies.
+    fn cover(&mut self, page_bytes: usize, place: &SlotPlace) {
+        let bytes = place.usable_bytes.max(place.live_bytes);
+        if bytes > 0 {
+            let last = place.address.saturating_add(bytes - 1) / page_bytes;
+            self.covered.insert(place.address / page_bytes..last + 1);
+        }
+    }
+
+    /// Looks at every page held: what the new ones are, what is on them, and what is on those of the
+    /// start. `None` if the kernel does not let it or there are too many.
+    fn look(
+        &mut self,
+        exact: &mut AnonymousPages,
+        slots: impl Iterator<Item = SlotPlace>,
+    ) -> Option<(Held, [Split; 2])> {
+        self.new.clear()?;
+        self.start.clear()?;
+        let mut held = Held::default();
         let page_bytes = exact.page_bytes();
         let (covered, new, start) = (&self.covered, &mut self.new, &mut self.start);
         // Covered and uncovered, of the new pages and of those of the start.
         let (mut new_pages, mut start_pages) = ([0u64; 2], [0u64; 2]);
         exact
             .each_page(
-                |page, was_before| match (was_before, covered.contains(page)) {
+                |page, kind, was_before| match (was_before, covered.contains(page)) {
                     (false, is_covered) => {
+                        held.add(kind, page_bytes);
                         new.insert(page..page + 1);
                         new_pages[usize::from(!is_covered)] += 1;
                     }
@@ -153,7 +198,12 @@ impl Ground {
         let is_complete = ![&self.covered, &self.new, &self.start]
             .iter()
             .any(|set| set.is_overflowed());
-        is_complete.then(|| [split(new_pages, on_new), split(start_pages, on_start)])
+        is_complete.then(|| {
+            (
+                held,
+                [split(new_pages, on_new), split(start_pages, on_start)],
+            )
+        })
     }
 }
 
@@ -169,53 +219,109 @@ fn each_piece(address: usize, bytes: usize, page_bytes: usize, mut visit: impl F
     }
 }
 
-struct Surveyor<'a> {
-    functions: Functions,
-    policy: Touch,
-    slots: &'a mut [SlotPlace],
+/// The ground, and the means to look at it.
+pub(super) struct Survey<'a> {
     ground: Option<Ground>,
     gauge: &'a mut Gauge,
-    counting: Option<Counting>,
-    look_at: usize,
     outcome: &'a mut PartsOutcome,
 }
 
-impl Surveyor<'_> {
-    fn look(&mut self, operation: usize) {
+impl<'a> Survey<'a> {
+    /// Nothing was looked at yet.
+    pub(super) fn new(
+        ground: Option<Ground>,
+        gauge: &'a mut Gauge,
+        outcome: &'a mut PartsOutcome,
+    ) -> Self {
+        Self {
+            ground,
+            gauge,
+            outcome,
+        }
+    }
+
+    /// Notes where a block lies.
+    pub(super) fn cover(&mut self, place: &SlotPlace) {
+        if let (Some(ground), Some(exact)) = (&mut self.ground, self.gauge.exact()) {
+            ground.cover(exact.page_bytes(), place);
+        }
+    }
+
+    /// Memory that was not there at the start, by the quick reading, the sets of pages left out.
+    pub(super) fn counted_bytes(&self) -> u64 {
+        let start = self.gauge.start().held_bytes();
+        let sets = self.ground.as_ref().map_or(0, |ground| {
+            let sets = [&ground.covered, &ground.new, &ground.start];
+            sets.map(PageSet::leaf_bytes).iter().sum()
+        });
+        let held = self.gauge.read().held_bytes();
+        held.saturating_sub(start).saturating_sub(sets)
+    }
+
+    /// Looks at every page. What an earlier look found is replaced.
+    pub(super) fn look(&mut self, operation: u64, slots: impl Iterator<Item = SlotPlace>) {
+        let counted_bytes = self.counted_bytes();
         let (Some(ground), Some(exact)) = (&mut self.ground, self.gauge.exact()) else {
             return;
         };
-        if let Some([new, start]) = ground.look(exact, self.slots) {
+        if let Some((held, [new, start])) = ground.look(exact, slots) {
             self.outcome.is_known = 1;
-            self.outcome.operation = operation as u64;
+            self.outcome.operation = operation;
+            self.outcome.held = held;
+            self.outcome.counted_bytes = counted_bytes;
             self.outcome.new = new;
             self.outcome.start = start;
         }
     }
 
-    fn add(&mut self, returned: &Returned) {
-        let address = returned.block.addr();
-        let usable_bytes = if returned.block.is_null() {
-            0
-        } else {
-            // SAFETY: the allocator has just returned the block.
-            unsafe { (self.functions.malloc_usable_size)(returned.block) }
-        };
-        self.slots[returned.slot] = SlotPlace {
-            address,
-            live_bytes: returned.size,
-            usable_bytes,
-        };
-        // SAFETY: the allocator has just returned the block for `size` bytes.
-        unsafe { touch(self.policy, returned) };
-        let bytes = usable_bytes.max(returned.size);
-        if let (Some(ground), Some(exact)) = (&mut self.ground, self.gauge.exact())
-            && bytes > 0
-        {
-            let page_bytes = exact.page_bytes();
-            let last = address.saturating_add(bytes - 1) / page_bytes;
-            ground.covered.insert(address / page_bytes..last + 1);
+    /// Whether a look was taken.
+    pub(super) fn has_looked(&self) -> bool {
+        self.outcome.is_known != 0
+    }
+
+    /// Sets the system calls; `None` where they could not be counted.
+    pub(super) fn set_system_calls(&mut self, counts: Option<Counts>) {
+        if let Some(counts) = counts {
+            self.outcome.system_calls = counts;
+            self.outcome.are_system_calls_known = 1;
         }
+    }
+}
+
+/// Warms up, with the system calls counted.
+pub(super) fn warm_up_counted(functions: &Functions, counting: Option<&Counting>) {
+    if let Some(counting) = counting {
+        counting.enter();
+    }
+    warm_up(functions);
+    if let Some(counting) = counting {
+        counting.leave();
+    }
+}
+
+struct Surveyor<'a> {
+    functions: Functions,
+    policy: Touch,
+    slots: &'a mut [SlotPlace],
+    survey: Survey<'a>,
+    counting: Option<Counting>,
+    look_at: usize,
+}
+
+impl Surveyor<'_> {
+    fn add(&mut self, returned: &Returned) {
+        // SAFETY: the allocator has just returned the block, for `size` bytes.
+        let place = unsafe {
+            touch(self.policy, returned);
+            SlotPlace::of(returned, &self.functions)
+        };
+        self.slots[returned.slot] = place;
+        self.survey.cover(&place);
+    }
+
+    fn look(&mut self, operation: usize) {
+        self.survey
+            .look(operation as u64, self.slots.iter().copied());
     }
 }
 
@@ -262,9 +368,9 @@ impl Observer for Surveyor<'_> {
     }
 }
 
-/// Replays once, looks at the pages when `look_at` operations are done, and drains. The gauge must
-/// have begun before the subject was first called; `slots` has an entry per slot of the program, all
-/// zero, of the harness's own memory. Returns the operations performed.
+/// Warms up, replays once, looks at the pages when `look_at` operations are done, and drains. The gauge
+/// must have begun, and the subject not have been called since; `slots` has an entry per slot of the
+/// program, all zero, of the harness's own memory. Returns the operations performed.
 pub fn record(
     replayer: &mut Replayer<'_>,
     policy: Touch,
@@ -274,24 +380,22 @@ pub fn record(
     look_at: usize,
     outcome: &mut PartsOutcome,
 ) -> Result<usize, Failure> {
+    let counting = Counting::begin();
+    warm_up_counted(replayer.functions(), counting.as_ref());
     let mut surveyor = Surveyor {
         functions: *replayer.functions(),
         policy,
         slots,
-        ground,
-        gauge,
-        counting: Counting::begin(),
+        survey: Survey::new(ground, gauge, outcome),
+        counting,
         look_at,
-        outcome,
     };
     let operations = replayer.replay(&mut surveyor)?;
     if operations == look_at {
         surveyor.look(operations);
     }
-    if let Some(counting) = surveyor.counting.take() {
-        surveyor.outcome.system_calls = counting.counts();
-        surveyor.outcome.are_system_calls_known = 1;
-    }
+    let counts = surveyor.counting.take().map(|counting| counting.counts());
+    surveyor.survey.set_system_calls(counts);
     replayer.drain(&mut Draining)?;
     Ok(operations)
 }

@@ -9,7 +9,8 @@
 //! then made again by the thread itself, with the byte cleared; what else the allocator calls until
 //! it returns is not counted then. Threads of the allocator's own are not counted at all.
 //!
-//! One thread only. On x86-64; elsewhere [`Counting::begin`] refuses.
+//! Each thread that shall be counted begins by itself; the counts are of all of them. On x86-64;
+//! elsewhere [`Counting::begin`] refuses.
 
 /// System calls by number; higher numbers are not counted.
 pub const NUMBER_LIMIT: usize = 512;
@@ -39,8 +40,11 @@ mod dispatch {
     /// Length of the instruction `syscall`.
     const SYSCALL_BYTES: i64 = 2;
 
-    /// What the kernel reads before each system call of the thread.
-    static SELECTOR: AtomicU8 = AtomicU8::new(ALLOW);
+    thread_local! {
+        /// What the kernel reads before each system call of the thread. Without a destructor, and
+        /// in the executable's own thread-local memory: the handler may use it.
+        static SELECTOR: AtomicU8 = const { AtomicU8::new(ALLOW) };
+    }
     static COUNTS: [AtomicU64; NUMBER_LIMIT] = [const { AtomicU64::new(0) }; NUMBER_LIMIT];
 
     // The end of the handler: its own `rt_sigreturn`, in a range of addresses from which the kernel
@@ -69,17 +73,28 @@ mod dispatch {
         mask: u64,
     }
 
-    /// While it lives, system calls between [`Counting::enter`] and [`Counting::leave`] are counted.
+    fn select(byte: u8) {
+        SELECTOR.with(|selector| selector.store(byte, Relaxed));
+    }
+
+    /// While it lives, the thread's system calls between [`Counting::enter`] and [`Counting::leave`]
+    /// are counted. It stays on its thread.
     #[derive(Debug)]
-    pub struct Counting(());
+    pub struct Counting(core::marker::PhantomData<*mut ()>);
 
     impl Counting {
-        /// Begins, with all counts zero; `None` if the kernel does not allow it. There must be no other.
+        /// Begins on this thread, with all counts zero; `None` if the kernel does not allow it. No
+        /// other may be counting.
         pub fn begin() -> Option<Self> {
             for count in &COUNTS {
                 count.store(0, Relaxed);
             }
-            SELECTOR.store(ALLOW, Relaxed);
+            Self::join()
+        }
+
+        /// Begins on this thread, the counts going on; `None` if the kernel does not allow it.
+        pub fn join() -> Option<Self> {
+            select(ALLOW);
             let action = KernelAction {
                 handler: on_system_call as *const () as usize,
                 flags: libc::SA_SIGINFO as u64 | SA_RESTORER,
@@ -100,7 +115,9 @@ mod dispatch {
             let start = mymalloc_dispatch_return as *const () as usize;
             // The address behind the instruction is what the kernel compares, so one byte more.
             let length = mymalloc_dispatch_return_end as *const () as usize - start + 1;
-            // SAFETY: the range is code of ours and the selector lives for ever.
+            let selector = SELECTOR.with(AtomicU8::as_ptr);
+            // SAFETY: the range is code of ours, and the selector lives as long as its thread, which
+            // this value does not leave; dropping it ends the dispatch.
             let dispatched = set == 0
                 && unsafe {
                     libc::prctl(
@@ -108,16 +125,16 @@ mod dispatch {
                         PR_SYS_DISPATCH_ON,
                         start,
                         length,
-                        SELECTOR.as_ptr(),
+                        selector,
                     )
                 } == 0;
-            dispatched.then_some(Self(()))
+            dispatched.then_some(Self(core::marker::PhantomData))
         }
 
         /// The thread is about to call the allocator.
         #[inline(always)]
         pub fn enter(&self) {
-            SELECTOR.store(BLOCK, Relaxed);
+            select(BLOCK);
             compiler_fence(core::sync::atomic::Ordering::SeqCst);
         }
 
@@ -125,11 +142,16 @@ mod dispatch {
         #[inline(always)]
         pub fn leave(&self) {
             compiler_fence(core::sync::atomic::Ordering::SeqCst);
-            SELECTOR.store(ALLOW, Relaxed);
+            select(ALLOW);
         }
 
-        /// System calls counted so far.
+        /// System calls counted so far, by all threads.
         pub fn counts(&self) -> Counts {
+            Self::total()
+        }
+
+        /// The same, for who counts no longer.
+        pub fn total() -> Counts {
             core::array::from_fn(|number| COUNTS[number].load(Relaxed))
         }
     }
@@ -172,7 +194,7 @@ mod dispatch {
         _information: *mut libc::siginfo_t,
         context: *mut c_void,
     ) {
-        SELECTOR.store(ALLOW, Relaxed);
+        select(ALLOW);
         // SAFETY: the kernel gives a handler of SA_SIGINFO the interrupted thread's registers.
         let registers = unsafe { &mut (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs };
         let number = registers[libc::REG_RAX as usize];
@@ -204,7 +226,7 @@ mod dispatch {
             );
         }
         registers[libc::REG_RAX as usize] = result;
-        SELECTOR.store(BLOCK, Relaxed);
+        select(BLOCK);
     }
 }
 
@@ -222,6 +244,11 @@ mod refused {
             None
         }
 
+        /// Nor on another thread.
+        pub fn join() -> Option<Self> {
+            None
+        }
+
         /// The thread is about to call the allocator.
         pub fn enter(&self) {}
 
@@ -230,9 +257,24 @@ mod refused {
 
         /// System calls counted so far.
         pub fn counts(&self) -> Counts {
+            Self::total()
+        }
+
+        /// None.
+        pub fn total() -> Counts {
             [0; NUMBER_LIMIT]
         }
     }
+}
+
+/// Whether this kernel must be able to count: an end to tests that pass because nothing was counted.
+/// Linux has the dispatch since 5.11.
+#[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
+fn kernel_can_count() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("Linux has /proc");
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    let mut next = || numbers.next().and_then(Result::ok).unwrap_or(0u32);
+    (next(), next()) >= (5, 11)
 }
 
 #[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
@@ -241,10 +283,10 @@ mod tests {
 
     #[test]
     fn calls_inside_are_counted_and_done() {
-        // In a kernel that refuses there is nothing to check.
-        let Some(counting) = Counting::begin() else {
+        if !kernel_can_count() {
             return;
-        };
+        }
+        let counting = Counting::begin().expect("the kernel has the dispatch");
         let call = |number| {
             // SAFETY: calls that only tell numbers.
             unsafe { libc::syscall(number) }
@@ -277,5 +319,30 @@ mod tests {
         assert_eq!((count(libc::SYS_mmap), count(libc::SYS_munmap)), (1, 1));
         assert_eq!((count(libc::SYS_getppid), count(libc::SYS_getuid)), (0, 0));
         assert_eq!(count(libc::SYS_rt_sigprocmask), 1);
+        threads_are_counted_together(&counting);
+    }
+
+    /// Part of the test above: the counts are the process's, so two tests would count each other's.
+    fn threads_are_counted_together(first: &Counting) {
+        let before = first.counts()[libc::SYS_getppid as usize];
+        std::thread::scope(|scope| {
+            for calls in [3, 4] {
+                scope.spawn(move || {
+                    let own = Counting::join().expect("as on the first thread");
+                    for _ in 0..calls {
+                        own.enter();
+                        // SAFETY: tells a number.
+                        unsafe { libc::syscall(libc::SYS_getppid) };
+                        own.leave();
+                        // SAFETY: as above; not counted.
+                        unsafe { libc::syscall(libc::SYS_getppid) };
+                    }
+                });
+            }
+            // Not counted here: this thread is not inside.
+            // SAFETY: as above.
+            unsafe { libc::syscall(libc::SYS_getppid) };
+        });
+        assert_eq!(first.counts()[libc::SYS_getppid as usize] - before, 7);
     }
 }

@@ -11,6 +11,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bounds;
 mod charts;
 pub mod compared;
 mod facts;

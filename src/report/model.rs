@@ -52,8 +52,10 @@ pub(crate) struct Row<'a> {
     pub(crate) is_floor: bool,
     pub(crate) is_own: bool,
     pub(crate) is_baseline: bool,
-    /// The memory sample whose peak is the median one.
+    /// The memory sample whose peak is the median one; none if its memory is not known.
     pub(crate) memory: Option<&'a MemorySample>,
+    /// Why its memory is not known although it was looked at.
+    pub(crate) unmeasurable: Option<&'a str>,
     /// All its samples, in the file's order.
     pub(crate) samples: Vec<&'a Sample>,
     /// Samples that ended `ok` and hold a time.
@@ -113,6 +115,14 @@ impl Row<'_> {
             None => super::format::ABSENT.to_owned(),
             Some(bytes) if bytes < self.page_bytes.max(1) => "< 1 page".to_owned(),
             Some(bytes) => super::format::bytes(bytes as f64),
+        }
+    }
+
+    /// Why there is no figure of its memory, for a chart in whose place this stands.
+    pub(crate) fn memory_gap(&self, otherwise: &str) -> String {
+        match self.unmeasurable {
+            Some(reason) => format!("not measurable: {reason}"),
+            None => otherwise.to_owned(),
         }
     }
 
@@ -329,6 +339,7 @@ fn rows_of<'a>(results: &'a Results, workload: &str) -> Vec<Row<'a>> {
                 is_own: is_own(results, name),
                 is_baseline: name == results.settings.baseline,
                 memory: median_memory(&samples),
+                unmeasurable: unmeasurable(&samples),
                 speed_samples,
                 has_intervals: blocks >= BLOCKS_FOR_INTERVAL,
                 page_bytes,
@@ -347,8 +358,19 @@ fn median_memory<'a>(samples: &[&'a Sample]) -> Option<&'a MemorySample> {
     let mut memories: Vec<&MemorySample> = finished
         .filter_map(|sample| sample.memory.as_ref())
         .collect();
+    if unmeasurable(samples).is_some() {
+        return None;
+    }
     memories.sort_by_key(|memory| memory.rss_peak_bytes);
     memories.get(memories.len().saturating_sub(1) / 2).copied()
+}
+
+/// Of any of them: the summary leaves the whole row out then.
+fn unmeasurable<'a>(samples: &[&'a Sample]) -> Option<&'a str> {
+    let memories = samples.iter().filter_map(|sample| sample.memory.as_ref());
+    memories
+        .filter_map(|memory| memory.unmeasurable.as_deref())
+        .next()
 }
 
 fn receipts<'a>(samples: &[&'a Sample]) -> Vec<&'a Receipt> {

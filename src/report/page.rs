@@ -59,6 +59,8 @@ struct WorkloadView {
     /// Memory over time, in parts, or fragmentation: those that there are.
     memory_charts: Vec<ChartView>,
     memory_table: Option<Table>,
+    /// What must be known beside it.
+    memory_notes: Vec<String>,
     tradeoff: ChartView,
     latency: Option<LatencyView>,
     threads: Vec<Fact>,
@@ -235,6 +237,7 @@ fn workload_view(
             .map(chart_view)
             .collect(),
         memory_table: details::memory(workload),
+        memory_notes: details::memory_notes(workload),
         tradeoff: chart_view(&drawn.tradeoff),
         latency: details::latency(workload, &drawn.latency),
         threads: super::threads::facts(workload),

@@ -38,8 +38,11 @@ pub struct Commission {
     pub is_second: u32,
     /// 1 if what is retained shall be looked at after waiting as well.
     pub settle: u32,
-    /// Operations after which the second child of the memory pass looks.
+    /// Operations after which the second child of the memory pass looks; on several threads, unless
+    /// it finds a better moment.
     pub look_at: u64,
+    /// Memory that was found then.
+    pub look_for_bytes: u64,
     /// The block that the second child of the verify pass watches: the how-manieth that it filled,
     /// from 1.
     pub watch: u64,

@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::path::Path;
 
-use memmap2::{Mmap, MmapMut};
+use memmap2::{Mmap, MmapMut, MmapOptions};
 use procfs::Current as _;
 
 use super::answer::{Answer, AnswerFile, PASS_LIMIT, STATE_DONE, STATE_REPLAYING, STATE_WRONG};
@@ -107,7 +107,7 @@ fn prepare_and_replay(arguments: &ChildArguments, answer: &mut Answer) -> Result
             Ok(())
         }
         Task::Program(path) => {
-            let map = map_program(path)?;
+            let map = map_program(path, arguments.pass)?;
             match arguments.order {
                 Order::Serial => replay_program(arguments, &map, linked, functions, answer),
                 Order::Threads | Order::Strict | Order::Paced => {
@@ -166,12 +166,17 @@ fn run_kernel(
     Ok(())
 }
 
-fn map_program(path: &OsStr) -> Result<Mmap, Ended> {
+fn map_program(path: &OsStr, pass: Pass) -> Result<Mmap, Ended> {
     let program_file = File::open(path).map_err(|error| refused("open its program", &error))?;
     // The file is closed here and not at the end: the allocator may close descriptors that it did
     // not open.
+    let mut options = MmapOptions::new();
+    if pass == Pass::Memory {
+        // The temporary folder may be memory itself, which the kernel would count as it is read.
+        options.populate();
+    }
     // SAFETY: the parent wrote the file into its own temporary folder and changes it no more.
-    unsafe { Mmap::map(&program_file) }.map_err(|error| refused("map its program", &error))
+    unsafe { options.map(&program_file) }.map_err(|error| refused("map its program", &error))
 }
 
 pub(super) fn damaged() -> Ended {
@@ -228,7 +233,6 @@ fn replay_program(
                 let mut slots = harness_memory::<SlotBytes>(slots)?;
                 answer.state = STATE_REPLAYING;
                 gauge.begin();
-                warm_up(&functions);
                 answer.memory = memory::record(
                     &mut replayer,
                     arguments.touch,
@@ -240,11 +244,9 @@ fn replay_program(
                 answer.memory.operations
             } else {
                 let mut slots = harness_memory::<SlotPlace>(slots)?;
-                let ground = Ground::new(&mut gauge)
-                    .map_err(|error| refused("map its sets of pages", &error))?;
+                let ground = open_ground(&mut gauge)?;
                 answer.state = STATE_REPLAYING;
                 gauge.begin();
-                warm_up(&functions);
                 parts::record(
                     &mut replayer,
                     arguments.touch,
@@ -288,13 +290,18 @@ fn replay_program(
 
 /// Never closed: the allocator may have done so, and the process ends soon.
 pub(super) fn open_gauge() -> Result<ManuallyDrop<Gauge>, Ended> {
-    let gauge = Gauge::open().map_err(|error| refused("open /proc/self/statm", &error))?;
+    let gauge = Gauge::open().map_err(|error| refused("open /proc/self/status", &error))?;
     Ok(ManuallyDrop::new(gauge))
+}
+
+/// The harness's own memory for the look at the pages.
+pub(super) fn open_ground(gauge: &mut Gauge) -> Result<Option<Ground>, Ended> {
+    Ground::new(gauge).map_err(|error| refused("map its sets of pages", &error))
 }
 
 /// Refuses figures of which some could not be read.
 pub(super) fn check_readable(gauge: &Gauge) -> Result<(), Ended> {
-    match gauge.anonymous_bytes() {
+    match gauge.read().held_bytes() {
         0 => Err(Ended::Refused(
             "its memory could not be read: the allocator closed a file that is not its own"
                 .to_owned(),

@@ -17,6 +17,7 @@ pub mod interrupt;
 pub mod journal;
 mod judge;
 mod latency;
+mod memory;
 mod on_threads;
 pub mod process;
 mod process_tree;

@@ -5,10 +5,12 @@ use core::sync::atomic::AtomicU64;
 
 use super::answer::{Answer, STATE_REPLAYING};
 use super::child::{
-    Ended, check_readable, damaged, harness_memory, note_pass, open_gauge, prepare_floor, refused,
+    Ended, check_readable, damaged, harness_memory, note_pass, open_gauge, open_ground,
+    prepare_floor, refused,
 };
 use super::request::ChildArguments;
 use crate::measure::results::Pass;
+use crate::replay::parts::SlotPlace;
 use crate::replay::serial::warm_up;
 use crate::replay::shadow::Shadow;
 use crate::replay::threaded::{self, Crew, SlotPattern, ThreadedView};
@@ -75,20 +77,39 @@ pub(super) fn replay(
             }
         }
         Pass::Memory => {
-            let mut amounts = harness_memory::<threaded::memory::Amounts>(slots)?;
             let mut gauge = open_gauge()?;
-            let settle = answer.commission.settle != 0;
-            answer.state = STATE_REPLAYING;
-            answer.memory = threaded::memory::record(
-                &mut crew,
-                arguments.touch,
-                amounts.as_mut_slice(),
-                &mut answer.curve,
-                &mut gauge,
-                settle,
-            )?;
+            answer.operations = if answer.commission.is_second == 0 {
+                let mut amounts = harness_memory::<threaded::memory::Amounts>(slots)?;
+                let settle = answer.commission.settle != 0;
+                answer.state = STATE_REPLAYING;
+                answer.memory = threaded::memory::record(
+                    &mut crew,
+                    arguments.touch,
+                    amounts.as_mut_slice(),
+                    &mut answer.curve,
+                    &mut gauge,
+                    settle,
+                )?;
+                answer.memory.operations
+            } else {
+                let mut places = harness_memory::<SlotPlace>(slots)?;
+                let ground = open_ground(&mut gauge)?;
+                let highest = threaded::parts::Highest {
+                    operation: answer.commission.look_at,
+                    held_bytes: answer.commission.look_for_bytes,
+                };
+                answer.state = STATE_REPLAYING;
+                threaded::parts::record(
+                    &mut crew,
+                    arguments.touch,
+                    places.as_mut_slice(),
+                    ground,
+                    &mut gauge,
+                    highest,
+                    &mut answer.parts,
+                )?
+            };
             check_readable(&gauge)?;
-            answer.operations = answer.memory.operations;
         }
         Pass::Latency | Pass::Program => {
             let reason = "there is no such pass over this work";

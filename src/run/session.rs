@@ -1,7 +1,7 @@
 //! A session: the temporary folder that programs and answers live in, and the taking of samples.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::os::unix::process::CommandExt as _;
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::answer::{Answer, AnswerFile, CURVE_LIMIT, Commission, PASS_LIMIT, STATE_DONE};
+use super::answer::{Answer, AnswerFile, Commission, PASS_LIMIT, STATE_DONE};
 use super::child::EXIT_UNABLE;
 use super::interrupt;
 use super::judge::judge;
@@ -23,12 +23,9 @@ use super::request::{ChildArguments, FIRST_ARGUMENT, Request, Task, Work};
 use super::ticks::{self, Ticks};
 use crate::error::{Error, Result};
 use crate::measure::environment::steers_an_allocator;
-use crate::measure::memory::{drift, mean_rss_bytes};
 use crate::measure::results::{
-    LatencySample, MemoryParts, MemoryPoint, MemorySample, Order, Pass, Receipt, SpeedSample,
-    Status, SubjectRecord, Touch,
+    LatencySample, MemorySample, Order, Pass, Receipt, SpeedSample, Status, SubjectRecord, Touch,
 };
-use crate::replay::parts::PartsOutcome;
 use crate::replay::program::Program;
 use crate::replay::threaded::{ThreadedProgram, Timed};
 use crate::subject::version::VersionSource;
@@ -75,9 +72,9 @@ pub(super) struct Child {
 pub struct Session {
     directory: TempDir,
     files: Cell<u64>,
-    /// For each program or kernel: private memory of a child before its first operation when no
-    /// allocator is preloaded.
-    anonymous_unloaded_bytes: RefCell<HashMap<OsString, u64>>,
+    /// For each program or kernel: memory of a child before its first operation when no allocator is
+    /// preloaded.
+    pub(super) unloaded_bytes: RefCell<HashMap<OsString, u64>>,
     /// Preloaded objects as they were when first used.
     objects: RefCell<HashMap<PathBuf, Option<Identity>>>,
     builds: Builds,
@@ -102,7 +99,7 @@ impl Session {
         Ok(Self {
             directory,
             files: Cell::new(0),
-            anonymous_unloaded_bytes: RefCell::default(),
+            unloaded_bytes: RefCell::default(),
             objects: RefCell::default(),
             builds: Builds::default(),
             versions: RefCell::default(),
@@ -209,7 +206,7 @@ impl Session {
     }
 
     /// Runs one child of a request to its end. `commission` says more than the command line does.
-    fn run_child(
+    pub(super) fn run_child(
         &self,
         request: &Request<'_>,
         commission: impl FnOnce(&mut Answer),
@@ -322,7 +319,7 @@ impl Session {
 
     /// Runs the second child of a sample, which explains what the first one found. `None` if it failed
     /// where the first did not; `outcome` then tells.
-    fn explain(
+    pub(super) fn explain(
         &self,
         request: &Request<'_>,
         commission: impl FnOnce(&mut Answer),
@@ -339,68 +336,6 @@ impl Session {
         outcome.status = second.status;
         outcome.reason = second.reason;
         Ok(None)
-    }
-
-    /// What the children measured, less what is not the allocator's.
-    fn add_memory(
-        &self,
-        request: &Request<'_>,
-        child: &Child,
-        outcome: &mut Outcome,
-    ) -> Result<()> {
-        let answer = child.answer.get();
-        let found = &answer.memory;
-        let rss_start_bytes = match &request.subject.access {
-            // A preloaded allocator began to serve when the process began; what it took until now
-            // is its own, less what the process takes without it.
-            Access::Preloaded(_) => found
-                .exact_start_bytes
-                .saturating_sub(self.anonymous_unloaded(request)?),
-            _ => 0,
-        };
-        let own = |bytes: u64| bytes.saturating_sub(found.anonymous_start_bytes) + rss_start_bytes;
-        let curve: Vec<MemoryPoint> = answer.curve[..(found.points as usize).min(CURVE_LIMIT)]
-            .iter()
-            .map(|point| MemoryPoint {
-                operation: point.operation,
-                elapsed_ns: point.elapsed_ns,
-                live_bytes: point.live_bytes,
-                usable_bytes: point.usable_bytes,
-                rss_bytes: own(point.anonymous_bytes),
-            })
-            .collect();
-        let retained = |index: usize| {
-            ((index as u64) < found.retained.count)
-                .then(|| found.retained.bytes[index] + rss_start_bytes)
-        };
-        let mut sample = MemorySample {
-            rss_start_bytes,
-            rss_peak_bytes: own(found.anonymous_peak_bytes),
-            rss_mean_bytes: mean_rss_bytes(&curve),
-            rss_retained_bytes: retained(0).unwrap_or(rss_start_bytes),
-            rss_retained_100ms_bytes: retained(1),
-            rss_retained_1s_bytes: retained(2),
-            live_bytes_peak: found.live_bytes_peak,
-            usable_bytes_peak: found.usable_bytes_at_live_peak,
-            live_page_bytes_peak: found.live_page_bytes_at_live_peak,
-            drift: drift(&curve),
-            replay_minor_faults: found.minor_faults,
-            replay_major_faults: found.major_faults,
-            curve,
-            ..MemorySample::default()
-        };
-        // A kernel's threads take another way each time: its parts at one operation say nothing.
-        if matches!(request.work, Work::Program { .. }) {
-            let look_at = found.peak_operation;
-            let second = |answer: &mut Answer| answer.commission.look_at = look_at;
-            if let Some(child) = self.explain(request, second, outcome)? {
-                let found = &child.answer.get().parts;
-                sample.parts = parts(found, rss_start_bytes);
-                sample.system_calls = system_calls(found);
-            }
-        }
-        outcome.memory = (outcome.status == Status::Ok).then_some(sample);
-        Ok(())
     }
 
     /// The latencies that one child measured, and what a second one found to have happened then.
@@ -448,45 +383,6 @@ impl Session {
             outcome.reason = second.reason;
         }
         Ok(())
-    }
-
-    /// Private memory of a child before its first operation when nothing is preloaded.
-    fn anonymous_unloaded(&self, request: &Request<'_>) -> Result<u64> {
-        // It hangs on the work: the program's pointers, a kernel's plan.
-        let work = match &request.work {
-            Work::Program { path, .. } | Work::Threaded { path, .. } => {
-                path.clone().into_os_string()
-            }
-            Work::Kernel(kernel) => kernel.to_string().into(),
-        };
-        if let Some(bytes) = self.anonymous_unloaded_bytes.borrow().get(&work) {
-            return Ok(*bytes);
-        }
-        let system = Subject {
-            name: "system".to_owned(),
-            description: String::new(),
-            access: Access::System,
-            environment: Default::default(),
-            version: VersionSource::Probe,
-        };
-        let unloaded = Request {
-            subject: &system,
-            ..request.clone()
-        };
-        let child = self.run_child(&unloaded, |_| {})?;
-        let answer = child.answer.get();
-        if (child.finished.ending, answer.state) != (Ending::Exited(0), STATE_DONE) {
-            return Err(Error::Failed(
-                "the memory of a process without a preloaded allocator could not be measured: the \
-                 C library's malloc did not complete the workload"
-                    .to_owned(),
-            ));
-        }
-        let bytes = answer.memory.exact_start_bytes;
-        self.anonymous_unloaded_bytes
-            .borrow_mut()
-            .insert(work, bytes);
-        Ok(bytes)
     }
 }
 
@@ -544,34 +440,4 @@ fn speed(answer: &Answer) -> SpeedSample {
         lateness_max_ns: threaded(|timed| timed.lateness_max_ns),
         alive_ns: threaded(|timed| timed.alive_ns),
     }
-}
-
-/// What RSS consists of, with what a preloaded allocator held at the start: of that, the pages on which
-/// blocks of the replay lay are known, and the rest is taken for metadata.
-fn parts(found: &PartsOutcome, rss_start_bytes: u64) -> Option<MemoryParts> {
-    if found.is_known == 0 {
-        return None;
-    }
-    let start = if rss_start_bytes > 0 {
-        found.start
-    } else {
-        Default::default()
-    };
-    let start_metadata_bytes = rss_start_bytes.saturating_sub(start.total_bytes());
-    let mut parts = MemoryParts {
-        operation: found.operation,
-        rss_bytes: 0,
-        live_bytes: found.new.live_bytes + start.live_bytes,
-        internal_bytes: found.new.internal_bytes + start.internal_bytes,
-        external_bytes: found.new.external_bytes + start.external_bytes,
-        metadata_bytes: found.new.metadata_bytes + start_metadata_bytes,
-    };
-    parts.rss_bytes =
-        parts.live_bytes + parts.internal_bytes + parts.external_bytes + parts.metadata_bytes;
-    Some(parts)
-}
-
-fn system_calls(found: &PartsOutcome) -> Option<BTreeMap<String, u64>> {
-    let counts: Vec<[u64; 2]> = (0..).zip(found.system_calls).map(|(n, c)| [n, c]).collect();
-    (found.are_system_calls_known != 0).then(|| latency::names(&counts))
 }

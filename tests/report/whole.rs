@@ -233,6 +233,7 @@ fn add_memory_details(memory: &mut MemorySample, time: f64) {
     memory.parts = Some(MemoryParts {
         operation: 400_000,
         rss_bytes: rss,
+        counted_bytes: rss,
         live_bytes: live,
         internal_bytes: internal,
         external_bytes: rss - live - internal - metadata,

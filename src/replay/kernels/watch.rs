@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::measure::results::Touch;
 use crate::replay::live_pages::LivePages;
-use crate::replay::memory::{CurvePoint, MemoryOutcome, is_due, is_new_height};
+use crate::replay::memory::{CurvePoint, MemoryOutcome, is_due, is_new_height, nanoseconds_since};
 use crate::replay::resident::{Gauge, page_bytes};
 use crate::replay::serial::Returned;
 use crate::replay::speed;
@@ -91,19 +91,12 @@ impl<'a> Account<'a> {
         curve: &'a mut [CurvePoint],
         gauge: &'a Gauge,
     ) -> Self {
-        let start = gauge.start_bytes();
-        let outcome = MemoryOutcome {
-            anonymous_start_bytes: start,
-            exact_start_bytes: gauge.exact_start_bytes(),
-            anonymous_peak_bytes: start,
-            ..MemoryOutcome::default()
-        };
         let stride = operations
             .div_ceil(REGULAR_SAMPLES.min(curve.len() as u64 / 2).max(1))
             .max(1);
         let state = State {
             curve,
-            outcome,
+            outcome: MemoryOutcome::new(gauge),
             operations: 0,
             live_bytes: 0,
             usable_bytes: 0,
@@ -127,9 +120,8 @@ impl<'a> Account<'a> {
             .state
             .into_inner()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
-        let drained = self.gauge.anonymous_bytes();
-        let outcome = &mut state.outcome;
-        outcome.anonymous_peak_bytes = outcome.anonymous_peak_bytes.max(drained);
+        // Whatever happened in the calls since the last sample.
+        state.sample(self.gauge);
         state.outcome
     }
 
@@ -149,7 +141,7 @@ impl<'a> Account<'a> {
         if state.operations.is_multiple_of(self.stride)
             || is_new_height(state.live_bytes, state.sampled_live_bytes)
             || state.operations.is_multiple_of(CLOCK_OPERATIONS)
-                && is_due(state.elapsed_ns(), state.sampled_ns)
+                && is_due(nanoseconds_since(state.start), state.sampled_ns)
         {
             state.sample(self.gauge);
         }
@@ -157,24 +149,18 @@ impl<'a> Account<'a> {
 }
 
 impl State<'_> {
-    fn elapsed_ns(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
-    }
-
     fn sample(&mut self, gauge: &Gauge) {
-        let anonymous_bytes = gauge.anonymous_bytes();
-        self.sampled_ns = self.elapsed_ns();
-        if anonymous_bytes > self.outcome.anonymous_peak_bytes {
-            self.outcome.anonymous_peak_bytes = anonymous_bytes;
-            self.outcome.peak_operation = self.operations;
-        }
+        let reading = gauge.read();
+        self.sampled_ns = nanoseconds_since(self.start);
+        let peak = &mut self.outcome.peak;
+        peak.note(gauge, &reading, self.operations, self.live_bytes);
         self.sampled_live_bytes = self.sampled_live_bytes.max(self.live_bytes);
         if let Some(point) = self.curve.get_mut(self.outcome.points as usize) {
             *point = CurvePoint {
                 operation: self.operations,
                 live_bytes: self.live_bytes,
                 usable_bytes: self.usable_bytes,
-                anonymous_bytes,
+                held_bytes: reading.held_bytes(),
                 elapsed_ns: self.sampled_ns,
             };
             self.outcome.points += 1;

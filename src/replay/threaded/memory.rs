@@ -14,17 +14,24 @@ use std::time::{Duration, Instant};
 use super::mapped::Stacks;
 use super::run::{Crew, Ended, Watcher};
 use crate::measure::results::Touch;
-use crate::replay::memory::{CurvePoint, MemoryOutcome, Retained, is_new_height};
-use crate::replay::resident::Gauge;
+use crate::replay::live_pages::LivePages;
+use crate::replay::memory::{
+    CurvePoint, MemoryOutcome, Retained, is_new_height, nanoseconds_since, page_faults,
+};
+use crate::replay::program::NULL_SLOT;
+use crate::replay::resident::{Gauge, Reading, page_bytes};
 use crate::replay::serial::{Fault, Observer, Returned, warm_up};
 use crate::replay::slots::SlotTable;
 use crate::replay::speed::{TouchNone, touch};
 use crate::subject::functions::Functions;
 
 /// Regular samples over a trace.
-const REGULAR_SAMPLES: u64 = 1000;
+pub(super) const REGULAR_SAMPLES: u64 = 1000;
 /// Between samples by time.
 const PERIOD: Duration = Duration::from_millis(1);
+/// Of those, one becomes a point of the curve for each such part of the time since the start, so
+/// that a long wait does not use up the curve.
+const POINT_PART: u64 = 200;
 
 /// Requested and usable bytes of the block in a slot.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,6 +51,7 @@ struct Ledger<'a> {
     live_bytes: AtomicU64,
     usable_bytes: AtomicU64,
     live_bytes_peak: AtomicU64,
+    live_pages: LivePages,
     /// Highest live bytes at any sample.
     sampled_live_bytes: AtomicU64,
     /// Ends the sampling by time.
@@ -62,30 +70,57 @@ impl<'a> Ledger<'a> {
         self.curve.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Samples RSS. A point is added unless fewer than `reserve` would be left.
+    /// Samples RSS for the peak; a point is added to the curve unless fewer than `reserve` would be
+    /// left. Between two points of one number of operations time has passed: a thread was inside a
+    /// call, or all of them waited.
     fn sample(&self, reserve: u64) {
         let mut curve = self.curve();
-        let anonymous_bytes = self.gauge.anonymous_bytes();
+        let elapsed_ns = nanoseconds_since(self.start);
+        let (reading, point) = self.sample_into(&mut curve, elapsed_ns, reserve);
+        self.sampled_live_bytes.fetch_max(point.live_bytes, Relaxed);
+        let peak = &mut curve.outcome.peak;
+        peak.note(self.gauge, &reading, point.operation, point.live_bytes);
+    }
+
+    /// The same by time, by a thread that does not replay: a moment inside a call as often as not.
+    fn sample_when_due(&self) {
+        let mut curve = self.curve();
+        let elapsed_ns = nanoseconds_since(self.start);
+        let Curve { points, outcome } = &*curve;
+        let last_ns = (outcome.points as usize)
+            .checked_sub(1)
+            .map_or(0, |last| points[last].elapsed_ns);
+        // Seldom enough for the curve; the others are for the peak.
+        let is_point = elapsed_ns.saturating_sub(last_ns) >= elapsed_ns / POINT_PART;
+        let reserve = if is_point {
+            REGULAR_SAMPLES + 2
+        } else {
+            u64::MAX
+        };
+        let (reading, _) = self.sample_into(&mut curve, elapsed_ns, reserve);
+        curve.outcome.peak.note_inside(self.gauge, &reading);
+    }
+
+    fn sample_into(
+        &self,
+        curve: &mut Curve<'a>,
+        elapsed_ns: u64,
+        reserve: u64,
+    ) -> (Reading, CurvePoint) {
+        let reading = self.gauge.read();
         let point = CurvePoint {
             operation: self.operations.load(Relaxed),
-            elapsed_ns: u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX),
+            elapsed_ns,
             live_bytes: self.live_bytes.load(Relaxed),
             usable_bytes: self.usable_bytes.load(Relaxed),
-            anonymous_bytes,
+            held_bytes: reading.held_bytes(),
         };
-        self.sampled_live_bytes.fetch_max(point.live_bytes, Relaxed);
-        let Curve { points, outcome } = &mut *curve;
-        if anonymous_bytes > outcome.anonymous_peak_bytes {
-            outcome.anonymous_peak_bytes = anonymous_bytes;
-            outcome.peak_operation = point.operation;
-        }
-        let index = outcome.points as usize;
-        // One point for each number of operations: the later ones are higher, under the lock.
-        let is_new = index == 0 || points[index - 1].operation < point.operation;
-        if is_new && index + (reserve as usize) < points.len() {
-            points[index] = point;
+        let Curve { points, outcome } = curve;
+        if outcome.points.saturating_add(reserve) < points.len() as u64 {
+            points[outcome.points as usize] = point;
             outcome.points += 1;
         }
+        (reading, point)
     }
 
     fn add(&self, returned: &Returned) {
@@ -107,31 +142,38 @@ impl<'a> Ledger<'a> {
                 },
             );
         }
+        // SAFETY: the allocator has just returned the block for `size` bytes.
+        unsafe { touch(self.policy, returned) };
+        // Only now, so that live bytes are written ones and RSS is never below them.
         self.usable_bytes.fetch_add(usable_bytes, Relaxed);
+        self.live_pages.add(live_bytes);
         let live = self.live_bytes.fetch_add(live_bytes, Relaxed) + live_bytes;
         if live > self.live_bytes_peak.load(Relaxed) {
             self.note_peak(live);
         }
-        // SAFETY: the allocator has just returned the block for `size` bytes.
-        unsafe { touch(self.policy, returned) };
         if is_new_height(live, self.sampled_live_bytes.load(Relaxed)) {
             self.sample(REGULAR_SAMPLES + 2);
         }
     }
 
     /// Of all the sums that additions came to, the highest is the peak; what other threads have done
-    /// to the usable bytes since then is in that figure.
+    /// to the usable bytes and the pages since then is in those figures.
     #[cold]
     fn note_peak(&self, live_bytes: u64) {
         let mut curve = self.curve();
         if live_bytes > curve.outcome.live_bytes_peak {
             curve.outcome.live_bytes_peak = live_bytes;
             curve.outcome.usable_bytes_at_live_peak = self.usable_bytes.load(Relaxed);
+            curve.outcome.live_page_bytes_at_live_peak = self.live_pages.bytes().max(live_bytes);
             self.live_bytes_peak.store(live_bytes, Relaxed);
         }
     }
 
     fn remove(&self, slot: usize) {
+        // That of frees of null, on all threads.
+        if slot == NULL_SLOT as usize {
+            return;
+        }
         // SAFETY: as in `add`.
         let gone = unsafe {
             let gone = self.slots.get(slot);
@@ -140,6 +182,7 @@ impl<'a> Ledger<'a> {
         };
         self.live_bytes.fetch_sub(gone.live_bytes, Relaxed);
         self.usable_bytes.fetch_sub(gone.usable_bytes, Relaxed);
+        self.live_pages.remove(gone.live_bytes);
     }
 
     /// Counts an operation that is done.
@@ -197,7 +240,7 @@ extern "C" fn sample_by_time(argument: *mut c_void) -> *mut c_void {
     let ledger = unsafe { &*argument.cast::<Ledger<'_>>() };
     while !ledger.finished.load(Relaxed) {
         std::thread::sleep(PERIOD);
-        ledger.sample(REGULAR_SAMPLES + 2);
+        ledger.sample_when_due();
     }
     ptr::null_mut()
 }
@@ -226,7 +269,7 @@ fn start_sampling(ledger: &Ledger<'_>, stacks: &Stacks) -> Option<libc::pthread_
     }
 }
 
-/// Replays once and drains. `slots` has an entry per slot of the program, `curve` room for at least
+/// Begins with the gauge, warms up, replays once and drains. `slots` has an entry per slot of the program, `curve` room for at least
 /// 1100 points; both are the harness's own memory and must be resident already.
 pub fn record(
     crew: &mut Crew<'_>,
@@ -243,7 +286,7 @@ pub fn record(
     );
     let stacks = Stacks::map(1).map_err(|_| Ended::NoThread)?;
     gauge.begin();
-    let start = gauge.start_bytes();
+    let before = page_faults();
     warm_up(crew.functions());
     let operations = crew.view().operations();
     let ledger = Ledger {
@@ -256,17 +299,13 @@ pub fn record(
         live_bytes: AtomicU64::new(0),
         usable_bytes: AtomicU64::new(0),
         live_bytes_peak: AtomicU64::new(0),
+        live_pages: LivePages::new(page_bytes() as u64),
         sampled_live_bytes: AtomicU64::new(0),
         finished: AtomicBool::new(false),
         start: Instant::now(),
         curve: Mutex::new(Curve {
             points: curve,
-            outcome: MemoryOutcome {
-                anonymous_start_bytes: start,
-                exact_start_bytes: gauge.exact_start_bytes(),
-                anonymous_peak_bytes: start,
-                ..MemoryOutcome::default()
-            },
+            outcome: MemoryOutcome::new(gauge),
         }),
     };
     ledger.sample(1);
@@ -278,10 +317,11 @@ pub fn record(
         // SAFETY: made above, joined once.
         unsafe { libc::pthread_join(sampler, ptr::null_mut()) };
     }
-    ledger.curve().outcome.operations = done?.operations;
+    let mut outcome = ledger.curve().outcome;
+    outcome.operations = done?.operations;
+    outcome.finish(gauge, before);
     // The curve ends with the trace.
     crew.drain(&mut TouchNone).map_err(Ended::Wrong)?;
-    let mut outcome = ledger.curve().outcome;
     outcome.retained = Retained::measure(crew.functions(), gauge, settle);
     Ok(outcome)
 }

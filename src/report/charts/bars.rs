@@ -41,8 +41,8 @@ pub(crate) struct BarChart {
     pub(crate) high: f64,
     pub(crate) ticks: Vec<f64>,
     pub(crate) tick_label: fn(f64) -> String,
-    /// A value that bars are to be held against, with its name.
-    pub(crate) mark: Option<(f64, &'static str)>,
+    /// Values that bars are to be held against, with their names.
+    pub(crate) marks: Vec<(f64, &'static str)>,
 }
 
 /// Where names, bars and words lie; below `NARROW` the words stand above the bar.
@@ -55,6 +55,8 @@ struct Layout {
 
 const NARROW: f64 = 600.0;
 const BAR: f64 = 18.0;
+/// Height of the name of a mark.
+const MARK_LINE: f64 = 16.0;
 const REASON_LINES_MAX: usize = 3;
 
 impl BarChart {
@@ -102,7 +104,7 @@ impl BarChart {
     /// Draws it at this width, as high as it needs to be.
     pub(crate) fn draw(&self, width: f64) -> crate::error::Result<super::canvas::Picture> {
         let layout = self.layout(width);
-        let top = self.heading.height(width) + if self.mark.is_some() { 22.0 } else { 6.0 };
+        let top = self.heading.height(width) + 6.0 + MARK_LINE * self.marks.len() as f64;
         let rows: f64 = self
             .bars
             .iter()
@@ -145,10 +147,18 @@ impl BarChart {
             palette::AXIS,
             1.0,
         );
-        if let Some((value, name)) = self.mark {
+        // One below the other: they often lie close together.
+        for (n, &(value, name)) in self.marks.iter().enumerate() {
             let x = scale.at(value);
-            canvas.line(&[(x, top - 4.0), (x, bottom)], palette::AXIS, 1.5);
-            canvas.text(name, (x, top - 12.0), Anchor::Middle, SMALL, palette::MUTED);
+            let y = top - 12.0 - MARK_LINE * (self.marks.len() - 1 - n) as f64;
+            let points = [(x, y + 8.0), (x, bottom)];
+            match n {
+                0 => canvas.line(&points, palette::AXIS, 1.5),
+                _ => canvas.dashed_line(&points, palette::AXIS, 1.5, (4, 4)),
+            }
+            let half = text_width(name, SMALL) / 2.0;
+            let center = x.clamp(half + 2.0, (scale.end + 10.0 - half).max(half + 2.0));
+            canvas.text(name, (center, y), Anchor::Middle, SMALL, palette::MUTED);
         }
     }
 

@@ -8,8 +8,8 @@ use super::canvas::Heading;
 use super::palette::{self, NEUTRAL};
 use super::{Chart, Drawn, NARROW, WIDE};
 use crate::error::Result;
-use crate::report::format;
 use crate::report::model::{Row, Workload};
+use crate::report::{bounds, format};
 
 pub(super) fn draw(workload: &Workload<'_>) -> Result<Chart> {
     let rows: Vec<(&Row<'_>, f64)> = workload
@@ -35,6 +35,12 @@ pub(super) fn draw(workload: &Workload<'_>) -> Result<Chart> {
         .filter(|row| !row.is_floor)
         .map(bar)
         .collect();
+    let mut marks = vec![(1.0, bounds::LIVE_BOUND)];
+    if let Some((pages, live)) = bounds::page_run_bytes(workload).zip(bounds::live_bytes(workload))
+    {
+        marks.push((pages as f64 / live as f64, bounds::PAGES_REFERENCE));
+    }
+    let high = marks.iter().map(|mark| mark.0 * 1.02).fold(high, f64::max);
     let chart = BarChart {
         heading: Heading {
             title: format!("Fragmentation on {}", workload.name),
@@ -46,8 +52,9 @@ pub(super) fn draw(workload: &Workload<'_>) -> Result<Chart> {
         high,
         ticks: decimal_ticks(high, 5),
         tick_label: format::axis_number,
-        mark: Some((1.0, "live bytes")),
+        marks,
     };
+    let marks_count = chart.marks.len();
     let words: Vec<String> = rows
         .iter()
         .map(|(row, fragmentation)| {
@@ -61,7 +68,10 @@ pub(super) fn draw(workload: &Workload<'_>) -> Result<Chart> {
             workload.name,
             words.join("; ")
         ),
-        caption: String::new(),
+        caption: match marks_count {
+            1 => String::new(),
+            _ => format!("Page runs: {}.", bounds::PAGES_WORDS),
+        },
         wide: chart.draw(WIDE)?,
         narrow: Some(chart.draw(NARROW)?),
     }))
@@ -109,7 +119,7 @@ fn bar(row: &Row<'_>) -> Bar {
         }
         (None, _) => Content::Reason(match row.summary.fragmentation_at_peak {
             Some(_) => "less than one page of memory: no quotient".to_owned(),
-            None => "its memory was not measured".to_owned(),
+            None => row.memory_gap("its memory was not measured"),
         }),
     };
     Bar {

@@ -8,9 +8,10 @@ use super::lines::{Line, decimated, draw_labels, draw_lines};
 use super::palette;
 use super::{Chart, Drawn, NARROW, WIDE};
 use crate::error::Result;
+use crate::measure::memory::allowed_difference_bytes;
 use crate::measure::results::MemorySample;
-use crate::report::format;
 use crate::report::model::{Row, Workload};
+use crate::report::{bounds, format};
 
 pub(super) fn draw(workload: &Workload<'_>, huge_pages: Option<&str>) -> Result<Chart> {
     // `null` holds nothing and `bump` frees nothing: their memory is no bound, and hides the others.
@@ -24,7 +25,14 @@ pub(super) fn draw(workload: &Workload<'_>, huge_pages: Option<&str>) -> Result<
         ));
     };
     let mut lines = vec![live_line(first)];
-    lines.extend(page_line(first));
+    let reference = bounds::page_run_bytes(workload);
+    lines.extend(reference.and_then(|bytes| page_line(first, bytes)));
+    let dashes = match reference {
+        Some(_) => {
+            " Grey dashes, a reference for the peak: live bytes in one run of OS pages per size class."
+        }
+        None => "",
+    };
     for row in &rows {
         let Some(memory) = row.memory else { continue };
         let (ink, dash) = palette::series(row.color);
@@ -43,10 +51,10 @@ pub(super) fn draw(workload: &Workload<'_>, huge_pages: Option<&str>) -> Result<
     }
     let heading = Heading {
         title: format!("Memory over {}", workload.name),
-        subtitle: "RSS of each allocator after so many operations, and the live bytes that the program had asked \
-                   for (grey area): lower is better. \
-                   The grey dashes are a lower bound for the peak: live bytes in whole OS pages per size class."
-            .to_owned(),
+        subtitle: format!(
+            "RSS of each allocator after so many operations: lower is better. Grey area, the lower bound: live bytes, \
+             which the program had asked for and not freed.{dashes}"
+        ),
     };
     Ok(Chart::Drawn(Drawn {
         file: "memory".to_owned(),
@@ -72,13 +80,12 @@ fn live_line(memory: &MemorySample) -> Line {
     }
 }
 
-/// A lower bound: the live bytes at their peak, each size class rounded up to whole OS pages.
-fn page_line(memory: &MemorySample) -> Option<Line> {
-    let bytes = memory.live_page_bytes_peak as f64;
+/// The live bytes at their peak, each size class rounded up to whole OS pages.
+fn page_line(memory: &MemorySample, bytes: u64) -> Option<Line> {
     let last = memory.curve.last()?.operation as f64;
-    (bytes > 0.0).then(|| Line {
-        name: "live, OS pages".to_owned(),
-        points: vec![(0.0, bytes), (last, bytes)],
+    Some(Line {
+        name: "page runs".to_owned(),
+        points: vec![(0.0, bytes as f64), (last, bytes as f64)],
         ink: palette::NEUTRAL,
         dash: Some((4, 4)),
         width: 1.5,
@@ -175,10 +182,25 @@ fn area(canvas: &mut Canvas<'_>, line: &Line, x: &Scale, y: &Scale) {
 
 fn caption(workload: &Workload<'_>, drawn: &[&Row<'_>], huge_pages: Option<&str>) -> String {
     let mut sentences = Vec::new();
+    sentences.extend(
+        workload
+            .rows
+            .iter()
+            .filter(|row| !row.is_floor)
+            .filter_map(|row| {
+                Some(format!(
+                    "{}: not measurable, {}.",
+                    row.name(),
+                    row.unmeasurable?
+                ))
+            }),
+    );
+    sentences.extend(inside_calls(drawn));
     let missing: Vec<&str> = workload
         .rows
         .iter()
-        .filter(|row| !row.is_floor && !drawn.iter().any(|other| other.name() == row.name()))
+        .filter(|row| !row.is_floor && row.unmeasurable.is_none())
+        .filter(|row| !drawn.iter().any(|other| other.name() == row.name()))
         .map(Row::name)
         .collect();
     if !missing.is_empty() {
@@ -206,6 +228,33 @@ fn caption(workload: &Workload<'_>, drawn: &[&Row<'_>], huge_pages: Option<&str>
         ));
     }
     sentences.join(" ")
+}
+
+/// Whose memory was higher at some moment inside a call than any line shows.
+fn inside_calls(drawn: &[&Row<'_>]) -> Option<String> {
+    let higher: Vec<String> = drawn
+        .iter()
+        .filter_map(|row| Some((row, row.memory?)))
+        .filter(|(_, memory)| {
+            let between = memory.rss_peak_between_calls_bytes;
+            memory.rss_peak_bytes > between + allowed_difference_bytes(between)
+        })
+        .map(|(row, memory)| {
+            format!(
+                "{} {} against {}",
+                row.name(),
+                format::bytes(memory.rss_peak_bytes as f64),
+                format::bytes(memory.rss_peak_between_calls_bytes as f64)
+            )
+        })
+        .collect();
+    (!higher.is_empty()).then(|| {
+        format!(
+            "The lines are from samples between calls; inside a call, as when a reallocation copies, the peak was \
+             higher: {}.",
+            format::list(&higher)
+        )
+    })
 }
 
 fn label(workload: &Workload<'_>, rows: &[&Row<'_>]) -> String {

@@ -7,8 +7,8 @@ use super::axis::{Scale, log_ticks};
 use super::canvas::{Anchor, BOLD, Canvas, Heading, NORMAL, Picture, SMALL, shortened, text_width};
 use super::{Chart, Drawn, NARROW, WIDE, palette};
 use crate::error::Result;
-use crate::report::format;
 use crate::report::model::{Report, Row, Workload, status_word};
+use crate::report::{bounds, format};
 
 const ROW: f64 = 24.0;
 /// Ratios beyond these are drawn at the edge of the panel, with an arrow.
@@ -50,11 +50,8 @@ pub(super) fn draw(report: &Report<'_>) -> Result<Chart> {
     } else {
         "there were too few blocks for intervals"
     };
-    let has_bound = report
-        .workloads
-        .iter()
-        .filter_map(bump_ratio)
-        .any(|bound| bound >= low / 1.08);
+    let bounds = report.workloads.iter().filter_map(bounds::time_ratio);
+    let has_bound = bounds.clone().any(|bound| bound >= low / 1.08);
     let bound = if has_bound {
         " Grey ticks: the lower bound, bump on a used heap."
     } else {
@@ -74,11 +71,11 @@ pub(super) fn draw(report: &Report<'_>) -> Result<Chart> {
             format::list(&subjects),
             report.workloads.len()
         ),
-        caption: if has_bound {
-            String::new()
-        } else {
-            "The lower bound, bump, lies left of the scale; the table above has its ratios."
-                .to_owned()
+        caption: match bounds.clone().next() {
+            _ if has_bound => String::new(),
+            Some(_) => "The lower bound, bump on a used heap, lies left of the scale; the table above has its ratios."
+                .to_owned(),
+            None => "No lower bound: bump was not measured on a used heap.".to_owned(),
         },
         wide: picture(report, &subjects, &heading, range, WIDE, PANELS_PER_LINE)?,
         narrow: Some(picture(report, &subjects, &heading, range, NARROW, 1)?),
@@ -181,7 +178,7 @@ fn panel(canvas: &mut Canvas<'_>, report: &Report<'_>, subject: &str, scale: &Sc
             let (from, to) = (scale.at(noise.low), scale.at(noise.high));
             canvas.pale_rectangle((from, y + 1.0), (to, y + ROW - 1.0), palette::NEUTRAL);
         }
-        if let Some(bound) = bump_ratio(workload).filter(|&bound| bound >= scale.low) {
+        if let Some(bound) = bounds::time_ratio(workload).filter(|&bound| bound >= scale.low) {
             let x = scale.at(bound);
             canvas.line(&[(x, y + 5.0), (x, y + ROW - 5.0)], palette::NEUTRAL, 2.0);
         }
@@ -189,15 +186,6 @@ fn panel(canvas: &mut Canvas<'_>, report: &Report<'_>, subject: &str, scale: &Sc
             mark(canvas, row, scale, top + ROW * (n as f64 + 0.5), n % 2 == 0);
         }
     }
-}
-
-/// The lower bound of time: `bump` over memory that is there already, relative to the baseline.
-fn bump_ratio(workload: &Workload<'_>) -> Option<f64> {
-    let mut rows = workload.rows.iter();
-    let bump = rows.find(|row| row.is_floor && row.is_ok() && row.name() == "bump")?;
-    let time = bump.summary.ns_per_operation_used_heap?.median;
-    let base = workload.baseline_row()?.summary.ns_per_operation?.median;
-    Some(time / base).filter(|ratio| ratio.is_finite() && *ratio > 0.0)
 }
 
 fn mark(canvas: &mut Canvas<'_>, row: &Row<'_>, scale: &Scale, y: f64, is_shaded: bool) {

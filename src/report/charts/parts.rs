@@ -8,9 +8,10 @@ use super::canvas::Heading;
 use super::palette::{self, NEUTRAL};
 use super::{Chart, Drawn, NARROW, WIDE};
 use crate::error::Result;
+use crate::measure::memory::allowed_difference_bytes;
 use crate::measure::results::MemoryParts;
-use crate::report::format;
 use crate::report::model::{Row, Workload};
+use crate::report::{bounds, format};
 
 /// Absent unless some allocator's memory was taken apart.
 pub(super) fn draw(workload: &Workload<'_>) -> Result<Option<Chart>> {
@@ -23,19 +24,18 @@ pub(super) fn draw(workload: &Workload<'_>) -> Result<Option<Chart>> {
     if rows.is_empty() {
         return Ok(None);
     }
-    let bound = rows
-        .iter()
-        .filter_map(|(row, _)| row.memory)
-        .map(|memory| memory.live_page_bytes_peak)
-        .find(|&bytes| bytes > 0);
-    let highest = rows.iter().map(|(_, parts)| parts.rss_bytes).max();
-    let high = highest.max(bound).unwrap_or(0) as f64 * 1.02;
+    let marks = bounds::of_memory(workload);
+    let highest = rows.iter().map(|(_, parts)| parts.rss_bytes as f64);
+    let high = highest
+        .chain(marks.iter().map(|mark| mark.0))
+        .fold(0.0, f64::max)
+        * 1.02;
     let chart = BarChart {
         heading: Heading {
             title: format!("What memory consisted of on {}", workload.name),
-            subtitle: "RSS at its peak: shorter is better. Grey: live bytes. Full colour: internal, lost inside blocks \
-                       by rounding sizes up. Pale: external, free memory between blocks. Dark: metadata, OS pages \
-                       on which no block ever lay."
+            subtitle: "RSS at its peak between calls: shorter is better. Grey: live bytes. Full colour: internal, lost \
+                       inside blocks by rounding sizes up. Pale: external, free memory and headers between blocks. \
+                       Dark: metadata and pages never used: no block ever lay there."
                 .to_owned(),
         },
         bars: workload
@@ -47,7 +47,7 @@ pub(super) fn draw(workload: &Workload<'_>) -> Result<Option<Chart>> {
         high,
         ticks: byte_ticks(high, 5),
         tick_label: format::axis_bytes,
-        mark: bound.map(|bytes| (bytes as f64, "lower bound: live bytes in OS pages")),
+        marks,
     };
     let words: Vec<String> = rows
         .iter()
@@ -60,16 +60,35 @@ pub(super) fn draw(workload: &Workload<'_>) -> Result<Option<Chart>> {
             workload.name,
             words.join("; ")
         ),
-        caption: String::new(),
+        caption: caption(&rows),
         wide: chart.draw(WIDE)?,
         narrow: Some(chart.draw(NARROW)?),
     })))
 }
 
+fn caption(rows: &[(&Row<'_>, MemoryParts)]) -> String {
+    let mut sentences = vec![format!("Page runs: {}.", bounds::PAGES_WORDS)];
+    let apart: Vec<String> = rows
+        .iter()
+        .filter_map(|(row, parts)| Some((row, parts, row.memory?.rss_peak_between_calls_bytes)))
+        .filter(|(_, parts, peak)| {
+            parts.rss_bytes.abs_diff(*peak) > allowed_difference_bytes(*peak)
+        })
+        .map(|(row, _, peak)| format!("{} {}", row.name(), format::bytes(peak as f64)))
+        .collect();
+    if !apart.is_empty() {
+        sentences.push(format!(
+            "The parts are those of a second replay, whose peak was another; in the first it was: {}.",
+            format::list(&apart)
+        ));
+    }
+    sentences.join(" ")
+}
+
 fn words(parts: &MemoryParts) -> String {
     let bytes = |value: u64| format::bytes(value as f64);
     format!(
-        "{}: {} live, {} internal, {} external, {} metadata",
+        "{}: {} live, {} internal, {} external, {} metadata and never used",
         bytes(parts.rss_bytes),
         bytes(parts.live_bytes),
         bytes(parts.internal_bytes),
@@ -82,7 +101,7 @@ fn bar(row: &Row<'_>) -> Bar {
     let parts = row.memory.and_then(|memory| memory.parts);
     let content = match (row.failure(), parts) {
         (Some(failure), _) => Content::Reason(failure),
-        (None, None) => Content::Reason("its memory was not taken apart".to_owned()),
+        (None, None) => Content::Reason(row.memory_gap("its memory was not taken apart")),
         (None, Some(parts)) => {
             let ink = palette::series(row.color).0;
             let mut end = 0.0;

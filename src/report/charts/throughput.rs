@@ -9,13 +9,13 @@ use super::palette::{self, NEUTRAL};
 use super::{Chart, Drawn, NARROW, WIDE};
 use crate::error::Result;
 use crate::measure::results::Estimate;
-use crate::report::format;
 use crate::report::model::{Row, Workload};
+use crate::report::{bounds, format};
 
 const NS_PER_SECOND: f64 = 1e9;
 
 pub(super) fn draw(workload: &Workload<'_>) -> Result<Chart> {
-    let measured = |row: &&Row<'_>| row.is_ok() && row.summary.ns_per_operation.is_some();
+    let measured = |row: &&Row<'_>| row.is_ok() && time(row).is_some();
     if !workload.rows.iter().any(|row| measured(&row)) {
         return Ok(Chart::Absent(
             "No throughput chart: no subject has a time.".to_owned(),
@@ -30,7 +30,7 @@ pub(super) fn draw(workload: &Workload<'_>) -> Result<Chart> {
             .iter()
             .filter(measured)
             .filter(|row| floors || !row.is_floor);
-        rows.filter_map(|row| row.summary.ns_per_operation)
+        rows.filter_map(time)
             .map(|time| rate(time.low.min(time.median)))
             .fold(0.0, f64::max)
     };
@@ -53,13 +53,13 @@ pub(super) fn draw(workload: &Workload<'_>) -> Result<Chart> {
         high,
         ticks: decimal_ticks(high, 5),
         tick_label: format::axis_rate,
-        mark: None,
+        marks: Vec::new(),
     };
     let label = label(workload);
     Ok(Chart::Drawn(Drawn {
         file: "throughput".to_owned(),
         label,
-        caption: String::new(),
+        caption: caption(workload),
         wide: chart.draw(WIDE)?,
         narrow: Some(chart.draw(NARROW)?),
     }))
@@ -119,15 +119,38 @@ fn program(workload: &Workload<'_>) -> Result<Chart> {
                 format::axis_time(value)
             }
         },
-        mark: None,
+        marks: Vec::new(),
     };
     Ok(Chart::Drawn(Drawn {
         file: "time".to_owned(),
         label: format!("Bar chart of the CPU time of {}", workload.name),
-        caption: String::new(),
+        caption: "No lower bound: bump never uses memory again, and cannot serve a real program."
+            .to_owned(),
         wide: chart.draw(WIDE)?,
         narrow: Some(chart.draw(NARROW)?),
     }))
+}
+
+/// What a row's bar shows: the first replay of an allocator, on a fresh heap, and the bound for
+/// `bump`, whose first replay is mostly page faults.
+fn time(row: &Row<'_>) -> Option<Estimate> {
+    match bounds::is_bump(row) {
+        true => row.summary.ns_per_operation_used_heap,
+        false => row.summary.ns_per_operation,
+    }
+}
+
+fn caption(workload: &Workload<'_>) -> String {
+    let has_bump = workload.rows.iter().any(bounds::is_bump);
+    match (has_bump, bounds::time_ns(workload)) {
+        (false, _) => "No lower bound: bump was not measured.".to_owned(),
+        (true, None) => {
+            "No lower bound: it takes a second replay in each sample (--passes), on memory that is \
+                         there already."
+                .to_owned()
+        }
+        (true, Some(_)) => String::new(),
+    }
 }
 
 fn rate(ns: f64) -> f64 {
@@ -143,7 +166,7 @@ fn bars(workload: &Workload<'_>) -> Vec<Bar> {
         .collect();
     if !floors.is_empty() {
         bars.push(Bar {
-            name: "No allocators: null, what the harness itself costs; bump, only new memory, with its page faults".to_owned(),
+            name: "No allocators: null, what the harness itself costs; bump on a used heap, the lower bound".to_owned(),
             content: Content::Group,
         });
         bars.extend(floors.into_iter().map(|row| bar(row, workload.baseline)));
@@ -152,7 +175,7 @@ fn bars(workload: &Workload<'_>) -> Vec<Bar> {
 }
 
 fn bar(row: &Row<'_>, baseline: &str) -> Bar {
-    let content = match (row.failure(), row.summary.ns_per_operation) {
+    let content = match (row.failure(), time(row)) {
         (Some(failure), _) => Content::Reason(failure),
         (None, None) => Content::Reason("no time was measured".to_owned()),
         (None, Some(time)) => {
@@ -181,6 +204,8 @@ fn bar(row: &Row<'_>, baseline: &str) -> Bar {
 fn words(row: &Row<'_>, time: &Estimate, baseline: &str) -> String {
     let rate = format::rate(rate(time.median));
     match row.summary.ratio_to_baseline {
+        // Two kinds of heap: no ratio.
+        _ if bounds::is_bump(row) => format!("{rate} · lower bound"),
         _ if row.is_baseline => format!("{rate} · baseline"),
         Some(ratio) => format!(
             "{rate} · {}× the time of {baseline}",
@@ -194,7 +219,7 @@ fn label(workload: &Workload<'_>) -> String {
     let rows: Vec<String> = workload
         .rows
         .iter()
-        .map(|row| match (row.failure(), row.summary.ns_per_operation) {
+        .map(|row| match (row.failure(), time(row)) {
             (None, Some(time)) => format!("{} {}", row.name(), format::rate(rate(time.median))),
             (failure, _) => format!(
                 "{} {}",

@@ -10,8 +10,8 @@ use super::{Chart, Drawn, NARROW, WIDE};
 use crate::error::Result;
 use crate::measure::rank::Ranking;
 use crate::measure::results::Estimate;
-use crate::report::format;
 use crate::report::model::{Report, Row, Workload};
+use crate::report::{bounds, format};
 
 /// Ranges wider than this are drawn on logarithmic scales.
 const LOG_FROM: f64 = 12.0;
@@ -87,21 +87,14 @@ pub(super) fn draw(workload: &Workload<'_>) -> Result<Chart> {
     } else {
         ""
     };
-    let time_bound = bump_time(workload).map(|time| (time, "lower bound: bump"));
-    let live = live_bounds(workload);
-    let mut bounds: Vec<String> = time_bound
-        .iter()
-        .map(|(time, _)| {
-            format!(
-                "time {} (bump, memory already there)",
-                format::time_ns(*time)
-            )
-        })
-        .collect();
-    bounds.extend(
-        live.iter()
-            .map(|(bytes, name)| format!("memory {} ({name})", format::bytes(*bytes))),
-    );
+    let time_bound = bounds::time_ns(workload).map(|time| (time, bounds::TIME_BOUND));
+    let live = bounds::of_memory(workload);
+    let caption = if workload.program().is_some() {
+        "No lower bounds: bump cannot serve a real program, and what is live in one is not known."
+            .to_owned()
+    } else {
+        bound_words(time_bound, &live, format::time_ns, format::bytes)
+    };
     let plane = Plane {
         heading: Heading {
             title: format!("Time against memory on {}", workload.name),
@@ -132,11 +125,7 @@ pub(super) fn draw(workload: &Workload<'_>) -> Result<Chart> {
             workload.name,
             words.join("; ")
         ),
-        caption: if bounds.is_empty() {
-            String::new()
-        } else {
-            format!("Lower bounds: {}.", format::list(&bounds))
-        },
+        caption,
         wide: picture(&plane, WIDE, 380.0)?,
         narrow: Some(picture(&plane, NARROW, 320.0)?),
     }))
@@ -183,6 +172,10 @@ pub(super) fn pareto(report: &Report<'_>, ranking: &Ranking) -> Result<Option<Ch
             )
         })
         .collect();
+    let bounds = bounds::of_ranking(report, ranking);
+    let time_bound = bounds.time.map(|time| (time, bounds::TIME_BOUND));
+    let ratio = |value: f64| format!("{}×", format::ratio(value));
+    let caption = bound_words(time_bound, &bounds.memory, ratio, ratio);
     let plane = Plane {
         heading: Heading {
             title: "Time against memory, over the workloads".to_owned(),
@@ -198,8 +191,8 @@ pub(super) fn pareto(report: &Report<'_>, ranking: &Ranking) -> Result<Option<Ch
         x_label: |value| format!("{}×", format::axis_number(value)),
         y_label: |value| format!("{}×", format::axis_number(value)),
         is_in_bytes: false,
-        memory_bounds: Vec::new(),
-        time_bound: None,
+        memory_bounds: bounds.memory,
+        time_bound,
         noise: None,
         front,
     };
@@ -209,7 +202,7 @@ pub(super) fn pareto(report: &Report<'_>, ranking: &Ranking) -> Result<Option<Ch
             "Time against peak RSS over the workloads: {}",
             words.join("; ")
         ),
-        caption: String::new(),
+        caption,
         wide: picture(&plane, WIDE, 380.0)?,
         narrow: Some(picture(&plane, NARROW, 320.0)?),
     })))
@@ -230,32 +223,31 @@ fn point(row: &Row<'_>) -> Option<Point> {
     })
 }
 
-/// `bump`'s time over memory that is there already: without page faults it is a lower bound.
-fn bump_time(workload: &Workload<'_>) -> Option<f64> {
-    let bump = workload
-        .rows
-        .iter()
-        .find(|row| row.is_floor && row.is_ok() && row.name() == "bump")?;
-    let time = bump
-        .summary
-        .ns_per_operation_used_heap
-        .or(bump.summary.ns_per_operation)?
-        .median;
-    (time.is_finite() && time > 0.0).then_some(time)
-}
-
-/// What any allocator needs at least: the live bytes, and those in whole OS pages.
-fn live_bounds(workload: &Workload<'_>) -> Vec<(f64, &'static str)> {
-    let memories = || workload.rows.iter().filter_map(|row| row.memory);
-    let largest = |of: fn(&crate::measure::results::MemorySample) -> u64| {
-        memories().map(of).max().filter(|&bytes| bytes > 0)
-    };
-    let live = largest(|memory| memory.live_bytes_peak);
-    let pages = largest(|memory| memory.live_page_bytes_peak);
-    let mut bounds = Vec::new();
-    bounds.extend(live.map(|bytes| (bytes as f64, "live bytes")));
-    bounds.extend(pages.map(|bytes| (bytes as f64, "live bytes in OS pages")));
-    bounds
+/// The bounds in words, and which of them are missing.
+fn bound_words(
+    time: Option<(f64, &str)>,
+    memory: &[(f64, &str)],
+    time_words: impl Fn(f64) -> String,
+    memory_words: impl Fn(f64) -> String,
+) -> String {
+    let mut sentences = vec![match time {
+        Some((time, name)) => format!("Time, {name}: {}.", time_words(time)),
+        None => "Time has no lower bound here: bump was not measured on a used heap.".to_owned(),
+    }];
+    if memory.is_empty() {
+        sentences.push("Memory has none: it was not measured.".to_owned());
+    }
+    for (bytes, name) in memory {
+        let explained = match *name {
+            bounds::PAGES_REFERENCE => format!(" ({})", bounds::PAGES_WORDS),
+            _ => String::new(),
+        };
+        sentences.push(format!(
+            "Memory, {name}: {}{explained}.",
+            memory_words(*bytes)
+        ));
+    }
+    sentences.join(" ")
 }
 
 fn scale(values: &[f64], start: f64, end: f64) -> Scale {

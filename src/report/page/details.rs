@@ -8,12 +8,13 @@ use serde::Serialize;
 
 use super::table::{Cell, Table, TableRow, optional, row_name, written};
 use super::{ChartView, chart_view};
+use crate::measure::memory::allowed_difference_bytes;
 use crate::measure::results::{Estimate, LatencyRow, MemorySample, ProgramSample, WorstOperation};
 use crate::report::charts::Chart;
-use crate::report::format;
 use crate::report::latency::{self, Operation, PERCENTILES, percentiles};
 use crate::report::model::{Row, Workload};
 use crate::report::samples;
+use crate::report::{bounds, format};
 use crate::statistics::median;
 
 /// One kind of operation.
@@ -216,7 +217,7 @@ pub(super) fn memory(workload: &Workload<'_>) -> Option<Table> {
         .filter(|row| row.is_ok())
         .filter_map(|row| Some((row, row.memory?)))
         .collect();
-    let first = rows.first()?.1;
+    rows.first()?;
     let bytes = |row: &Row<'_>, value: Option<u64>| written(row.rss_words(value));
     let mut lines: Vec<TableRow> = rows
         .iter()
@@ -226,6 +227,7 @@ pub(super) fn memory(workload: &Workload<'_>) -> Option<Table> {
                 name: row_name(row),
                 cells: vec![
                     bytes(row, row.summary.rss_peak_bytes),
+                    bytes(row, Some(memory.rss_peak_between_calls_bytes)),
                     bytes(row, row.summary.rss_mean_bytes),
                     optional(drift, format::ratio),
                     bytes(row, row.summary.rss_retained_bytes),
@@ -244,24 +246,20 @@ pub(super) fn memory(workload: &Workload<'_>) -> Option<Table> {
             }
         })
         .collect();
-    for (name, bound) in [
-        ("(live bytes)", first.live_bytes_peak),
-        ("(live bytes in OS pages)", first.live_page_bytes_peak),
-    ] {
-        if bound > 0 {
-            let mut cells = vec![written(format::bytes(bound as f64))];
-            cells.resize_with(8, || written(format::ABSENT));
-            lines.push(TableRow {
-                name: name.to_owned(),
-                cells,
-            });
-        }
+    for (bytes, name) in bounds::of_memory(workload) {
+        let mut cells = vec![written(format::bytes(bytes))];
+        cells.resize_with(9, || written(format::ABSENT));
+        lines.push(TableRow {
+            name: format!("({name})"),
+            cells,
+        });
     }
     Some(Table {
         title: format!("Memory on {}", workload.name),
         corner: "Subject",
         headings: [
             "Peak RSS",
+            "between calls",
             "Mean RSS",
             "Drift",
             "Retained, at once",
@@ -274,6 +272,71 @@ pub(super) fn memory(workload: &Workload<'_>) -> Option<Table> {
         .to_vec(),
         rows: lines,
     })
+}
+
+const MEMORY_NOTES: [&str; 2] = [
+    "Peak RSS: at any moment, inside calls too; between calls: at the samples that the lines are made of. Mean: weighted \
+     by time. Drift: RSS at equal live bytes, rising or falling alike, late against early; 1.1 is a tenth more. Retained: \
+     still held after everything was freed. In brackets: no allocators.",
+    "Page faults and system calls are counted from the allocator's first call to the end of the replay, draining not \
+     included; the faults of writing into the blocks are among them. What a preloaded allocator did when the process \
+     began is in its RSS only. System calls are those inside the allocator's functions: not those of its own threads, \
+     nor at the start and end of threads.",
+];
+
+/// What must be known beside the table of memory: its words, and what was found that is not in it.
+pub(super) fn memory_notes(workload: &Workload<'_>) -> Vec<String> {
+    let memories: Vec<(&Row<'_>, &MemorySample)> = workload
+        .rows
+        .iter()
+        .filter(|row| row.is_ok())
+        .filter_map(|row| Some((row, row.memory?)))
+        .collect();
+    let mut notes = Vec::new();
+    if !memories.is_empty() {
+        notes.extend(MEMORY_NOTES.map(str::to_owned));
+    }
+    let list = |words: Vec<String>, sentence: &dyn Fn(String) -> String| {
+        (!words.is_empty()).then(|| sentence(format::list(&words)))
+    };
+    let bytes = |bytes: u64| format::bytes(bytes as f64);
+    let unseen = memories
+        .iter()
+        .filter(|(_, memory)| !memory.is_peak_of_every_moment)
+        .map(|(row, _)| row.name().to_owned());
+    notes.extend(list(unseen.collect(), &|names| {
+        format!("The kernel did not tell the peak inside calls, so that both peaks are the same: {names}.")
+    }));
+    let kinds = memories.iter().flat_map(|(row, memory)| {
+        [
+            (memory.shared_bytes_at_peak, "shared memory"),
+            (memory.huge_bytes_at_peak, "pages of hugetlbfs"),
+            (memory.swapped_bytes_at_peak, "in swap"),
+        ]
+        .into_iter()
+        .filter(|(held, _)| *held > 0)
+        .map(move |(held, kind)| format!("{} {} {kind}", row.name(), bytes(held)))
+    });
+    notes.extend(list(kinds.collect(), &|words| {
+        format!("In the peaks, besides private memory: {words}.")
+    }));
+    let off = memories.iter().filter_map(|(row, memory)| {
+        let off = memory.counter_difference_bytes?;
+        let is_far = off > allowed_difference_bytes(memory.rss_peak_bytes);
+        is_far.then(|| format!("{} {}", row.name(), bytes(off)))
+    });
+    notes.extend(list(off.collect(), &|words| {
+        format!(
+            "The kernel's counters, from which curve and peak are, were off from an exact look at each page, as those \
+             of Linux 6.2 to 6.16 can be: {words}. Parts and retained memory are exact."
+        )
+    }));
+    let hidden = workload
+        .rows
+        .iter()
+        .filter_map(|row| Some(format!("{}: {}", row.name(), row.unmeasurable?)));
+    notes.extend(hidden.map(|words| format!("Not measurable: {words}.")));
+    notes
 }
 
 /// CPU time, which is compared, and wall time with its own verdict beside it, of replays on several
