@@ -66,9 +66,9 @@ impl Stay {
 ///
 /// Only like is compared with like: rising live bytes with rising ones, and falling ones with falling
 /// ones, since an allocator that keeps memory after a peak holds more on the way down, which is
-/// retention and no drift. Moments at which live bytes stand higher than ever before are left out: the
-/// heap is fresh then. So one rise and one fall have no drift; live bytes that come back to where
-/// they were in the same manner have one, and so have steady ones.
+/// retention and no drift. A rise to where live bytes never were before is like no other, since the
+/// heap is fresh. So one rise and one fall have no drift; live bytes that come back to where they
+/// were in the same manner have one, and so have steady ones.
 ///
 /// Live bytes are cut into 32 classes of equal width up to their peak. In each class that occurs in
 /// both halves in one direction, RSS per live byte (both weighted by operations) of the second half is
@@ -80,22 +80,20 @@ pub fn drift(curve: &[MemoryPoint]) -> Option<f64> {
     let (first, last) = (curve.first()?.operation, curve.last()?.operation);
     let middle = first + (last - first) / 2;
     let peak = curve.iter().map(|point| point.live_bytes).max()?;
-    // By half, direction and class.
-    let mut stays = [[[Stay::default(); CLASSES]; 2]; 2];
-    let mut highest = 0;
+    // By half, manner and class: rising, falling, or for the first time.
+    let mut stays = [[[Stay::default(); CLASSES]; 3]; 2];
+    let mut reached = [None; CLASSES];
     for (pair, phase) in curve.windows(2).zip(phases(curve, peak / TURN_PART)) {
         let point = &pair[0];
-        let is_new_height = point.live_bytes > highest;
-        highest = highest.max(point.live_bytes);
-        if is_new_height {
-            continue;
-        }
         let (from, to) = (point.operation, pair[1].operation);
         let class = u128::from(point.live_bytes) * CLASSES as u128 / (u128::from(peak) + 1);
+        let class = class as usize;
+        let is_first = *reached[class].get_or_insert(phase) == phase;
+        let manner = if is_first { 2 } else { phase % 2 };
         // A stretch across the middle counts in both halves.
         for (half, start, end) in [(0, from, to.min(middle)), (1, from.max(middle), to)] {
             let operations = end.saturating_sub(start) as f64;
-            stays[half][phase % 2][class as usize].add(point, operations, phase);
+            stays[half][manner][class].add(point, operations, phase);
         }
     }
     let (mut logarithms, mut weights) = (0.0, 0.0);
