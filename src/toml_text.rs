@@ -6,8 +6,13 @@
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
+use toml::de::DeTable;
+
+pub(crate) use section::Section;
 
 use crate::error::{Error, Result};
+
+mod section;
 
 /// Parses a file's text; `path` is for messages.
 ///
@@ -15,30 +20,30 @@ use crate::error::{Error, Result};
 /// The line of the first mistake, and what it is.
 pub(crate) fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T> {
     toml::from_str(text).map_err(|error| {
-        let place = error.span().map_or(0, |span| span.start);
-        Error::line(path, line_at(text, place), explained(error.message()))
+        let span = error.span().unwrap_or(0..0);
+        let message = explained(error.message(), &text[span.clone()], &[]);
+        Error::line(path, line_at(text, span.start), message)
     })
 }
 
-/// Understands a table of a file that was parsed as far as the table. The file is read again only to
-/// find the line of a mistake.
-///
-/// # Errors
-/// As [`parse`]; without a line where the message names no key that stands in the table.
-pub(crate) fn understand<T: DeserializeOwned>(
-    path: &Path,
-    name: &str,
-    table: toml::Table,
-) -> Result<T> {
-    table.try_into().map_err(|error: toml::de::Error| {
-        let message = format!("[{name}]: {}", explained(error.message()));
-        let text = std::fs::read_to_string(path).unwrap_or_default();
-        let word = quoted(error.message()).next();
-        match word.and_then(|word| line_in_table(&text, name, word)) {
-            Some(line) => Error::line(path, line, message),
-            None => Error::file(path, message),
+/// The line, from 1, of a key below the tables named before it; if there is no such key, of the nearest
+/// table above that is there.
+pub(crate) fn line_of(text: &str, keys: &[&str]) -> u64 {
+    let Ok(file) = DeTable::parse(text) else {
+        return 1;
+    };
+    let (mut table, mut line) = (file.get_ref(), 1);
+    for key in keys {
+        let Some((place, value)) = table.iter().find(|(own, _)| own.get_ref() == key) else {
+            break;
+        };
+        line = line_at(text, place.span().start);
+        match value.get_ref().as_table() {
+            Some(inner) => table = inner,
+            None => break,
         }
-    })
+    }
+    line
 }
 
 /// The known word that is nearest to one that is not, if any is near.
@@ -53,9 +58,25 @@ pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
 }
 
 /// The parser's message in the words of a user: "unknown field `a`, expected one of `b`, `c`" is not
-/// a field to whoever wrote the file.
-fn explained(message: &str) -> String {
+/// a field to whoever wrote the file. `place` is what stands where the mistake is; `also` are keys
+/// that are known beside those of the message.
+fn explained(message: &str, place: &str, also: &[&'static str]) -> String {
+    const UNEXPECTED: &str = "unexpected keys in table: ";
+    const AVAILABLE: &str = ", available keys: ";
     let message = message.lines().collect::<Vec<_>>().join(", ");
+    if let Some(field) = message.strip_prefix("missing field ") {
+        return format!("missing key {field}");
+    }
+    if message == "expected empty table" {
+        return "no further key is known here".to_owned();
+    }
+    if let Some((_, known)) = message
+        .strip_prefix(UNEXPECTED)
+        .and_then(|rest| rest.split_once(AVAILABLE))
+    {
+        let known: Vec<&str> = known.split(", ").chain(also.iter().copied()).collect();
+        return unknown("key", place, &known);
+    }
     let (what, rest) = if let Some(rest) = message.strip_prefix("unknown field ") {
         ("key", rest)
     } else if let Some(rest) = message.strip_prefix("unknown variant ") {
@@ -67,7 +88,14 @@ fn explained(message: &str) -> String {
     let Some(word) = words.next() else {
         return message.clone();
     };
-    let known: Vec<&str> = words.collect();
+    let mut known: Vec<&str> = words.collect();
+    if what == "key" {
+        known.extend(also);
+    }
+    unknown(what, word, &known)
+}
+
+fn unknown(what: &str, word: &str, known: &[&str]) -> String {
     match nearest(word, known.iter().copied()) {
         Some(meant) => format!("unknown {what} `{word}`; did you mean `{meant}`?"),
         None if known.is_empty() => format!("unknown {what} `{word}`; there is none here"),
@@ -80,21 +108,8 @@ fn quoted(message: &str) -> impl Iterator<Item = &str> {
     message.split('`').skip(1).step_by(2)
 }
 
-/// The line, from 1, in which a key or value stands as a whole word below `[table]`.
-fn line_in_table(text: &str, table: &str, word: &str) -> Option<u64> {
-    let header = format!("[{table}]");
-    let start = text.lines().position(|line| line.trim() == header)?;
-    let is_word = |line: &str| {
-        let letter = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
-        let code = line.split('#').next().unwrap_or(line);
-        code.split(|c| !letter(c)).any(|part| part == word)
-    };
-    let found = text.lines().skip(start + 1).position(is_word)?;
-    Some((start + 1 + found) as u64 + 1)
-}
-
 /// The number of the line that holds a byte of the text.
-fn line_at(text: &str, place: usize) -> u64 {
+pub(crate) fn line_at(text: &str, place: usize) -> u64 {
     let before = &text.as_bytes()[..place.min(text.len())];
     before.iter().filter(|&&byte| byte == b'\n').count() as u64 + 1
 }
@@ -133,7 +148,7 @@ mod tests {
                 "command = 'x'\nkind = 'sinthetic'",
                 "d.toml:2: unknown word `sinthetic`; did you mean `synthetic`?",
             ),
-            ("", "d.toml:1: missing field `command`"),
+            ("", "d.toml:1: missing key `command`"),
         ] {
             let error = parse::<Example>(Path::new("d.toml"), text).expect_err(text);
             assert_eq!(error.to_string(), expected);
@@ -141,17 +156,17 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_in_a_table_name_their_line() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("d.toml");
-        let text = "commnad = 'above' # commnad\n[inner]\n# commnad\ncommnad = 'x'\n";
-        std::fs::write(&path, text).expect("ours");
-        let mut file: toml::Table = text.parse().expect("TOML");
-        let inner = file.remove("inner").expect("there");
-        let table = inner.as_table().expect("a table").clone();
-        let error = understand::<Example>(&path, "inner", table).expect_err("misspelt");
-        let text = error.to_string();
-        let expected = "d.toml:4: [inner]: unknown key `commnad`; did you mean `command`?";
-        assert!(text.ends_with(expected), "{text}");
+    fn a_key_is_found_whatever_stands_around_it() {
+        let text = "# outer\nouter = 1 # inner\n[ table ] # note\n'inner' = 2\ndeep.er = 3\n";
+        for (keys, line) in [
+            (&["outer"][..], 2),
+            (&["table"], 3),
+            (&["table", "inner"], 4),
+            (&["table", "deep", "er"], 5),
+            (&["table", "none"], 3),
+            (&["none"], 1),
+        ] {
+            assert_eq!(line_of(text, keys), line, "{keys:?}");
+        }
     }
 }

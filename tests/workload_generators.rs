@@ -234,8 +234,8 @@ fn unsound_parameters_are_refused_with_the_reason() {
             "{text}"
         );
     }
-    let table: toml::Table = "pattern = 'churn'\nlive = 1\nallocations = 1\nsize = 3\n\
-                              sizes = { distribution = 'fixed', bytes = 3 }"
+    let table: toml::Table = "[churn]\nlive = 1\nallocations = 1\nsize = 3\n\
+                              sizes = { fixed = { bytes = 3 } }"
         .parse()
         .expect("TOML");
     let error = table

@@ -6,7 +6,7 @@ use std::time::Duration;
 use criterion::BenchmarkGroup;
 use criterion::measurement::WallTime;
 use mymalloc::error::{Error, Result};
-use mymalloc::measure::environment::memory_available_bytes;
+use mymalloc::measure::environment::default_memory_limit_bytes;
 use mymalloc::measure::results::{Pass, Sample, Status, Touch};
 use mymalloc::run::engine::Cell;
 use mymalloc::run::execute::{Prepared, place};
@@ -49,7 +49,7 @@ impl Bench {
             session,
             invocation,
             samples: Vec::new(),
-            memory_limit_bytes: memory_available_bytes().map(|available| available / 2),
+            memory_limit_bytes: default_memory_limit_bytes(),
             random: Random::new(super::SEED),
         }
     }

@@ -60,6 +60,7 @@ impl Run {
             runs: vec![results::Run {
                 tool: tool(),
                 started: self.started,
+                resumed: Vec::new(),
                 elapsed_ns: elapsed_ns(self.start),
                 command: command(),
                 environment: self.environment,

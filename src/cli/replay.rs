@@ -9,7 +9,7 @@ use super::amounts::{parse_memory_limit, parse_seconds, parse_share, parse_time}
 use super::effort::comparisons;
 use super::terminal::{complain, print, progress_bar, show};
 use crate::error::{Error, Result};
-use crate::measure::environment::memory_available_bytes;
+use crate::measure::environment::default_memory_limit_bytes;
 use crate::measure::noise;
 use crate::measure::pairs::Heap;
 use crate::measure::results::{Order, Results, Status, StopReason, Touch};
@@ -47,6 +47,11 @@ pub(super) struct Arguments {
     /// One more allocator: a shared object, preloaded. May be given several times
     #[arg(long, value_name = "NAME=PATH.so")]
     subject: Vec<String>,
+
+    /// More allocators, in the form of workloads/subjects.toml: with settings, and how to learn the
+    /// version. An entry takes the place of a known one of its name
+    #[arg(long, value_name = "FILE")]
+    subjects_file: Option<PathBuf>,
 
     /// The subject that ratios refer to [default: system]
     #[arg(long, value_name = "NAME")]
@@ -245,7 +250,7 @@ fn missing_folders(directory: &Path) -> Vec<PathBuf> {
 }
 
 fn experiment(arguments: &Arguments) -> Result<Experiment> {
-    let catalogue = Catalogue::load()?;
+    let catalogue = Catalogue::load_with(arguments.subjects_file.as_deref())?;
     let baseline = arguments
         .baseline
         .clone()
@@ -265,9 +270,7 @@ fn experiment(arguments: &Arguments) -> Result<Experiment> {
         touch: arguments.touch.into(),
         order: arguments.order.map(Into::into),
         timeout: arguments.timeout.unwrap_or(Duration::from_secs(seconds)),
-        memory_limit_bytes: arguments
-            .memory_limit
-            .or_else(|| memory_available_bytes().map(|available| available / 2)),
+        memory_limit_bytes: arguments.memory_limit.or_else(default_memory_limit_bytes),
         settle: !arguments.quick,
         seed: arguments.seed,
         command: command_line(),

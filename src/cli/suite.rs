@@ -5,7 +5,6 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use procfs::Current as _;
 use wildmatch::WildMatch;
 
 use super::amounts::{parse_memory_limit, parse_seconds, parse_share, parse_time};
@@ -13,6 +12,7 @@ use super::effort::comparisons;
 use super::replay::{OrderArgument, TouchArgument, command_line};
 use super::terminal::{complain, print, progress_bar, show};
 use crate::error::{Error, Result};
+use crate::measure::environment::default_memory_limit_bytes;
 use crate::measure::results::{Results, Status};
 use crate::measure::warnings::unoptimised_warning;
 use crate::plan::{Blocks, Rule};
@@ -72,6 +72,11 @@ pub(super) struct Arguments {
     /// One more allocator: a shared object, preloaded. May be given several times
     #[arg(long, value_name = "NAME=PATH.so")]
     subject: Vec<String>,
+
+    /// More allocators, in the form of workloads/subjects.toml: with settings, and how to learn the
+    /// version. An entry takes the place of a known one of its name
+    #[arg(long, value_name = "FILE")]
+    subjects_file: Option<PathBuf>,
 
     /// The subject that ratios refer to [default: system]
     #[arg(long, value_name = "NAME")]
@@ -339,7 +344,7 @@ const QUICK_BLOCKS_MAX: u32 = 20;
 
 /// What is to be done for all the chosen workloads.
 fn experiment(arguments: &Arguments, definitions: &[Definition]) -> Result<Experiment> {
-    let catalogue = Catalogue::load()?;
+    let catalogue = Catalogue::load_with(arguments.subjects_file.as_deref())?;
     let baseline = arguments
         .baseline
         .clone()
@@ -380,7 +385,7 @@ fn experiment(arguments: &Arguments, definitions: &[Definition]) -> Result<Exper
         touch: arguments.touch.into(),
         order: arguments.order.map(Into::into),
         timeout: arguments.timeout.unwrap_or(seconds(10, 60)),
-        memory_limit_bytes: arguments.memory_limit.or_else(half_of_available),
+        memory_limit_bytes: arguments.memory_limit.or_else(default_memory_limit_bytes),
         settle: !quick,
         seed: arguments.seed,
         command: command_line(),
@@ -396,11 +401,6 @@ fn installed(catalogue: &Catalogue, chosen: &[Subject]) -> Vec<Subject> {
     let is_new = |subject: &&Subject| !chosen.iter().any(|one| one.name == subject.name);
     let known = catalogue.subjects().iter();
     known.filter(is_new).filter(usable).cloned().collect()
-}
-
-fn half_of_available() -> Option<u64> {
-    let memory = procfs::Meminfo::current().ok()?;
-    Some(memory.mem_available? / 2)
 }
 
 /// One line per workload: name, kind, what it is, and what keeps it from running here.

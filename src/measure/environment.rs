@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use procfs::Current as _;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use super::disturbance::{Disturbance, Watch};
 
@@ -15,6 +16,8 @@ use super::disturbance::{Disturbance, Watch};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Environment {
+    /// Tells two machines apart and nothing else: a hash of what names this one.
+    pub machine: Option<String>,
     /// Processor model.
     pub cpu: Option<String>,
     /// Processors this process may use.
@@ -75,6 +78,7 @@ impl Environment {
     pub fn capture(libc: Option<String>, page_size_bytes: u64) -> Self {
         let memory = procfs::Meminfo::current().ok();
         Self {
+            machine: machine(),
             cpu: cpu_model(),
             cpus: std::thread::available_parallelism().map_or(1, |n| n.get() as u32),
             kernel: read_line("/proc/sys/kernel/osrelease"),
@@ -92,6 +96,15 @@ impl Environment {
             disturbance: None,
             allocator_variables: allocator_variables(),
         }
+    }
+
+    /// Whether times taken in both are times of one machine in one state: then they may be compared.
+    pub fn is_same_machine(&self, other: &Self) -> bool {
+        let facts = |one: &Self| {
+            let (machine, cpu) = (one.machine.clone(), one.cpu.clone());
+            (machine, cpu, one.kernel.clone(), one.libc.clone())
+        };
+        facts(self) == facts(other)
     }
 
     /// Adds what can be known only after the run, which began with `watch`.
@@ -171,6 +184,22 @@ fn selected(path: &str) -> Option<String> {
     Some(line[start..end].to_owned())
 }
 
+/// Of the name that was made up for this installation; in a container, which may have none, of this
+/// boot of the kernel. And of the host's name, since nodes of a cluster may all be copies of one
+/// installation. Hashed, since the made-up name shall not be published.
+fn machine() -> Option<String> {
+    let id = read_line("/etc/machine-id").or_else(|| read_line("/proc/sys/kernel/random/boot_id"));
+    let host = read_line("/proc/sys/kernel/hostname");
+    let text = format!("mymalloc\n{}\n{}", id?, host.unwrap_or_default());
+    let digest = Sha256::digest(text);
+    Some(
+        digest[..8]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect(),
+    )
+}
+
 fn cpu_model() -> Option<String> {
     let information = procfs::CpuInfo::current().ok()?;
     information.model_name(0).map(str::to_owned)
@@ -192,6 +221,16 @@ fn cgroup_limit_bytes() -> Option<u64> {
 /// group's limit is nearer.
 pub fn memory_available_bytes() -> Option<u64> {
     let machine = procfs::Meminfo::current().ok()?.mem_available;
+    least_available_bytes(&control_groups(), machine)
+}
+
+/// Memory limit of a sample when none is asked for: half of what is available, so that it is the sample
+/// that ends, and not this program or another.
+pub fn default_memory_limit_bytes() -> Option<u64> {
+    memory_available_bytes().map(|available| available / 2)
+}
+
+fn least_available_bytes(groups: &[PathBuf], machine: Option<u64>) -> Option<u64> {
     let left = |folder: &PathBuf| {
         let files = group_files(folder)?;
         let limit = number_in(&folder.join(files.limit))?;
@@ -204,7 +243,6 @@ pub fn memory_available_bytes() -> Option<u64> {
             .unwrap_or(0);
         Some(limit.saturating_sub(used.saturating_sub(gives_way)))
     };
-    let groups = control_groups();
     groups.iter().filter_map(left).chain(machine).min()
 }
 
@@ -290,8 +328,37 @@ mod tests {
                 .expect("and what is left")
                 <= total
         );
+        assert!(environment.machine.is_some());
+        let again = Environment::capture(None, 4096);
+        assert!(environment.is_same_machine(&again));
+        let elsewhere = Environment {
+            machine: Some("0123456789abcdef".to_owned()),
+            ..again
+        };
+        assert!(!environment.is_same_machine(&elsewhere));
         let available = memory_available_bytes().expect("as above");
         assert!(available > 0 && available <= total);
+    }
+
+    #[test]
+    fn a_control_groups_limit_counts_if_it_is_nearer() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let write = |name: &str, text: &str| {
+            std::fs::write(folder.path().join(name), text).expect("ours");
+        };
+        let groups = [folder.path().to_owned(), folder.path().join("none")];
+        let available = |machine| least_available_bytes(&groups, machine);
+        assert_eq!(available(Some(1000)), Some(1000));
+        write("memory.max", "max\n");
+        write("memory.current", "300\n");
+        assert_eq!(available(Some(1000)), Some(1000));
+        write("memory.max", "700\n");
+        assert_eq!(available(Some(1000)), Some(400));
+        // Files that were read give way.
+        write("memory.stat", "anon 200\ninactive_file 100\n");
+        assert_eq!(available(Some(1000)), Some(500));
+        assert_eq!(available(Some(50)), Some(50));
+        assert_eq!(available(None), Some(500));
     }
 
     #[test]

@@ -51,6 +51,9 @@ pub struct Run {
     pub tool: Tool,
     /// When the run began, RFC 3339 in UTC.
     pub started: String,
+    /// When it was continued after interruptions, if it was. No block spans one.
+    #[serde(default)]
+    pub resumed: Vec<String>,
     /// Wall time of the whole run.
     pub elapsed_ns: u64,
     /// The command line as typed.
@@ -103,6 +106,8 @@ pub struct Tool {
     pub opt_level: String,
     /// Compiler that built it.
     pub rustc: String,
+    /// Build id of its file, or the SHA-256 if it has none: tells two builds of one version apart.
+    pub build: Option<String>,
 }
 
 /// How it was measured.
@@ -247,6 +252,10 @@ pub struct ProgramRecord {
     pub setup: String,
     /// The program's own word for its version.
     pub version: Option<String>,
+    /// Builds of the commands that it consists of, by name, where they are installed: build ids, or
+    /// SHA-256 of files that have none.
+    #[serde(default)]
+    pub executables: BTreeMap<String, String>,
     /// SHA-256 over its command and the files that it is given.
     pub files_sha256: String,
 }

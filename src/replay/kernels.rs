@@ -40,7 +40,7 @@ const SLOT_LIMIT: u64 = 1 << 24;
 
 /// The `[threads]` table of a definition, and the word on a child's command line. Sizes are in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(tag = "kernel", rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Kernel {
     /// One thread allocates, the other frees, through a bounded ring.
     ProducerConsumer {
@@ -281,7 +281,6 @@ impl FromStr for Kernel {
         let mut words = text.split_whitespace();
         let name = words.next().ok_or("an empty kernel")?;
         let mut table = toml::Table::new();
-        table.insert("kernel".to_owned(), name.into());
         for word in words {
             let number = word
                 .split_once('=')
@@ -290,7 +289,7 @@ impl FromStr for Kernel {
                 number.ok_or_else(|| format!("expected `name=number`, found `{word}`"))?;
             table.insert(key.to_owned(), number.into());
         }
-        let kernel: Self = table
+        let kernel: Self = toml::Table::from_iter([(name.to_owned(), table.into())])
             .try_into()
             .map_err(|error: toml::de::Error| format!("kernel `{text}`: {}", error.message()))?;
         kernel.check()?;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::stopping::{self, Question};
 use crate::error::Result;
 use crate::measure::machine;
-use crate::measure::results::{Pass, Sample, Status, Stop, SubjectKind};
+use crate::measure::results::{Pass, Run, Sample, Status, Stop, SubjectKind};
 use crate::plan::{Blocks, Turn, draw};
 use crate::subject::Subject;
 
@@ -52,14 +52,12 @@ pub trait Sampler {
     fn take(&mut self, cell: &Cell<'_>) -> Result<Sample>;
 }
 
-/// Names one sample of a run.
+/// Names one block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct CellKey<'a> {
+pub struct BlockKey<'a> {
     /// The workload.
     pub workload: &'a str,
-    /// The subject.
-    pub subject: &'a str,
-    /// What the sample is for.
+    /// What its samples are for.
     pub pass: Pass,
     /// Block of the pass, from 0.
     pub block: u32,
@@ -67,14 +65,25 @@ pub struct CellKey<'a> {
 
 /// Keeps samples as they are taken, and gives back those of an interrupted run.
 pub trait Keeper {
-    /// A sample that was kept earlier: it is not taken again.
-    fn recall(&mut self, _key: &CellKey<'_>) -> Option<Sample> {
+    /// The samples of a block that was kept earlier, in the order of `subjects`: they are not taken
+    /// again. A block that has not got them all, taken side by side, is no block: `None`.
+    fn recall(&mut self, _key: &BlockKey<'_>, _subjects: &[&str]) -> Option<Vec<Sample>> {
         None
     }
 
     /// Told of each sample that was taken, at once; not of recalled ones.
     fn keep(&mut self, _sample: &Sample) -> Result<()> {
         Ok(())
+    }
+
+    /// Index of the run that samples are taken in now; recalled ones may be of earlier runs.
+    fn run(&self) -> u32 {
+        0
+    }
+
+    /// All runs, earlier ones first; `own` is what is known of the last one.
+    fn runs(&self, own: Run) -> Vec<Run> {
+        vec![own]
     }
 }
 
@@ -212,11 +221,20 @@ impl<'a> Course<'a> {
     fn block(&mut self, pass: Pass, block: u32) -> Result<()> {
         let subjects = self.engine.subjects;
         let names: Vec<&str> = subjects.iter().map(|one| one.name.as_str()).collect();
-        for turn in draw(self.engine.seed, self.workload, pass, block, &names) {
-            if self.failed[turn.subject] || !self.has(pass, &subjects[turn.subject]) {
-                continue;
-            }
-            let sample = self.cell(&subjects[turn.subject], pass, block, &turn)?;
+        let mut turns = draw(self.engine.seed, self.workload, pass, block, &names);
+        turns.retain(|turn| !self.failed[turn.subject] && self.has(pass, &subjects[turn.subject]));
+        let key = BlockKey {
+            workload: self.workload,
+            pass,
+            block,
+        };
+        let takes_part: Vec<&str> = turns.iter().map(|turn| names[turn.subject]).collect();
+        let mut recalled = self.keeper.recall(&key, &takes_part).map(Vec::into_iter);
+        for turn in turns {
+            let sample = match recalled.as_mut().and_then(Iterator::next) {
+                Some(sample) => sample,
+                None => self.cell(&subjects[turn.subject], &key, &turn)?,
+            };
             self.failed[turn.subject] = sample.status != Status::Ok;
             self.spent += Duration::from_nanos(sample.elapsed_ns.unwrap_or(0));
             self.samples.push(sample);
@@ -230,17 +248,9 @@ impl<'a> Course<'a> {
         (pass == self.timed || !twin) && self.sampler.has(pass, subject)
     }
 
-    /// Recalls a sample or takes it.
-    fn cell(&mut self, subject: &Subject, pass: Pass, block: u32, turn: &Turn) -> Result<Sample> {
-        let key = CellKey {
-            workload: self.workload,
-            subject: &subject.name,
-            pass,
-            block,
-        };
-        if let Some(sample) = self.keeper.recall(&key) {
-            return Ok(sample);
-        }
+    /// Takes a sample.
+    fn cell(&mut self, subject: &Subject, key: &BlockKey<'_>, turn: &Turn) -> Result<Sample> {
+        let (pass, block) = (key.pass, key.block);
         let left = self.left(pass, block);
         (self.progress)(&Moment {
             workload: self.workload,
@@ -259,6 +269,7 @@ impl<'a> Course<'a> {
             environment_bytes: turn.environment_bytes,
         })?;
         let elapsed_ns = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        sample.run = self.keeper.run();
         sample.elapsed_ns.get_or_insert(elapsed_ns);
         if sample.steal_ns.is_none() {
             sample.steal_ns = stolen_ns
@@ -388,10 +399,16 @@ mod tests {
     struct Journal(HashMap<(String, Pass, u32), Sample>);
 
     impl Keeper for Journal {
-        fn recall(&mut self, key: &CellKey<'_>) -> Option<Sample> {
-            self.0
-                .get(&(key.subject.to_owned(), key.pass, key.block))
-                .cloned()
+        fn recall(&mut self, key: &BlockKey<'_>, subjects: &[&str]) -> Option<Vec<Sample>> {
+            let of = |name: &&str| self.0.get(&((*name).to_owned(), key.pass, key.block));
+            let found: Option<Vec<Sample>> =
+                subjects.iter().map(|name| of(name).cloned()).collect();
+            if found.is_none() {
+                // What was cut short is taken again.
+                self.0
+                    .retain(|(_, pass, block), _| (*pass, *block) != (key.pass, key.block));
+            }
+            found
         }
 
         fn keep(&mut self, sample: &Sample) -> Result<()> {
@@ -542,7 +559,12 @@ mod tests {
             let resumed = engine
                 .measure(&mut second, &mut journal, &mut |_| {})
                 .expect("no error");
-            assert_eq!(second.taken, whole.samples.len() - limit);
+            // All but the block that was cut short, if the interruption came inside of one.
+            let block = |sample: &Sample| (sample.pass, sample.block);
+            let next = block(&whole.samples[limit]);
+            let before = whole.samples[..limit].iter().rev();
+            let cut = before.take_while(|sample| block(sample) == next).count();
+            assert_eq!(second.taken, whole.samples.len() - limit + cut);
             assert_eq!(resumed.stop, whole.stop);
             let unstolen = |samples: &[Sample]| -> Vec<Sample> {
                 let plain = |sample: &Sample| Sample {

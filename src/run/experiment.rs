@@ -1,9 +1,12 @@
 //! A whole comparison: traces and subjects in, [`Results`] out.
 
+use std::path::Path;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use super::engine::{Engine, Keeper, Moment, Sampler};
 use super::execute::{Conditions, Prepared, Replays, elapsed_ns};
+use super::receipt::OWN_FILE;
 use super::session::Session;
 use crate::error::Result;
 use crate::measure::disturbance::Watch;
@@ -16,7 +19,7 @@ use crate::measure::{summary, warnings};
 use crate::plan::Blocks;
 use crate::replay::program::Program;
 use crate::replay::threaded::ThreadedProgram;
-use crate::subject::{Subject, libc_version};
+use crate::subject::{Subject, libc_version, object_file};
 use crate::trace::Trace;
 use crate::trace::profile::Profile;
 
@@ -138,21 +141,28 @@ impl Experiment {
             let measured = engine.measure(&mut *ready.sampler, keeper, &mut tell)?;
             before += spent;
             records.push(ready.record);
+            let run = measured.samples.last().map_or(keeper.run(), |one| one.run);
             samples.extend(measured.samples);
-            stops.push(measured.stop);
+            stops.push((run, measured.stop));
         }
         environment.finish(&watch);
+        let mut runs = keeper.runs(Run {
+            tool: tool(),
+            started: started.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            resumed: Vec::new(),
+            elapsed_ns: elapsed_ns(start),
+            command: self.command.clone(),
+            environment,
+            stops: Vec::new(),
+        });
+        for (run, stop) in stops {
+            // In the run in which it ended.
+            runs[run as usize].stops.push(stop);
+        }
         let mut results = Results {
             schema_version: SCHEMA_VERSION,
             settings: self.settings(engine.twin),
-            runs: vec![Run {
-                tool: tool(),
-                started: started.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-                elapsed_ns: elapsed_ns(start),
-                command: self.command.clone(),
-                environment,
-                stops,
-            }],
+            runs,
             workloads: records,
             subjects: self.records(session, &subjects),
             samples,
@@ -303,11 +313,14 @@ fn record(named: NamedTrace, order: Order, threaded: Option<ThreadedRecord>) -> 
 
 /// This program, as results files name it.
 pub fn tool() -> Tool {
+    static BUILD: OnceLock<Option<String>> = OnceLock::new();
+    let own_build = || object_file::build(Path::new(OWN_FILE));
     Tool {
         name: env!("CARGO_PKG_NAME").to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         opt_level: env!("MYMALLOC_OPT_LEVEL").to_owned(),
         rustc: env!("MYMALLOC_RUSTC").to_owned(),
+        build: BUILD.get_or_init(own_build).clone(),
     }
 }
 

@@ -2,16 +2,18 @@
 //! suite is interrupted, killed, or the machine goes down.
 //!
 //! ```text
-//! {"journal":1,"started":"…","environment":{…},"plan":{…}}   what was to be measured, and where
-//! {"run":0,"workload":"…",…}                                 a sample
-//! {"resumed":"2026-01-02T03:04:05Z"}                         the suite was started again
+//! {"journal":2,"started":"…","environment":{…},"plan":{…}}     what was to be measured, and where
+//! {"run":0,"workload":"…",…}                                   a sample
+//! {"resumed":"…","run":0,"environment":{…},"plan":{…}}         the suite was started again
 //! ```
-//! One line each, in JSON. A line without its end was cut short by a kill, and is dropped. A journal
-//! is continued only under the plan that it was begun with, on the machine where it was begun.
+//! One line each, in JSON. A line without its end was cut short by a kill, and is dropped. So is a
+//! block that was: its subjects are compared, and must be measured side by side. A journal is continued
+//! only under the plan that it was begun with. On another machine, or on this one after its kernel
+//! changed, that begins a new run: ratios are taken inside a run.
 
 #![forbid(unsafe_code)]
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
@@ -19,29 +21,17 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::engine::{CellKey, Keeper};
+use super::engine::{BlockKey, Keeper};
 use crate::error::{Error, Result};
 use crate::measure::environment::Environment;
-use crate::measure::results::{Pass, Sample, Settings, SubjectRecord, Tool};
+use crate::measure::results::{Pass, Run, Sample, Status};
+
+mod plan;
+
+pub use plan::{Plan, PlannedWorkload};
 
 /// Version of the journal's layout.
-const VERSION: u32 = 1;
-
-/// What was to be measured. Samples taken under another plan must not mix with these.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Plan {
-    /// The program that measures.
-    pub tool: Tool,
-    /// How.
-    pub settings: Settings,
-    /// Which part of the workloads, if not all: "2/4".
-    pub shard: Option<String>,
-    /// Each workload with the [`crate::workload::digest`] of its definition and data.
-    pub workloads: BTreeMap<String, String>,
-    /// The subjects with their builds.
-    pub subjects: Vec<SubjectRecord>,
-}
+const VERSION: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -56,22 +46,38 @@ struct Header {
 #[serde(deny_unknown_fields)]
 struct Resumed {
     resumed: String,
+    /// Index of the run that goes on, or begins.
+    run: u32,
+    environment: Environment,
+    plan: Plan,
 }
 
-type Key = (String, String, Pass, u32);
+/// One run as the journal tells it.
+#[derive(Debug)]
+struct Begun {
+    started: String,
+    resumed: Vec<String>,
+    environment: Environment,
+}
+
+type Key = (String, Pass, u32);
+
+/// The samples of a block by subject, all taken since the suite was last started.
+#[derive(Debug, Default)]
+struct Block {
+    /// How often the suite had been resumed then.
+    start: usize,
+    samples: HashMap<String, Sample>,
+}
 
 /// An open journal.
 #[derive(Debug)]
 pub struct Journal {
     file: File,
     path: PathBuf,
-    kept: HashMap<Key, Sample>,
-    /// When it was begun, RFC 3339 in UTC.
-    pub started: String,
-    /// The machine as it was then.
-    pub environment: Environment,
-    /// How often it was continued.
-    pub resumptions: u32,
+    kept: HashMap<Key, Block>,
+    /// The last one is under way.
+    runs: Vec<Begun>,
 }
 
 impl Journal {
@@ -84,6 +90,9 @@ impl Journal {
         let file = match opened {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                // Not interrupted, if it is under way.
+                let file = File::open(path).map_err(|source| Error::io(path, "read", source))?;
+                lock(path, &file)?;
                 return Err(Error::file(
                     path,
                     "an interrupted suite left this journal: continue it with --resume, or throw \
@@ -93,28 +102,37 @@ impl Journal {
             Err(source) => return Err(Error::io(path, "create", source)),
         };
         lock(path, &file)?;
+        Self::begin(path, file, plan, environment)
+    }
+
+    fn begin(path: &Path, file: File, plan: &Plan, environment: &Environment) -> Result<Self> {
+        let begun = Begun {
+            started: now(),
+            resumed: Vec::new(),
+            environment: environment.clone(),
+        };
+        let header = Header {
+            journal: VERSION,
+            started: begun.started.clone(),
+            environment: environment.clone(),
+            plan: plan.clone(),
+        };
         let mut journal = Self {
             file,
             path: path.to_owned(),
             kept: HashMap::new(),
-            started: now(),
-            environment: environment.clone(),
-            resumptions: 0,
+            runs: vec![begun],
         };
-        journal.append(&Header {
-            journal: VERSION,
-            started: journal.started.clone(),
-            environment: environment.clone(),
-            plan: plan.clone(),
-        })?;
+        journal.append(&header)?;
         Ok(journal)
     }
 
-    /// Continues a journal. A last line that was cut short is dropped.
+    /// Continues a journal. What was cut short at its end is dropped, and the samples of workloads of
+    /// which none could be measured: what was missing may be there now.
     ///
     /// # Errors
-    /// There is none, it was begun under another plan or on another machine, a line other than the
-    /// last is damaged, or another suite is writing to it.
+    /// There is none, it was begun under another plan, a line other than the last is damaged, or
+    /// another suite is writing to it.
     pub fn resume(path: &Path, plan: &Plan, environment: &Environment) -> Result<Self> {
         let opened = OpenOptions::new().read(true).write(true).open(path);
         let mut file = match opened {
@@ -136,36 +154,40 @@ impl Journal {
             .iter()
             .rposition(|byte| *byte == b'\n')
             .map_or(0, |at| at + 1);
-        let mut lines = text[..whole].split(|byte| *byte == b'\n');
-        let header = lines.next().filter(|line| !line.is_empty());
-        let header = read_header(path, header)?;
-        check_plan(path, &header, plan, environment)?;
-        let (mut kept, mut resumptions) = (HashMap::new(), 1);
-        for (line, number) in lines.zip(2..).filter(|(line, _)| !line.is_empty()) {
-            if let Ok(sample) = serde_json::from_slice::<Sample>(line) {
-                kept.insert(key_of(&sample), sample);
-            } else if serde_json::from_slice::<Resumed>(line).is_ok() {
-                resumptions += 1;
-            } else {
-                return Err(Error::line(
-                    path,
-                    number,
-                    "not a sample: the journal is damaged; start again with --fresh",
-                ));
-            }
+        const HEAD: &[u8] = b"{\"journal\":";
+        let head = &text[..text.len().min(HEAD.len())];
+        if whole == 0 && HEAD.starts_with(head) {
+            // It was killed before it had measured anything.
+            rewind(path, &mut file, 0)?;
+            return Self::begin(path, file, plan, environment);
         }
-        let cut = file.set_len(whole as u64);
-        cut.and_then(|()| file.seek(SeekFrom::End(0)))
-            .map_err(|source| Error::io(path, "write", source))?;
+        let mut past = Past::read(path, &text[..whole.max(head.len())])?;
+        past.forget_refused();
+        past.check(path, plan)?;
+        rewind(path, &mut file, whole as u64)?;
+        let started_again = now();
+        match past.runs.last_mut() {
+            Some(last) if last.environment.is_same_machine(environment) => {
+                last.resumed.push(started_again.clone());
+            }
+            _ => past.runs.push(Begun {
+                started: started_again.clone(),
+                resumed: Vec::new(),
+                environment: environment.clone(),
+            }),
+        }
         let mut journal = Self {
             file,
             path: path.to_owned(),
-            kept,
-            started: header.started,
-            environment: header.environment,
-            resumptions,
+            kept: past.kept,
+            runs: past.runs,
         };
-        journal.append(&Resumed { resumed: now() })?;
+        journal.append(&Resumed {
+            resumed: started_again,
+            run: journal.run(),
+            environment: environment.clone(),
+            plan: plan.clone(),
+        })?;
         Ok(journal)
     }
 
@@ -184,18 +206,21 @@ impl Journal {
         }
     }
 
-    /// Wall time that they took, in nanoseconds.
-    pub fn recalled_ns(&self) -> u64 {
-        let times = self.kept.values().filter_map(|sample| sample.elapsed_ns);
-        times.fold(0, u64::saturating_add)
-    }
-
     /// Removes the journal: all is in the results file.
     ///
     /// # Errors
     /// It cannot be removed.
     pub fn remove(self) -> Result<()> {
         std::fs::remove_file(&self.path).map_err(|source| Error::io(&self.path, "remove", source))
+    }
+
+    /// Wall time that the kept samples of a run took, in nanoseconds.
+    fn kept_ns(&self, run: usize) -> u64 {
+        let samples = self.kept.values().flat_map(|block| block.samples.values());
+        samples
+            .filter(|sample| sample.run as usize == run)
+            .filter_map(|sample| sample.elapsed_ns)
+            .fold(0, u64::saturating_add)
     }
 
     fn append(&mut self, line: &impl Serialize) -> Result<()> {
@@ -212,16 +237,149 @@ impl Journal {
 }
 
 impl Keeper for Journal {
-    fn recall(&mut self, key: &CellKey<'_>) -> Option<Sample> {
-        let (workload, subject) = (key.workload.to_owned(), key.subject.to_owned());
-        self.kept
-            .get(&(workload, subject, key.pass, key.block))
-            .cloned()
+    fn recall(&mut self, key: &BlockKey<'_>, subjects: &[&str]) -> Option<Vec<Sample>> {
+        let key = (key.workload.to_owned(), key.pass, key.block);
+        let block = self.kept.get(&key)?;
+        let of = |name: &&str| block.samples.get(*name).cloned();
+        let found: Option<Vec<Sample>> = subjects.iter().map(of).collect();
+        if found.is_none() {
+            // Its time is not part of the results either.
+            self.kept.remove(&key);
+        }
+        found
     }
 
     fn keep(&mut self, sample: &Sample) -> Result<()> {
         self.append(sample)
     }
+
+    fn run(&self) -> u32 {
+        u32::try_from(self.runs.len().saturating_sub(1)).unwrap_or(u32::MAX)
+    }
+
+    fn runs(&self, own: Run) -> Vec<Run> {
+        let last = self.runs.len().saturating_sub(1);
+        let run = |(index, begun): (usize, &Begun)| {
+            let mut environment = begun.environment.clone();
+            let mut elapsed_ns = self.kept_ns(index);
+            if index == last {
+                // As it was then, but for what its own work has changed since.
+                environment.clone_from(&own.environment);
+                environment.load_average_start = begun.environment.load_average_start;
+                elapsed_ns = elapsed_ns.saturating_add(own.elapsed_ns);
+            }
+            Run {
+                started: begun.started.clone(),
+                resumed: begun.resumed.clone(),
+                elapsed_ns,
+                environment,
+                ..own.clone()
+            }
+        };
+        self.runs.iter().enumerate().map(run).collect()
+    }
+}
+
+/// What a journal holds.
+struct Past {
+    plan: Plan,
+    runs: Vec<Begun>,
+    kept: HashMap<Key, Block>,
+}
+
+impl Past {
+    fn read(path: &Path, text: &[u8]) -> Result<Self> {
+        let mut lines = text.split(|byte| *byte == b'\n');
+        let header = read_header(path, lines.next().unwrap_or_default())?;
+        let mut past = Self {
+            plan: header.plan,
+            runs: vec![Begun {
+                started: header.started,
+                resumed: Vec::new(),
+                environment: header.environment,
+            }],
+            kept: HashMap::new(),
+        };
+        let mut start = 0;
+        for (line, number) in lines.zip(2..).filter(|(line, _)| !line.is_empty()) {
+            if let Ok(sample) = serde_json::from_slice::<Sample>(line) {
+                past.add(sample, start);
+            } else if let Ok(resumed) = serde_json::from_slice::<Resumed>(line) {
+                start += 1;
+                past.go_on(resumed);
+            } else {
+                return Err(Error::line(
+                    path,
+                    number,
+                    "not a sample: the journal is damaged; start again with --fresh",
+                ));
+            }
+        }
+        Ok(past)
+    }
+
+    /// A block that was begun again after an interruption is that of its second beginning.
+    fn add(&mut self, sample: Sample, start: usize) {
+        let key = (sample.workload.clone(), sample.pass, sample.block);
+        let block = self.kept.entry(key).or_default();
+        if block.start != start {
+            *block = Block {
+                start,
+                samples: HashMap::new(),
+            };
+        }
+        block.samples.insert(sample.subject.clone(), sample);
+    }
+
+    fn go_on(&mut self, resumed: Resumed) {
+        self.plan = resumed.plan;
+        match self.runs.get_mut(resumed.run as usize) {
+            Some(run) => run.resumed.push(resumed.resumed),
+            None => self.runs.push(Begun {
+                started: resumed.resumed,
+                resumed: Vec::new(),
+                environment: resumed.environment,
+            }),
+        }
+    }
+
+    /// Forgets workloads of which no subject could be measured: a program was not installed, for
+    /// instance.
+    fn forget_refused(&mut self) {
+        let samples = self.kept.values().flat_map(|block| block.samples.values());
+        let measured: BTreeSet<String> = samples
+            .filter(|sample| sample.status != Status::Refused)
+            .map(|sample| sample.workload.clone())
+            .collect();
+        self.kept
+            .retain(|(workload, ..), _| measured.contains(workload));
+    }
+
+    /// Refuses another plan, and says what differs.
+    fn check(&self, path: &Path, plan: &Plan) -> Result<()> {
+        let with_samples = self.kept.keys().map(|(workload, ..)| workload.as_str());
+        let difference = self
+            .plan
+            .difference(plan, &with_samples.collect())
+            .map_err(|error| Error::file(path, format!("cannot write JSON: {error}")))?;
+        difference.map_or(Ok(()), |difference| {
+            Err(Error::file(
+                path,
+                format!(
+                    "this journal is of another plan: {difference}; repeat the command that began \
+                     it with --resume, or start again with --fresh"
+                ),
+            ))
+        })
+    }
+}
+
+/// Cuts what stands after so many bytes, and writes on from there.
+fn rewind(path: &Path, file: &mut File, bytes: u64) -> Result<()> {
+    file.set_len(bytes)
+        .and_then(|()| file.seek(SeekFrom::End(0)))
+        .map(|_| ())
+        .map_err(|source| Error::io(path, "write", source))
 }
 
 /// Two suites must not write into one journal. The kernel lifts the lock when its holder ends, however
@@ -238,25 +396,13 @@ fn lock(path: &Path, file: &File) -> Result<()> {
     }
 }
 
-fn key_of(sample: &Sample) -> Key {
-    let (workload, subject) = (sample.workload.clone(), sample.subject.clone());
-    (workload, subject, sample.pass, sample.block)
-}
-
 fn now() -> String {
     jiff::Timestamp::now()
         .strftime("%Y-%m-%dT%H:%M:%SZ")
         .to_string()
 }
 
-fn read_header(path: &Path, line: Option<&[u8]>) -> Result<Header> {
-    let line = line.ok_or_else(|| {
-        Error::file(
-            path,
-            "the journal was cut short in its first line, before any sample; start again with \
-             --fresh",
-        )
-    })?;
+fn read_header(path: &Path, line: &[u8]) -> Result<Header> {
     let damaged = |error: serde_json::Error| {
         Error::line(
             path,
@@ -275,135 +421,5 @@ fn read_header(path: &Path, line: Option<&[u8]>) -> Result<Header> {
             format!("a journal of version {version}, not {VERSION}; start again with --fresh"),
         )),
         None => Err(Error::line(path, 1, "not a journal; choose another --out")),
-    }
-}
-
-/// Refuses a journal of another plan or machine, and says what differs.
-fn check_plan(path: &Path, header: &Header, plan: &Plan, here: &Environment) -> Result<()> {
-    let text = |value: &Option<String>| value.clone().unwrap_or_default();
-    let then = &header.environment;
-    for (what, then, now) in [
-        ("processor", &then.cpu, &here.cpu),
-        ("kernel", &then.kernel, &here.kernel),
-        ("C library", &then.libc, &here.libc),
-    ] {
-        if then != now {
-            let (then, now) = (text(then), text(now));
-            let message = format!(
-                "begun on another machine: {what} {then:?}, here {now:?}; resume it there, or start \
-                 again with --fresh"
-            );
-            return Err(Error::file(path, message));
-        }
-    }
-    let (then, now) = (as_value(path, &header.plan)?, as_value(path, plan)?);
-    let mut differences = Vec::new();
-    compare("", &then, &now, &mut differences);
-    if differences.is_empty() {
-        return Ok(());
-    }
-    const SHOWN: usize = 3;
-    let more = match differences.len().saturating_sub(SHOWN) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    differences.truncate(SHOWN);
-    Err(Error::file(
-        path,
-        format!(
-            "this journal is of another plan: {}{more}; repeat the command that began it with \
-             --resume, or start again with --fresh",
-            differences.join("; ")
-        ),
-    ))
-}
-
-fn as_value(path: &Path, plan: &Plan) -> Result<Value> {
-    serde_json::to_value(plan)
-        .map_err(|error| Error::file(path, format!("cannot write JSON: {error}")))
-}
-
-/// Adds a sentence for each place where two plans differ.
-fn compare(place: &str, then: &Value, now: &Value, differences: &mut Vec<String>) {
-    let null = Value::Null;
-    let below = |key: &str| match place {
-        "" => key.to_owned(),
-        _ => format!("{place}.{key}"),
-    };
-    match (then, now) {
-        (Value::Object(one), Value::Object(other)) => {
-            let mut keys: Vec<&String> = one.keys().chain(other.keys()).collect();
-            keys.sort();
-            keys.dedup();
-            for key in keys {
-                let value = |map: &serde_json::Map<String, Value>| map.get(key).cloned();
-                let (then, now) = (
-                    value(one).unwrap_or(Value::Null),
-                    value(other).unwrap_or(Value::Null),
-                );
-                compare(&below(key), &then, &now, differences);
-            }
-        }
-        (Value::Array(one), Value::Array(other)) => {
-            // Subjects go by their names.
-            let keyed = |values: &[Value]| -> Value {
-                let name = |(index, value): (usize, &Value)| {
-                    let name = value.get("name").and_then(Value::as_str);
-                    let key = name.map_or_else(|| index.to_string(), str::to_owned);
-                    (key, value.clone())
-                };
-                Value::Object(values.iter().enumerate().map(name).collect())
-            };
-            compare(place, &keyed(one), &keyed(other), differences);
-        }
-        _ if then == now => {}
-        _ => differences.push(match (then == &null, now == &null) {
-            (true, _) => format!("{place} was not there, now {}", brief(now)),
-            (_, true) => format!("{place} was {}, now is not there", brief(then)),
-            _ => format!("{place} was {}, now {}", brief(then), brief(now)),
-        }),
-    }
-}
-
-/// A value in a sentence: of an object only that there is one.
-fn brief(value: &Value) -> String {
-    match value {
-        Value::Object(_) | Value::Array(_) => "given".to_owned(),
-        other => {
-            let text = other.to_string();
-            let cut: String = text.chars().take(40).collect();
-            if cut.len() < text.len() {
-                cut + "…"
-            } else {
-                cut
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn what_differs_between_plans_is_named() {
-        let then = json!({"settings": {"seed": 1, "touch": "page"},
-            "subjects": [{"name": "a", "build": "12"}, {"name": "b", "build": null}]});
-        let now = json!({"settings": {"seed": 1, "touch": "all"},
-            "subjects": [{"name": "a", "build": "13"}, {"name": "c", "build": null}]});
-        let mut differences = Vec::new();
-        compare("", &then, &then, &mut differences);
-        assert_eq!(differences, Vec::<String>::new());
-        compare("", &then, &now, &mut differences);
-        assert_eq!(
-            differences,
-            [
-                "settings.touch was \"page\", now \"all\"",
-                "subjects.a.build was \"12\", now \"13\"",
-                "subjects.b was given, now is not there",
-                "subjects.c was not there, now given",
-            ]
-        );
     }
 }

@@ -24,6 +24,7 @@ mod process_tree;
 pub mod programs;
 mod receipt;
 pub mod request;
+mod scratch;
 pub mod selftest;
 pub mod session;
 pub mod steps;

@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::family::{Family, Mark};
 use super::process::{self, Ending};
+use super::scratch::Scratch;
 use super::supervisor::{self, Found, Measured, Order, ProgramEnding};
 use crate::error::{Error, Result};
 use crate::measure::results::{ProgramRecord, ProgramSample, Receipt, Status, SubjectKind};
@@ -58,8 +59,24 @@ pub fn record(program: &RealProgram) -> Result<ProgramRecord> {
         command: program.table.command.clone(),
         setup: program.table.setup.clone(),
         version: version(&program.table.version),
+        executables: executables(program)
+            .into_iter()
+            .filter_map(|(name, path)| Some((name, object_file::build(&path)?)))
+            .collect(),
         files_sha256: files_sha256(program)?,
     })
+}
+
+/// The files of the commands that a program consists of, by name: those that are installed, not those
+/// that it is given.
+pub(super) fn executables(program: &RealProgram) -> BTreeMap<String, PathBuf> {
+    let table = &program.table;
+    let command = table.command.iter().take(1);
+    let names = command.chain(&table.needs).chain(&table.measured);
+    let installed = names.filter(|name| Path::new(name).components().count() == 1);
+    installed
+        .filter_map(|name| Some((name.clone(), find_command(name)?)))
+        .collect()
 }
 
 /// SHA-256 over all that a program is given: its command and its files.
@@ -98,10 +115,7 @@ pub fn run(
     {
         return Ok(refused(reason, None));
     }
-    let folder = tempfile::Builder::new()
-        .prefix("mymalloc-program-")
-        .tempdir()
-        .map_err(|source| Error::io(std::env::temp_dir(), "make a folder in", source))?;
+    let folder = Scratch::new()?;
     let order = order(
         program,
         subject,

@@ -15,7 +15,7 @@ use crate::subject::linked::Linked;
 use crate::subject::{Access, Subject, libc_path, object_file};
 
 /// Where this program's own file is, even after it was replaced by a new build.
-const OWN_FILE: &str = "/proc/self/exe";
+pub(super) const OWN_FILE: &str = "/proc/self/exe";
 
 /// Tells one file from another that was put in its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

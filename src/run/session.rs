@@ -10,16 +10,14 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tempfile::TempDir;
-
 use super::answer::{Answer, AnswerFile, Commission, PASS_LIMIT, STATE_DONE};
 use super::child::EXIT_UNABLE;
-use super::interrupt;
 use super::judge::judge;
 use super::latency;
 use super::process::{self, Ending, Finished, Limits};
 use super::receipt::{Builds, Identity};
 use super::request::{ChildArguments, FIRST_ARGUMENT, Request, Task, Work};
+use super::scratch::Scratch;
 use super::ticks::{self, Ticks};
 use crate::error::{Error, Result};
 use crate::measure::environment::steers_an_allocator;
@@ -67,10 +65,10 @@ pub(super) struct Child {
     pub(super) said: File,
 }
 
-/// See the module text. Its folder goes with it, also when signals end the process.
+/// See the module text. Its folder goes with it.
 #[derive(Debug)]
 pub struct Session {
-    directory: TempDir,
+    directory: Scratch,
     files: Cell<u64>,
     /// For each program or kernel: memory of a child before its first operation when no allocator is
     /// preloaded.
@@ -82,22 +80,11 @@ pub struct Session {
     versions: RefCell<HashMap<String, Option<String>>>,
 }
 
-impl Drop for Session {
-    fn drop(&mut self) {
-        interrupt::release_folder(self.directory.path());
-    }
-}
-
 impl Session {
     /// Makes the temporary folder; it is removed when the session ends.
     pub fn new() -> Result<Self> {
-        let directory = tempfile::Builder::new()
-            .prefix("mymalloc-")
-            .tempdir()
-            .map_err(|source| Error::io(std::env::temp_dir(), "make a folder in", source))?;
-        interrupt::guard_folder(directory.path());
         Ok(Self {
-            directory,
+            directory: Scratch::new()?,
             files: Cell::new(0),
             unloaded_bytes: RefCell::default(),
             objects: RefCell::default(),
@@ -293,13 +280,18 @@ impl Session {
 
     /// Why a preloaded object is not the one that the session began with, if so: it was replaced or
     /// removed meanwhile, by a new build for instance, and samples of two builds must not mix.
-    fn replaced_object(&self, subject: &Subject) -> Option<String> {
-        let Access::Preloaded(path) = &subject.access else {
-            return None;
-        };
+    pub(super) fn replaced_object(&self, subject: &Subject) -> Option<String> {
+        match &subject.access {
+            Access::Preloaded(path) => self.replaced_file(path),
+            _ => None,
+        }
+    }
+
+    /// The same for any file; the first time that it is asked about counts as the beginning.
+    pub(super) fn replaced_file(&self, path: &Path) -> Option<String> {
         let now = Identity::of(path);
         let mut known = self.objects.borrow_mut();
-        let first = known.entry(path.clone()).or_insert(now);
+        let first = known.entry(path.to_owned()).or_insert(now);
         (*first != now || now.is_none()).then(|| {
             format!(
                 "{} was replaced or removed during the run; repeat it",

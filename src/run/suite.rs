@@ -1,11 +1,11 @@
 //! A suite: definitions and subjects in, [`Results`] out, through a journal.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::engine::{Cell, Sampler};
 use super::execute::{Conditions, Prepared, Replays};
 use super::experiment::{Experiment, Ready, Tell, prepare, tool};
-use super::journal::{Journal, Plan};
+use super::journal::{Journal, Plan, PlannedWorkload};
 use super::programs::{self, Limits};
 use super::request::Work;
 use super::session::Session;
@@ -46,25 +46,9 @@ pub fn run(
     let session = Session::new()?;
     let plan = plan(experiment, &session, definitions, shard)?;
     let mut journal = open(journal.0, journal.1, &plan)?;
-    let recalled_ns = journal.recalled_ns();
     let ready = |definition: &Definition| ready(experiment, definition, &session);
     let workloads = definitions.iter().map(ready);
-    let mut results = experiment.measure(&session, workloads, &mut journal, progress)?;
-    if let Some(run) = results.runs.first_mut() {
-        run.started.clone_from(&journal.started);
-        run.elapsed_ns = run.elapsed_ns.saturating_add(recalled_ns);
-        run.environment.load_average_start = journal.environment.load_average_start;
-    }
-    if journal.resumptions > 0 {
-        results.warnings.push(format!(
-            "The suite was interrupted and resumed ({}): one block of a workload may have been \
-             measured at two times.",
-            match journal.resumptions {
-                1 => "once".to_owned(),
-                times => format!("{times} times"),
-            }
-        ));
-    }
+    let results = experiment.measure(&session, workloads, &mut journal, progress)?;
     Ok((results, journal))
 }
 
@@ -89,16 +73,31 @@ fn plan(
     definitions: &[Definition],
     shard: Option<String>,
 ) -> Result<Plan> {
-    let workload = |definition: &Definition| Ok((definition.name.clone(), digest(definition)?));
     let (mut settings, subjects) = experiment.described(session);
     // Its default is what the machine has free at the moment; it decides nothing that is measured.
     settings.memory_limit_bytes = None;
+    let planned = |one: &Definition| Ok((one.name.clone(), planned(one)?));
     Ok(Plan {
         tool: tool(),
         settings,
         shard,
-        workloads: definitions.iter().map(workload).collect::<Result<_>>()?,
+        workloads: definitions.iter().map(planned).collect::<Result<_>>()?,
         subjects,
+    })
+}
+
+/// Checks all of a definition: a mistake in the last one must not show after hours.
+fn planned(definition: &Definition) -> Result<PlannedWorkload> {
+    let program = match definition.kind {
+        Kind::Program => Some(programs::record(&RealProgram::of(definition)?)?),
+        _ => {
+            Source::of(definition)?;
+            None
+        }
+    };
+    Ok(PlannedWorkload {
+        sha256: digest(definition)?,
+        program,
     })
 }
 
@@ -109,7 +108,7 @@ fn ready<'a>(
     session: &'a Session,
 ) -> Result<Ready<'a>> {
     if definition.kind == Kind::Program {
-        return program(experiment, definition);
+        return program(experiment, definition, session);
     }
     let source = Source::of(definition)?;
     let trace = source.trace(&definition.name)?;
@@ -138,7 +137,11 @@ fn ready<'a>(
     })
 }
 
-fn program<'a>(experiment: &Experiment, definition: &Definition) -> Result<Ready<'a>> {
+fn program<'a>(
+    experiment: &Experiment,
+    definition: &Definition,
+    session: &'a Session,
+) -> Result<Ready<'a>> {
     let program = RealProgram::of(definition)?;
     let Conditions { timeout, .. } = experiment.conditions();
     Ok(Ready {
@@ -147,7 +150,9 @@ fn program<'a>(experiment: &Experiment, definition: &Definition) -> Result<Ready
             ..described(definition)
         },
         sampler: Box::new(Programs {
+            session,
             name: definition.name.clone(),
+            executables: programs::executables(&program).into_values().collect(),
             program,
             limits: Limits {
                 timeout,
@@ -180,13 +185,24 @@ fn described(definition: &Definition) -> WorkloadRecord {
 }
 
 /// Takes the samples of a real program.
-struct Programs {
+struct Programs<'a> {
+    session: &'a Session,
     name: String,
     program: RealProgram,
+    executables: Vec<PathBuf>,
     limits: Limits,
 }
 
-impl Sampler for Programs {
+impl Programs<'_> {
+    /// Why what was run is not what the workload began with, if so: samples of two builds must not mix.
+    fn replaced(&self, subject: &Subject) -> Option<String> {
+        let mut files = self.executables.iter();
+        let replaced = files.find_map(|path| self.session.replaced_file(path));
+        replaced.or_else(|| self.session.replaced_object(subject))
+    }
+}
+
+impl Sampler for Programs<'_> {
     fn workload(&self) -> &str {
         &self.name
     }
@@ -200,12 +216,20 @@ impl Sampler for Programs {
     }
 
     fn take(&mut self, cell: &Cell<'_>) -> Result<Sample> {
-        let outcome = programs::run(
+        // Notes the files as they are before the first sample.
+        let _ = self.replaced(cell.subject);
+        let mut outcome = programs::run(
             &self.program,
             cell.subject,
             &self.limits,
             cell.environment_bytes,
         )?;
+        if matches!(outcome.status, Status::Ok | Status::Refused)
+            && let Some(reason) = self.replaced(cell.subject)
+        {
+            outcome.status = Status::Refused;
+            outcome.reason = Some(reason);
+        }
         let mut sample = Sample::untaken(&self.name, &cell.subject.name, cell.pass, cell.block);
         sample.position = cell.position;
         sample.status = outcome.status;

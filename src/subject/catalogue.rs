@@ -1,11 +1,13 @@
-//! `workloads/subjects.toml`, and the selection that the command line makes of it.
+//! `workloads/subjects.toml`, files of the same form, and the selection that the command line makes of it.
 
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use toml::Spanned;
 
 use super::linked::{self, Linked};
 use super::version::{VersionSource, VersionTable};
@@ -26,67 +28,124 @@ pub struct Catalogue {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
-    defaults: Vec<String>,
-    baseline: String,
-    subject: Vec<Entry>,
+    defaults: Option<Vec<Spanned<String>>>,
+    baseline: Option<Spanned<String>>,
+    #[serde(default)]
+    subject: Vec<Spanned<Entry>>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Entry {
-    name: String,
+    name: Spanned<String>,
     description: String,
-    linked: Option<String>,
+    linked: Option<Spanned<String>>,
     #[serde(default)]
     system: bool,
     path: Option<PathBuf>,
     #[serde(default)]
-    environment: BTreeMap<String, String>,
-    version: Option<VersionTable>,
+    environment: BTreeMap<Spanned<String>, Spanned<String>>,
+    version: Option<Spanned<VersionTable>>,
 }
+
+/// What is wrong, and where in the text.
+type Mistake = (Range<usize>, String);
 
 /// The file as it was when the program was built.
 const BUILT_IN: &str = include_str!("../../workloads/subjects.toml");
 
 impl Catalogue {
-    /// The catalogue of this project.
+    /// The catalogue that is built in.
+    ///
+    /// # Errors
+    /// None, or a test would have found it.
     pub fn load() -> Result<Self> {
-        Self::parse(BUILT_IN, Path::new("workloads/subjects.toml"))
-    }
-
-    /// Parses a catalogue; `path` is for messages.
-    pub fn parse(text: &str, path: &Path) -> Result<Self> {
-        let file: File = toml_text::parse(path, text)?;
+        let path = Path::new("workloads/subjects.toml");
         let mut catalogue = Self {
             subjects: Vec::new(),
             absent: Vec::new(),
-            defaults: file.defaults,
-            baseline: file.baseline,
+            defaults: Vec::new(),
+            baseline: String::new(),
         };
-        for entry in file.subject {
-            let name = entry.name.clone();
-            let feature = entry.linked.as_deref().and_then(linked::absent_feature);
-            if let Some(feature) = feature {
-                catalogue.absent.push((name, feature));
-                continue;
-            }
-            let subject = entry
-                .into_subject()
-                .map_err(|message| Error::file(path, message))?;
-            if catalogue.find(&name).is_some() {
-                return Err(Error::file(path, format!("subject {name:?} stands twice")));
-            }
-            catalogue.subjects.push(subject);
-        }
-        for name in catalogue.defaults.iter().chain([&catalogue.baseline]) {
-            if catalogue.find(name).is_none() {
-                return Err(Error::file(
-                    path,
-                    format!("no [[subject]] is named {name:?}"),
-                ));
-            }
+        catalogue.add(BUILT_IN, path)?;
+        Ok(catalogue)
+    }
+
+    /// The same, and on top of it what stands in a file of that form, if one is given: its entries are
+    /// added, or take the place of those of the same name. They join the default selection, unless the
+    /// file has `defaults` of its own.
+    ///
+    /// # Errors
+    /// The file cannot be read, or a line of it is wrong.
+    pub fn load_with(path: Option<&Path>) -> Result<Self> {
+        let mut catalogue = Self::load()?;
+        if let Some(path) = path {
+            let text =
+                std::fs::read_to_string(path).map_err(|source| Error::io(path, "read", source))?;
+            catalogue.add(&text, path)?;
         }
         Ok(catalogue)
+    }
+
+    /// Adds what stands in a file; `path` is for messages, and relative paths start beside it.
+    fn add(&mut self, text: &str, path: &Path) -> Result<()> {
+        let file: File = toml_text::parse(path, text)?;
+        self.add_file(file, path)
+            .map_err(|(place, what)| Error::line(path, toml_text::line_at(text, place.start), what))
+    }
+
+    fn add_file(&mut self, file: File, path: &Path) -> std::result::Result<(), Mistake> {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let mut added: Vec<String> = Vec::new();
+        for entry in file.subject {
+            let (place, entry) = (entry.span(), entry.into_inner());
+            let name = entry.name.get_ref().clone();
+            if added.contains(&name) {
+                return Err((entry.name.span(), format!("subject {name:?} stands twice")));
+            }
+            added.push(name.clone());
+            self.absent.retain(|(absent, _)| *absent != name);
+            let linked = entry
+                .linked
+                .as_ref()
+                .map(|linked| linked.get_ref().as_str());
+            if let Some(feature) = linked.and_then(linked::absent_feature) {
+                self.subjects.retain(|known| known.name != name);
+                self.absent.push((name, feature));
+                continue;
+            }
+            let subject = entry.into_subject(&place, folder)?;
+            match self.subjects.iter_mut().find(|known| known.name == name) {
+                Some(known) => *known = subject,
+                None => self.subjects.push(subject),
+            }
+        }
+        match file.defaults {
+            Some(defaults) => {
+                for name in &defaults {
+                    self.check_named(name)?;
+                }
+                self.defaults = defaults.into_iter().map(Spanned::into_inner).collect();
+            }
+            None => {
+                added.retain(|name| self.find(name).is_some() && !self.defaults.contains(name));
+                self.defaults.extend(added);
+            }
+        }
+        if let Some(baseline) = file.baseline {
+            self.check_named(&baseline)?;
+            self.baseline = baseline.into_inner();
+        }
+        Ok(())
+    }
+
+    fn check_named(&self, name: &Spanned<String>) -> std::result::Result<(), Mistake> {
+        let place = name.span();
+        let name = name.get_ref();
+        match self.find(name) {
+            Some(_) => Ok(()),
+            None => Err((place, format!("no [[subject]] is named {name:?}"))),
+        }
     }
 
     /// All subjects, in the order of the file.
@@ -165,45 +224,80 @@ impl Catalogue {
             .map_or(String::new(), |meant| format!("; did you mean {meant}?"));
         Err(Error::usage(format!(
             "no subject is named {name:?}{meant}; known: {}; or give a shared object as --subject \
-             NAME=PATH.so",
+             NAME=PATH.so, or an entry with --subjects-file",
             known().collect::<Vec<_>>().join(", ")
         )))
     }
 }
 
 impl Entry {
-    fn into_subject(self) -> std::result::Result<Subject, String> {
+    /// `place` is where it stands; a relative path starts at `folder`.
+    fn into_subject(
+        self,
+        place: &Range<usize>,
+        folder: &Path,
+    ) -> std::result::Result<Subject, Mistake> {
+        let name_place = self.name.span();
+        let name = self.name.into_inner();
+        if !is_valid_name(&name) {
+            return Err((name_place, format!("name {name:?}: {NAME_RULE}")));
+        }
+        let at = |place: Range<usize>, what: &str| (place, format!("subject {name:?}: {what}"));
         let access = match (&self.linked, self.system, &self.path) {
             (Some(linked), false, None) => {
-                Access::Linked(Linked::from_name(linked).ok_or_else(|| {
-                    format!(
-                        "subject {:?}: nothing is linked in as {linked:?}",
-                        self.name
-                    )
-                })?)
+                let word = linked.get_ref();
+                let known = Linked::from_name(word);
+                let what = format!("nothing is linked in as {word:?}");
+                Access::Linked(known.ok_or_else(|| at(linked.span(), &what))?)
             }
             (None, true, None) => Access::System,
-            (None, false, Some(path)) => Access::Preloaded(path.clone()),
+            (None, false, Some(path)) => {
+                let absolute = std::path::absolute(folder.join(path));
+                Access::Preloaded(absolute.map_err(|error| {
+                    at(place.clone(), &format!("path {}: {error}", path.display()))
+                })?)
+            }
             _ => {
-                return Err(format!(
-                    "subject {:?} needs exactly one of linked, system = true, path",
-                    self.name
-                ));
+                let what = "it needs exactly one of linked, system = true, path";
+                return Err(at(place.clone(), what));
             }
         };
+        let mut environment = BTreeMap::new();
+        for (variable, value) in self.environment {
+            let (place, variable) = (variable.span(), variable.into_inner());
+            let value = value.into_inner();
+            if variable.is_empty() || variable.contains(['=', '\0']) || value.contains('\0') {
+                let what = format!("environment: {variable:?} cannot be set");
+                return Err(at(place, &what));
+            }
+            if ["LD_PRELOAD", "LD_AUDIT"].contains(&variable.as_str()) {
+                let what = format!("environment: {variable} is not for subjects; use path");
+                return Err(at(place, &what));
+            }
+            environment.insert(variable, value);
+        }
         let version = match self.version {
-            Some(table) => VersionSource::try_from(table)
-                .map_err(|message| format!("subject {:?}: {message}", self.name))?,
+            Some(table) => {
+                let place = table.span();
+                VersionSource::try_from(table.into_inner()).map_err(|what| at(place, &what))?
+            }
             None => VersionSource::Probe,
         };
         Ok(Subject {
-            name: self.name,
+            name,
             description: self.description,
             access,
-            environment: self.environment,
+            environment,
             version,
         })
     }
+}
+
+const NAME_RULE: &str = "a name has 1 to 40 letters, digits and -_.+";
+
+fn is_valid_name(name: &str) -> bool {
+    let valid = |c: char| c.is_ascii_alphanumeric() || "-_.+".contains(c);
+    (1..=40).contains(&name.len()) && name.chars().all(valid)
 }
 
 /// `NAME=PATH.so` from the command line.
@@ -216,11 +310,8 @@ fn parse_extra(text: &str) -> Result<Subject> {
                 "--subject {text:?}: expected NAME=PATH.so, e.g. my=./libmy.so"
             ))
         })?;
-    let valid = |c: char| c.is_ascii_alphanumeric() || "-_.+".contains(c);
-    if !name.chars().all(valid) || name.len() > 40 {
-        return Err(Error::usage(format!(
-            "--subject {text:?}: a name has at most 40 letters, digits and -_.+"
-        )));
+    if !is_valid_name(name) {
+        return Err(Error::usage(format!("--subject {text:?}: {NAME_RULE}")));
     }
     let absolute = std::path::absolute(path).map_err(|error| Error::io(path, "find", error))?;
     Ok(Subject {
@@ -286,17 +377,41 @@ mod tests {
         assert!(catalogue.select(None, &extra, "system").is_err());
     }
 
+    /// The built-in catalogue and a file above it.
+    fn with(text: &str) -> Result<Catalogue> {
+        let mut catalogue = Catalogue::load()?;
+        catalogue.add(text, Path::new("dir/s.toml"))?;
+        Ok(catalogue)
+    }
+
     #[test]
-    fn versions_are_read() {
-        let text = "defaults = []\nbaseline = 'a'\n[[subject]]\nname = 'a'\ndescription = ''\n\
-                    system = true\nversion = { package = 'libc6' }\n";
-        let catalogue = Catalogue::parse(text, Path::new("s.toml")).expect("sound");
-        let version = &catalogue.find("a").expect("there").version;
-        assert_eq!(*version, VersionSource::Package("libc6".to_owned()));
-        let text = text.replace("package", "pakage");
-        let error = Catalogue::parse(&text, Path::new("s.toml")).expect_err("misspelt");
-        let expected = "s.toml:7: unknown key `pakage`; did you mean `package`?";
-        assert_eq!(error.to_string(), expected);
+    fn a_file_adds_to_the_catalogue_and_replaces() {
+        let text = "[[subject]]\nname = 'mine'\ndescription = ''\npath = 'lib/mine.so'\n\
+                    environment = { MINE = '1' }\nversion = { package = 'mine' }\n\
+                    [[subject]]\nname = 'talc'\ndescription = 'now here'\nsystem = true\n\
+                    [[subject]]\nname = 'mimalloc'\ndescription = 'other'\nlinked = 'mimalloc'\n";
+        let built_in = Catalogue::load().expect("valid");
+        let catalogue = with(text).expect("sound");
+        let mine = catalogue.find("mine").expect("added");
+        assert_eq!(mine.version, VersionSource::Package("mine".to_owned()));
+        assert_eq!(mine.environment["MINE"], "1");
+        let path = std::path::absolute("dir/lib/mine.so").expect("a folder");
+        assert_eq!(mine.access, Access::Preloaded(path));
+        let talc = catalogue.known("talc").expect("whatever the features");
+        assert_eq!(talc.access, Access::System);
+        assert_eq!(
+            catalogue.find("mimalloc").expect("there").description,
+            "other"
+        );
+        let own: Vec<&str> = catalogue.defaults[built_in.defaults.len()..]
+            .iter()
+            .map(String::as_str)
+            .collect();
+        assert_eq!(own, ["mine", "talc"]);
+        let chosen = with(&format!("defaults = ['mine']\nbaseline = 'mine'\n{text}"));
+        let chosen = chosen.expect("sound");
+        assert_eq!(chosen.defaults, ["mine"]);
+        assert_eq!(chosen.default_baseline(), "mine");
     }
 
     #[test]
@@ -314,13 +429,65 @@ mod tests {
 
     #[test]
     fn faults_in_the_file_name_the_line() {
-        let text =
-            "defaults = []\nbaseline = \"system\"\n[[subject]]\nname = \"x\"\ndescripton = \"\"\n";
-        let error = Catalogue::parse(text, Path::new("s.toml")).expect_err("misspelt key");
-        assert_eq!(
-            error.to_string(),
-            "s.toml:5: unknown key `descripton`; did you mean `description`?"
-        );
+        const GOOD: &str = "defaults = ['x']\nbaseline = 'x'\n\n[[subject]] # one\nname = 'x'\n\
+                            description = ''\nsystem = true\n\n[[subject]]\nname = 'y'\n\
+                            description = ''\nlinked = 'mimalloc'\n\
+                            version = { package = 'p' }\nenvironment = { A = 'b' }\n";
+        with(GOOD).expect("sound");
+        for (from, to, expected) in [
+            ("['x']", "['x',\n'z']", "2: no [[subject]] is named \"z\""),
+            (
+                "baseline = 'x'",
+                "baseline = 'z'",
+                "2: no [[subject]] is named",
+            ),
+            ("'y'", "'x'", "10: subject \"x\" stands twice"),
+            ("'y'", "'y y'", "10: name \"y y\": a name has"),
+            (
+                "description",
+                "descripton",
+                "6: unknown key `descripton`; did you mean `description`?",
+            ),
+            (
+                "'mimalloc'",
+                "'minalloc'",
+                "12: subject \"y\": nothing is linked in as",
+            ),
+            (
+                "system = true",
+                "",
+                "4: subject \"x\": it needs exactly one",
+            ),
+            (
+                "package",
+                "pakage",
+                "13: unknown key `pakage`; did you mean `package`?",
+            ),
+            (
+                "package = 'p'",
+                "",
+                "13: subject \"y\": version needs exactly one",
+            ),
+            (
+                "{ A =",
+                "{ LD_PRELOAD =",
+                "14: subject \"y\": environment: LD_PRELOAD",
+            ),
+            ("'b'", "1", "14: invalid type"),
+            (
+                "[[subject]] # one",
+                "[[subjects]] # one",
+                "4: unknown key `subjects`; did you mean `subject`?",
+            ),
+        ] {
+            assert!(GOOD.contains(from), "{from}");
+            let error = with(&GOOD.replacen(from, to, 1))
+                .expect_err(expected)
+                .to_string();
+            let place = error.strip_prefix("dir/s.toml:").expect("the file");
+            assert!(place.starts_with(expected), "{place} is not {expected}");
+            assert_eq!(error.lines().count(), 1);
+        }
     }
 
     #[test]

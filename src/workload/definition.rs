@@ -63,6 +63,9 @@ pub struct Definition {
     /// The file this was read from.
     #[serde(skip)]
     pub path: PathBuf,
+    /// What stands in that file: a mistake in a table is told with its line.
+    #[serde(skip)]
+    pub text: String,
 }
 
 /// Where a workload's trace comes from.
@@ -177,18 +180,10 @@ pub fn load(path: &Path) -> Result<Definition> {
 fn parse(path: &Path, text: &str) -> Result<Definition> {
     let mut definition: Definition = toml_text::parse(path, text)?;
     definition.path = path.to_owned();
+    text.clone_into(&mut definition.text);
     match definition.problem() {
         None => Ok(definition),
-        Some((key, message)) => {
-            let place = text
-                .lines()
-                .position(|line| line.trim_start().starts_with(key));
-            Err(Error::line(
-                path,
-                place.map_or(1, |index| index as u64 + 1),
-                message,
-            ))
-        }
+        Some((key, message)) => Err(Error::line(path, toml_text::line_of(text, &[key]), message)),
     }
 }
 
@@ -287,7 +282,7 @@ file = "../traces/w.log"
                 "byas = \"b\"",
                 "d/w.toml:8: unknown key `byas`; did you mean `bias`?",
             ),
-            ("bias = \"b\"\n", "", "d/w.toml:1: missing field `bias`"),
+            ("bias = \"b\"\n", "", "d/w.toml:1: missing key `bias`"),
             (
                 "\"trace\"",
                 "\"tracer\"",

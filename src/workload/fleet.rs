@@ -170,7 +170,7 @@ fn excerpt(line: &str) -> String {
 }
 
 impl Parameters {
-    fn check(&self) -> std::result::Result<(), String> {
+    pub(super) fn check(&self) -> std::result::Result<(), String> {
         if !(self.scale.is_finite() && self.scale > 0.0) {
             return Err(format!("scale must be above 0, not {}", self.scale));
         }

@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use super::definition::Definition;
 use crate::error::{Error, Result};
+use crate::toml_text;
 
 /// See the module text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -79,7 +80,12 @@ impl RealProgram {
     /// # Errors
     /// The table is missing, a value is senseless, or a file that it names is not there.
     pub fn of(definition: &Definition) -> Result<Self> {
-        let wrong = |what: String| Error::file(&definition.path, format!("[program]: {what}"));
+        let wrong = |what: String| {
+            // Each sentence begins with the key that it is about.
+            let key = what.split(':').next().unwrap_or_default();
+            let line = toml_text::line_of(&definition.text, &["program", key]);
+            Error::line(&definition.path, line, format!("[program]: {what}"))
+        };
         let table = definition
             .program
             .clone()
@@ -88,16 +94,19 @@ impl RealProgram {
             return Err(wrong(what));
         }
         let folder = definition.path.parent().unwrap_or(Path::new(""));
-        let there = |file: &PathBuf| {
-            let path = folder.join(file);
-            match path.is_file() {
-                true => Ok(path),
-                false => Err(wrong(format!("{}: no such file", path.display()))),
+        let there = |key: &'static str| {
+            move |file: &PathBuf| {
+                let path = folder.join(file);
+                match path.is_file() {
+                    true => Ok(path),
+                    false => Err(wrong(format!("{key}: {}: no such file", path.display()))),
+                }
             }
         };
+        let files = table.files.iter().map(there("files"));
         Ok(Self {
-            input: table.input.as_ref().map(there).transpose()?,
-            files: table.files.iter().map(there).collect::<Result<_>>()?,
+            input: table.input.as_ref().map(there("input")).transpose()?,
+            files: files.collect::<Result<_>>()?,
             table,
         })
     }
@@ -221,16 +230,31 @@ mod tests {
         let good = format!("command = ['sh']\nsetup = 's'\nexpected_sha256 = '{HASH}'");
         program(&good).expect("sound");
         for (table, word) in [
-            (good.replace("'sh'", ""), "command: expected"),
-            (good.replace(HASH, "abc"), "expected_sha256: expected"),
-            (good.replace("'s'", "' '"), "setup: expected"),
-            (format!("{good}\noutput = '../x'"), "output: expected"),
-            (format!("{good}\ntimeout_seconds = 0"), "timeout_seconds"),
-            (format!("{good}\nfiles = ['none']"), "none: no such file"),
-            (format!("{good}\ncomand = 1"), "comand"),
+            (good.replace("'sh'", ""), "9: [program]: command: expected"),
+            (
+                good.replace(HASH, "abc"),
+                "11: [program]: expected_sha256: expected",
+            ),
+            (good.replace("'s'", "' '"), "10: [program]: setup: expected"),
+            (
+                format!("{good}\noutput = '../x'"),
+                "12: [program]: output: expected",
+            ),
+            (
+                format!("{good}\ntimeout_seconds = 0"),
+                "12: [program]: timeout_seconds",
+            ),
+            (
+                format!("{good}\nfiles = ['none']"),
+                "12: [program]: files: ",
+            ),
+            (
+                format!("{good}\ncomand = 1"),
+                "12: unknown key `comand`; did you mean `command`?",
+            ),
         ] {
             let text = program(&table).expect_err(word).to_string();
-            assert!(text.contains("w.toml") && text.contains(word), "{text}");
+            assert!(text.contains(&format!("w.toml:{word}")), "{text}");
             assert_eq!(text.lines().count(), 1, "{text}");
         }
     }

@@ -25,7 +25,7 @@ const THREAD: ThreadIndex = ThreadIndex(0);
 
 /// The `[synthetic]` table of a definition. Sizes are in bytes.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(tag = "pattern", rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Parameters {
     /// A constant number of live blocks; each new block takes the place of a random old one.
     Churn {
@@ -82,7 +82,7 @@ pub enum Parameters {
 
 /// A distribution of sizes.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
-#[serde(tag = "distribution", rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Sizes {
     /// One size.
     Fixed {
@@ -109,7 +109,7 @@ pub enum Sizes {
 
 /// How a vector grows.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
-#[serde(tag = "by", rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Growth {
     /// To twice its size.
     Doubling,
@@ -225,7 +225,7 @@ impl Parameters {
     }
 
     /// What is wrong with the parameters, as the end of a sentence that names the definition.
-    fn check(&self) -> std::result::Result<(), String> {
+    pub(super) fn check(&self) -> std::result::Result<(), String> {
         match *self {
             Self::Churn {
                 sizes,

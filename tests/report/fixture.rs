@@ -219,8 +219,10 @@ pub(crate) fn assemble(
                 version: "0.1.0".into(),
                 opt_level: "3".into(),
                 rustc: "rustc 1.95.0".into(),
+                build: None,
             },
             started: "2026-11-22T21:04:05Z".into(),
+            resumed: vec![],
             elapsed_ns: 48_200_000_000,
             command: vec![
                 "replay".into(),
@@ -244,6 +246,7 @@ pub(crate) fn assemble(
 
 fn environment() -> Environment {
     Environment {
+        machine: Some("0011223344556677".into()),
         cpu: Some("Example CPU @ 2.80GHz".into()),
         cpus: 2,
         kernel: Some("6.1.0".into()),

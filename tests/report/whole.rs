@@ -331,6 +331,7 @@ fn add_program(results: &mut Results) {
     (record.origin, record.profile, record.order) = (None, None, None);
     record.program = Some(ProgramRecord {
         files_sha256: "0".repeat(64),
+        executables: Default::default(),
         command: vec![
             "gcc".into(),
             "-O2".into(),
