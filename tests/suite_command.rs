@@ -1,72 +1,16 @@
-//! `mymalloc suite`: journal, shards, real programs.
+//! `mymalloc suite`: selection, shards, real programs.
 
 mod suite;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::process::{Command, Output};
 
 use mymalloc::measure::results::{Pass, Results, Status};
+use suite::small::{
+    RIGHT, cells, output, small_suite, small_workloads, succeeds, write_definition, write_generated,
+};
 use suite::{assert_one_line_error, folder, mymalloc, results, row, shared_object, stderr, stdout};
-
-/// SHA-256 of "right\n".
-const RIGHT: &str = "55c97802b397ef4da0d8e2ecf4a8fa33c1f4755da0eacec54c62cacbbcfd9713";
-
-fn write(folder: &Path, name: &str, kind: &str, table: &str) {
-    let text = format!(
-        "name = '{name}'\nkind = '{kind}'\ndescription = 'd'\nstands_for = 's'\norigin = 'o'\n\
-         licence = 'l'\nbias = 'b'\ntags = ['small']\n[{kind}]\n{table}\n"
-    );
-    std::fs::write(folder.join(format!("{name}.toml")), text).expect("ours");
-}
-
-/// Definitions of five small generated workloads.
-fn small_workloads(folder: &Path) -> PathBuf {
-    let definitions = folder.join("definitions");
-    std::fs::create_dir(&definitions).expect("ours");
-    for number in 1..=5 {
-        let table = format!(
-            "seed = {number}\npattern = 'batch'\nbatch = 100\nrounds = 20\norder = 'reverse'\n\
-             sizes = {{ distribution = 'fixed', bytes = 64 }}"
-        );
-        write(&definitions, &format!("w{number}"), "synthetic", &table);
-    }
-    definitions
-}
-
-/// The suite over a folder of definitions, two blocks of two subjects.
-fn small_suite(definitions: &Path, out: &Path) -> Command {
-    let mut command = mymalloc();
-    command
-        .args(["suite", "--subjects", "system,mimalloc", "--blocks", "2"])
-        .arg("--definitions")
-        .arg(definitions)
-        .arg("--out")
-        .arg(out);
-    command
-}
-
-fn output(command: &mut Command) -> Output {
-    command.output().expect("the program starts")
-}
-
-fn succeeds(command: &mut Command) {
-    let output = output(command);
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-}
-
-type CellName = (String, String, Pass, u32);
-
-fn cells(results: &Results) -> BTreeSet<CellName> {
-    let name = |sample: &mymalloc::measure::results::Sample| {
-        let (workload, subject) = (sample.workload.clone(), sample.subject.clone());
-        (workload, subject, sample.pass, sample.block)
-    };
-    let cells: BTreeSet<CellName> = results.samples.iter().map(name).collect();
-    assert_eq!(cells.len(), results.samples.len(), "each cell once");
-    cells
-}
 
 #[test]
 fn four_shards_merged_are_one_whole_run() {
@@ -118,86 +62,116 @@ fn four_shards_merged_are_one_whole_run() {
     assert_one_line_error(&twice, 1, &["shard-1/results.json", "the same run"]);
 }
 
-/// Waits until the journal has so many whole lines.
-fn wait_for_lines(journal: &Path, count: usize) {
-    let start = Instant::now();
-    let lines =
-        || std::fs::read(journal).map_or(0, |text| text.iter().filter(|b| **b == b'\n').count());
-    while lines() < count {
-        assert!(start.elapsed() < Duration::from_secs(120), "no progress");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
 #[test]
-fn a_killed_suite_resumes_and_loses_nothing() {
+fn results_that_do_not_measure_the_same_are_not_merged() {
     let folder = folder();
     let definitions = small_workloads(folder.path());
-    let whole = folder.path().join("whole");
-    succeeds(&mut small_suite(&definitions, &whole));
-    let out = folder.path().join("killed");
-    let journal = out.join("journal.jsonl");
-    let mut command = small_suite(&definitions, &out);
-    let mut child = command
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("the program starts");
-    wait_for_lines(&journal, 12);
-    child.kill().expect("SIGKILL");
-    child.wait().expect("it is dead");
-    let text = std::fs::read(&journal).expect("it was left");
-    let kept = text.iter().filter(|byte| **byte == b'\n').count() - 1;
-    assert!(kept < cells(&results(&whole)).len(), "killed in the middle");
-
-    // Without a word about it, nothing is thrown away.
-    let again = output(&mut small_suite(&definitions, &out));
-    assert_one_line_error(&again, 1, &["journal.jsonl", "--resume", "--fresh"]);
-    // Another plan is refused, and what differs is named.
-    let other = output(small_suite(&definitions, &out).args(["--resume", "--seed", "7"]));
-    assert_one_line_error(&other, 1, &["another plan", "settings.seed was 1, now 7"]);
-    let other = output(small_suite(&definitions, &out).args(["--resume", "--name", "w1,w2"]));
-    assert_one_line_error(&other, 1, &["another plan", "workloads.w3"]);
-
-    // A line that was cut short is dropped.
-    let mut torn = text.clone();
-    torn.extend(b"{\"run\":0,\"workload\":\"w");
-    std::fs::write(&journal, torn).expect("ours");
-    succeeds(small_suite(&definitions, &out).arg("--resume"));
-    assert!(!journal.exists());
-    let (whole, resumed) = (results(&whole), results(&out));
-    assert_eq!(cells(&whole), cells(&resumed));
-    assert!(
-        resumed
-            .warnings
-            .iter()
-            .any(|one| one.contains("resumed (once)"))
-    );
-    let first: mymalloc::measure::results::Sample =
-        serde_json::from_slice(text.split(|b| *b == b'\n').nth(1).expect("a line"))
-            .expect("a sample");
-    assert!(resumed.samples.contains(&first), "kept, not taken again");
-}
-
-#[test]
-fn a_damaged_journal_is_told_with_its_line() {
-    let folder = folder();
-    let definitions = small_workloads(folder.path());
-    let out = folder.path().join("report");
-    std::fs::create_dir(&out).expect("ours");
-    let journal = out.join("journal.jsonl");
-    let resume = || output(small_suite(&definitions, &out).arg("--resume"));
-    assert_one_line_error(&resume(), 1, &["journal.jsonl", "nothing to resume"]);
-    for (text, words) in [
-        ("{\"jour", ["cut short", "--fresh"]),
-        ("{\"journal\":99}\n", ["version 99", "--fresh"]),
-        ("{}\n", ["jsonl:1", "not a journal"]),
-        ("plain text\n", ["jsonl:1", "--fresh"]),
+    let object = folder.path().join("other.so");
+    let build = |define: &[&str]| {
+        let built = shared_object(folder.path(), "faulty.c", "built", define);
+        std::fs::rename(built, &object).expect("ours");
+    };
+    let run = |name: &str, extra: &[&str]| {
+        let out = folder.path().join(name);
+        let mut command = small_suite(&definitions, &out);
+        let other = format!("other={}", object.display());
+        succeeds(
+            command
+                .args(["--name", "w1", "--subject", &other])
+                .args(extra),
+        );
+        out.join("results.json")
+    };
+    build(&[]);
+    let first = run("first", &[]);
+    let again = run("again", &[]);
+    let touch = run("touch", &["--touch", "none"]);
+    let baseline = run("baseline", &["--baseline", "mimalloc"]);
+    build(&["FAULT_LOSSY_REALLOC"]);
+    let object = run("object", &[]);
+    build(&[]);
+    write_generated(&definitions, "w1", 7);
+    let data = run("data", &[]);
+    let merged = |other: &Path| {
+        let out = folder.path().join("merged");
+        let mut report = mymalloc();
+        output(
+            report
+                .arg("report")
+                .arg("--out")
+                .arg(out)
+                .args([&*first, other]),
+        )
+    };
+    assert_eq!(merged(&again).status.code(), Some(0));
+    for (other, words) in [
+        (&touch, ["touch/results.json", "differ in the touch policy"]),
+        (
+            &baseline,
+            ["baseline/results.json", "differ in the baseline"],
+        ),
+        (&object, ["object/results.json", "the build of other"]),
+        (
+            &data,
+            ["data/results.json", "differ in the data of the workload w1"],
+        ),
     ] {
-        std::fs::write(&journal, text).expect("ours");
-        assert_one_line_error(&resume(), 1, &words);
+        assert_one_line_error(&merged(other), 1, &words);
     }
-    succeeds(small_suite(&definitions, &out).args(["--fresh", "--name", "w1"]));
+}
+
+#[test]
+fn a_quick_suite_gives_a_ranking() {
+    let folder = folder();
+    let definitions = small_workloads(folder.path());
+    let table = "kernel = 'thread-creation'\nthreads = 20\nblocks = 10\nsize = 64";
+    write_definition(&definitions, "t", "threads", table);
+    let slow = std::fs::read_to_string(definitions.join("w5.toml")).expect("ours");
+    std::fs::write(definitions.join("w5.toml"), slow.replace(", 'quick'", "")).expect("ours");
+    let out = folder.path().join("report");
+    let done = output(suite::small::suite(&definitions, &out).arg("--quick"));
+    assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
+    let results = results(&out);
+    let names: Vec<&str> = results
+        .workloads
+        .iter()
+        .map(|one| one.name.as_str())
+        .collect();
+    assert_eq!(names, ["t", "w1", "w2", "w3", "w4"], "those with the tag");
+    for stop in &results.runs[0].stops {
+        assert!((6..=20).contains(&stop.blocks), "{stop:?}");
+    }
+    for workload in names {
+        for subject in ["pagelist", "system", "mimalloc", "jemalloc", "system-again"] {
+            let row = results
+                .summary
+                .iter()
+                .find(|row| row.workload == workload && row.subject == subject);
+            let row = row.expect("a row");
+            assert_eq!(row.status, Status::Ok, "{row:?}");
+            assert!(
+                row.blocks >= 6 && row.ratio_to_baseline.is_some(),
+                "{row:?}"
+            );
+            let looks = |sample: &&mymalloc::measure::results::Sample| {
+                sample.workload == workload
+                    && sample.subject == subject
+                    && sample.pass == Pass::Memory
+            };
+            let expected = usize::from(subject != "system-again");
+            assert_eq!(results.samples.iter().filter(looks).count(), expected);
+        }
+    }
+    let text = stdout(&done);
+    assert!(
+        text.contains("mimalloc") && text.contains("index.html"),
+        "{text}"
+    );
+    let ranked = output(mymalloc().arg("rank").arg(out.join("results.json")));
+    assert_eq!(ranked.status.code(), Some(0), "{}", stderr(&ranked));
+    for name in ["pagelist", "system", "mimalloc", "jemalloc"] {
+        assert!(stdout(&ranked).contains(name), "{}", stdout(&ranked));
+    }
 }
 
 #[test]
@@ -205,7 +179,7 @@ fn filters_that_fit_nothing_are_refused() {
     let folder = folder();
     let definitions = small_workloads(folder.path());
     let list = |extra: &[&str]| {
-        let mut command = small_suite(&definitions, folder.path());
+        let mut command = suite::small::suite(&definitions, folder.path());
         output(command.arg("--list").args(extra))
     };
     let names = |output: &Output| -> Vec<String> {
@@ -233,7 +207,7 @@ fn program(
     let definitions = folder.join("definitions");
     std::fs::create_dir_all(&definitions).expect("ours");
     let common = "setup = 'apt-get install -y it'";
-    write(&definitions, "p", "program", &format!("{common}\n{table}"));
+    write_definition(&definitions, "p", "program", &format!("{common}\n{table}"));
     let out = folder.join("report");
     let mut command = mymalloc();
     command

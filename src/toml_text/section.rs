@@ -2,7 +2,6 @@
 
 #![forbid(unsafe_code)]
 
-use std::borrow::Cow;
 use std::ops::Range;
 use std::path::Path;
 
@@ -119,7 +118,7 @@ impl<'a> Section<'a> {
         };
         let mut variant = DeTable::new();
         let rest = Spanned::new(span.clone(), DeValue::Table(table));
-        variant.insert(Spanned::new(place, Cow::from(word)), rest);
+        variant.insert(Spanned::new(place, word), rest);
         Ok(variant)
     }
 

@@ -1,6 +1,8 @@
 //! What the integration tests share: the programs, small traces, shared objects made by `cc`.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub(crate) mod small;
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
