@@ -99,6 +99,60 @@ fn what_is_given_back_follows_the_settings() {
     }
 }
 
+/// The first sample of each subject has what the file says of it, in `replay` and in `suite`.
+#[test]
+fn a_subjects_file_brings_one_allocator_under_two_settings() {
+    let folder = folder();
+    let object = suite::shared_object(folder.path(), "faulty.c", "mine", &[]);
+    let file = folder.path().join("own.toml");
+    let text = "[[subject]]\nname = 'mine-a'\ndescription = 'One setting'\npath = 'mine.so'\n\
+                environment = { MINE = 'a' }\nversion = { text = '7.1' }\n\
+                [[subject]]\nname = 'mine-b'\ndescription = 'The other'\npath = 'mine.so'\n\
+                environment = { MINE = 'b' }\nversion = { text = '7.1' }\n";
+    std::fs::write(&file, text).expect("ours");
+    let trace = suite::write_trace(folder.path(), 500);
+    let definitions = suite::small::small_workloads(folder.path());
+    let out = |name: &str| folder.path().join(name);
+    let mut replayed = replay();
+    replayed.args(["--quick", "--blocks", "1", "--out"]);
+    replayed.args([&out("replay"), &trace]);
+    let mut suite = suite::small::suite(&definitions, &out("suite"));
+    suite.args(["--quick", "--blocks", "1", "--name", "w1"]);
+    for (command, name) in [(&mut replayed, "replay"), (&mut suite, "suite")] {
+        let done = command.arg("--subjects-file").arg(&file).output();
+        let done = done.expect("the program starts");
+        assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
+        let results = results(&out(name));
+        for (subject, value) in [("mine-a", "a"), ("mine-b", "b")] {
+            assert_complete(row(&results, subject));
+            let found = results.subjects.iter().find(|one| one.name == subject);
+            let found = found.expect("recorded");
+            assert_eq!(found.environment["MINE"], value);
+            assert_eq!(found.version.as_deref(), Some("7.1"));
+            let path = found.path.as_deref().expect("an object");
+            assert_eq!(Path::new(path), object);
+            let sample = results.samples.iter().find(|one| one.subject == subject);
+            let receipt = sample.expect("taken").receipt.clone().expect("served");
+            assert_eq!(receipt.version.as_deref(), Some("7.1"));
+        }
+        // Beside the usual ones.
+        assert_complete(row(&results, "mimalloc"));
+    }
+    std::fs::write(&file, text.replace("version", "vresion")).expect("ours");
+    let wrong = replay()
+        .arg("--subjects-file")
+        .args([&file, &trace])
+        .output();
+    let wrong = wrong.expect("the program starts");
+    let words = ["own.toml:6: unknown key `vresion`; did you mean `version`?"];
+    suite::assert_one_line_error(&wrong, 1, &words);
+    let missing = replay()
+        .args(["--subjects-file", "none.toml"])
+        .arg(&trace)
+        .output();
+    suite::assert_one_line_error(&missing.expect("it starts"), 1, &["none.toml: cannot read"]);
+}
+
 /// A misspelt tunable would be ignored without a word.
 #[test]
 #[cfg(all(target_arch = "x86_64", target_env = "gnu"))]

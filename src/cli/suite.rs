@@ -27,118 +27,128 @@ use crate::subject::{Access, Subject};
 use crate::workload::definition::{self, Definition, Kind};
 use crate::workload::program::RealProgram;
 
+// Headings of `--help`.
+const WORKLOADS: &str = "Workloads";
+const ALLOCATORS: &str = "Allocators";
+const MEASURING: &str = "Measuring";
+const JOURNAL: &str = "Report and journal";
+
 /// Run the bundled workloads against allocators and write a report
 ///
 /// Recorded traces, generated ones, kernels with threads, and real programs. Each finished sample is
-/// kept in a journal in the folder of the report, from which --resume continues.
+/// kept in a journal in the folder of the report, from which --resume continues after an
+/// interruption, a kill or a power failure. What was measured is not measured again, but for the block
+/// that was cut short. On another machine a new run begins, whose ratios are its own.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   mymalloc suite --list
   mymalloc suite --quick
-  mymalloc suite --kind program --subjects system,jemalloc-debian,mimalloc-debian
+  mymalloc suite --kind program --subjects system,jemalloc-debian
+  mymalloc suite --name 'threads-*,systemui' --budget 2m
   mymalloc suite --name 'threads-*,systemui' --budget 2m --resume
-  mymalloc suite --shard 2/4 --out shard-2    (then: mymalloc report shard-*/results.json)
+  mymalloc suite --shard 2/4 --out shard-2
+  mymalloc report shard-*/results.json        (when all shards are done)
 
-Filters are joined by \"and\", the words of one filter by \"or\". A shard is every n-th of the chosen
-workloads in the order of their names, whatever the machine; a workload is never divided, since ratios
-hold on one machine only.")]
+Filters are joined by \"and\", the words of one filter by \"or\". A shard is every
+n-th of the chosen workloads in the order of their names, whatever the machine;
+a workload is never divided, since ratios hold on one machine only.")]
 pub(super) struct Arguments {
     /// Only workloads of these names; * and ? stand for any letters
-    #[arg(long, value_name = "GLOB,...", value_delimiter = ',')]
+    #[arg(long, help_heading = WORKLOADS, value_name = "GLOB,...", value_delimiter = ',')]
     name: Vec<String>,
 
     /// Only workloads with one of these tags; * and ? as well
-    #[arg(long, value_name = "TAG,...", value_delimiter = ',')]
+    #[arg(long, help_heading = WORKLOADS, value_name = "TAG,...", value_delimiter = ',')]
     tag: Vec<String>,
 
     /// Only workloads of these kinds
-    #[arg(long, value_name = "KIND,...", value_delimiter = ',')]
+    #[arg(long, help_heading = WORKLOADS, value_name = "KIND,...", value_delimiter = ',')]
     kind: Vec<KindArgument>,
 
     /// Show the chosen workloads, and what is missing for them, and measure nothing
-    #[arg(long)]
+    #[arg(long, help_heading = WORKLOADS)]
     list: bool,
 
+    /// Only this part of the chosen workloads, of so many: 2/4
+    #[arg(long, help_heading = WORKLOADS, value_name = "I/N")]
+    shard: Option<Shard>,
+
     /// Folder of definitions [default: the bundled ones]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, help_heading = WORKLOADS, value_name = "DIR")]
     definitions: Option<PathBuf>,
 
-    /// Allocators to compare, by name [default: the usual ones, and for real programs those of
-    /// Debian's packages that are installed]
-    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    /// Allocators to compare, by name [default: pagelist,system,mimalloc,jemalloc,null,bump; if there are
+    /// real programs among the workloads, the preloadable ones that are installed too]
+    #[arg(long, help_heading = ALLOCATORS, value_name = "NAME,...", value_delimiter = ',')]
     subjects: Option<Vec<String>>,
 
     /// One more allocator: a shared object, preloaded. May be given several times
-    #[arg(long, value_name = "NAME=PATH.so")]
+    #[arg(long, help_heading = ALLOCATORS, value_name = "NAME=PATH.so")]
     subject: Vec<String>,
 
     /// More allocators, in the form of workloads/subjects.toml: with settings, and how to learn the
     /// version. An entry takes the place of a known one of its name
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = ALLOCATORS, value_name = "FILE")]
     subjects_file: Option<PathBuf>,
 
     /// The subject that ratios refer to [default: system]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, help_heading = ALLOCATORS, value_name = "NAME")]
     baseline: Option<String>,
 
     /// A first look in under three minutes: workloads with the tag "quick" unless others are chosen,
     /// few blocks, short limits
-    #[arg(long)]
+    #[arg(long, help_heading = MEASURING)]
     quick: bool,
 
     /// Exactly so many blocks for each workload, whatever they show
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, help_heading = MEASURING, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     #[arg(conflicts_with_all = ["precision", "budget"])]
     blocks: Option<u32>,
 
     /// Enough blocks when every ratio's 95 % interval is within this of it, e.g. 1% or 0.01, and no
     /// difference that they show is unsettled [default: 1.5%]
-    #[arg(long, value_name = "SHARE", value_parser = parse_share)]
+    #[arg(long, help_heading = MEASURING, value_name = "SHARE", value_parser = parse_share)]
     precision: Option<f64>,
 
     /// Stop adding blocks to a workload after this time, e.g. 90s, 20m, 1h30m. It holds for each
     /// workload, is looked at after each block, and the fewest blocks that allow a verdict are always
     /// run: it can be overrun [default: 60s; --quick: 7s]
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    #[arg(long, help_heading = MEASURING, value_name = "TIME", value_parser = parse_time)]
     budget: Option<Duration>,
 
     /// What to write into new blocks
-    #[arg(long, value_enum, default_value_t = TouchArgument::Page)]
+    #[arg(long, help_heading = MEASURING, value_enum, default_value_t = TouchArgument::Page)]
     touch: TouchArgument,
 
     /// In which order the operations of several threads are replayed [default: threads]
-    #[arg(long, value_enum)]
+    #[arg(long, help_heading = MEASURING, value_enum)]
     order: Option<OrderArgument>,
 
     /// Kill a sample after this many seconds [default: 60; --quick: 10]
-    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    #[arg(long, help_heading = MEASURING, value_name = "SECONDS", value_parser = parse_seconds)]
     timeout: Option<Duration>,
 
-    /// Kill a sample's processes when they hold so much memory together, such as 2G
-    /// [default: half of what is available]
-    #[arg(long, value_name = "BYTES", value_parser = parse_memory_limit)]
+    /// Kill a sample when it and all it started have this much resident, as in 512M or 2G (of 1024)
+    /// [default: half of the memory available]
+    #[arg(long, help_heading = MEASURING, value_name = "SIZE", value_parser = parse_memory_limit)]
     memory_limit: Option<u64>,
 
     /// Seed of every random choice
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, help_heading = MEASURING, value_name = "N", default_value_t = 1)]
     seed: u64,
 
     /// Folder for the report and the journal
-    #[arg(long, value_name = "DIR", default_value = "reports/suite")]
+    #[arg(long, help_heading = JOURNAL, value_name = "DIR", default_value = "reports/suite")]
     out: PathBuf,
 
-    /// Continue an interrupted suite; the other options must be the same
-    #[arg(long, conflicts_with = "fresh")]
+    /// Continue an interrupted suite. All options that bear on what is measured must be the same
+    #[arg(long, help_heading = JOURNAL, conflicts_with = "fresh")]
     resume: bool,
 
     /// Throw away what an interrupted suite has left
-    #[arg(long)]
+    #[arg(long, help_heading = JOURNAL)]
     fresh: bool,
-
-    /// Only this part of the workloads, of so many
-    #[arg(long, value_name = "I/N")]
-    shard: Option<Shard>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -103,7 +103,8 @@ pub struct Moment<'a> {
     pub block: u32,
     /// Time that the samples of this workload took so far, recalled ones included.
     pub spent: Duration,
-    /// Estimate of the time that the rest of this workload takes; `None` before the first sample.
+    /// Estimate of the time that the rest of this workload takes: its budget before the first timed
+    /// block, if it has one.
     pub left: Option<Duration>,
 }
 
@@ -315,8 +316,11 @@ impl<'a> Course<'a> {
 
     /// Estimate of the time that this block and all later ones take.
     fn left(&self, pass: Pass, block: u32) -> Option<Duration> {
-        let mean = self.timed_spent.checked_div(self.timed_blocks)?;
         let blocks = &self.engine.blocks;
+        let Some(mean) = self.timed_spent.checked_div(self.timed_blocks) else {
+            // Nothing to go by yet but what it may take at most.
+            return blocks.speed.budget;
+        };
         let timed = match pass {
             Pass::Memory | Pass::Latency => Duration::ZERO,
             _ => stopping::left(
