@@ -230,6 +230,13 @@ fn a_damaged_journal_is_told_with_its_line() {
         assert_one_line_error(&resume(), 1, &words);
         assert_eq!(std::fs::read_to_string(&journal).expect("left"), text);
     }
+    // A sample of a run that never began.
+    std::fs::remove_file(&journal).expect("ours");
+    let text = killed(&mut small_suite(&definitions, &out), &journal, 3);
+    let strange = text.replacen("{\"run\":0,", "{\"run\":7,", 1);
+    std::fs::write(&journal, strange).expect("ours");
+    let whole = output(small_suite(&definitions, &out).arg("--resume"));
+    assert_one_line_error(&whole, 1, &["jsonl:2", "damaged"]);
     // Killed before it had measured anything.
     for text in ["", "{\"jour", "{\"journal\":2,\"started\":\"20"] {
         std::fs::write(&journal, text).expect("ours");
@@ -328,8 +335,10 @@ fn a_suite_killed_in_a_program_leaves_nothing_and_resumes() {
     let text = tool.killed(LINES_OF_A + 4);
     let pid = std::fs::read_to_string(tool.folder.path().join("pid")).expect("b ran");
     // Its whole tree dies with it.
-    let process = PathBuf::from(format!("/proc/{}", pid.trim()));
-    wait_until(|| !process.exists());
+    let command = format!("/proc/{}/cmdline", pid.trim());
+    let own = tool.folder.path().display().to_string();
+    // Its number may be another process's by now.
+    wait_until(|| !std::fs::read_to_string(&command).is_ok_and(|text| text.contains(&own)));
     assert!(tool.leftovers() > 0, "nothing could be removed");
     let done = tool.resume();
     assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));

@@ -273,9 +273,14 @@ pub(crate) fn runs(results: &Results) -> Vec<RunFacts> {
                 .iter()
                 .map(|word| format::shell_word(word))
                 .collect();
+            let mut environment = environment(&run.environment);
+            if !run.resumed.is_empty() {
+                let times = run.resumed.join(", ");
+                environment.insert(0, Fact::new("Went on after an interruption", times));
+            }
             RunFacts {
                 title: format!("Run {}, {}", index + 1, run.started),
-                environment: environment(&run.environment),
+                environment,
                 command: words.join(" "),
                 workloads: format::list(&workloads),
             }

@@ -302,7 +302,8 @@ impl Past {
         };
         let mut start = 0;
         for (line, number) in lines.zip(2..).filter(|(line, _)| !line.is_empty()) {
-            if let Ok(sample) = serde_json::from_slice::<Sample>(line) {
+            let sample = serde_json::from_slice::<Sample>(line).ok();
+            if let Some(sample) = sample.filter(|one| (one.run as usize) < past.runs.len()) {
                 past.add(sample, start);
             } else if let Ok(resumed) = serde_json::from_slice::<Resumed>(line) {
                 start += 1;
