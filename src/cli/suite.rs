@@ -242,7 +242,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     );
     bar.finish_and_clear();
     let (results, journal) = match done {
-        Err(Error::Interrupted) => {
+        Err(Error::Interrupted) if path.exists() => {
             return Err(Error::Stopped(format!(
                 "interrupted; what was measured is in {}: continue with --resume",
                 path.display()
