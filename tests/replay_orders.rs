@@ -4,7 +4,7 @@ mod suite;
 
 use std::path::Path;
 
-use mymalloc::measure::results::Order;
+use mymalloc::measure::results::{Order, Status, Verdict};
 use suite::{assert_complete, assert_one_line_error, folder, replay, results, row, stderr, stdout};
 
 /// Three threads; blocks go from the first to the second, and the third comes later.
@@ -103,6 +103,52 @@ fn each_order_is_told_in_the_results() {
                 &speed.passes_ns
             };
             assert_eq!(speed.compared_ns(), compared);
+        }
+    }
+}
+
+#[test]
+fn one_thread_may_be_replayed_in_any_order() {
+    let folder = folder();
+    let trace = suite::write_trace(folder.path(), 300);
+    for order in ["serial", "threads", "strict"] {
+        let output = run(folder.path(), &trace, &["--order", order]);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        let results = results(&folder.path().join("report"));
+        for subject in ["system", "null", "bump"] {
+            let row = row(&results, subject);
+            assert_eq!(row.status, Status::Ok, "{order}: {:?}", row.reason);
+        }
+    }
+}
+
+#[test]
+fn recorded_time_is_no_fault_of_the_allocator() {
+    let folder = folder();
+    let trace = folder.path().join("slow.txt");
+    // Two seconds of recording, with time stamps in nanoseconds.
+    let text = "7: malloc 0x10 48 1000 1100\n8: malloc 0x20 32 1200 1300\n\
+                7: free 0x20 2000001000 2000001100\n8: free 0x10 2000001200 2000001300\n";
+    std::fs::write(&trace, text).expect("the folder is ours");
+    let output = replay()
+        .args(["--quick", "--blocks", "1", "--subjects", "system"])
+        .args(["--order", "paced", "--timeout", "1.9", "--out"])
+        .args([&folder.path().join("report"), &trace])
+        .output()
+        .expect("the program starts");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let results = results(&folder.path().join("report"));
+    let row = row(&results, "system");
+    assert_eq!(row.status, Status::Ok, "{:?}", row.reason);
+    assert!(row.lateness_mean_ns.is_some());
+    assert_eq!(row.wall_verdict, Verdict::Unknown);
+    for speed in results.samples.iter().filter_map(|s| s.speed.as_ref()) {
+        for (pass, wall_ns) in speed.passes_ns.iter().enumerate() {
+            // From the first to the last recorded start of an operation.
+            assert!(*wall_ns >= 2_000_000_000, "{speed:?}");
+            assert!(speed.pacing_ns[pass] > 0, "{speed:?}");
+            // Sleeping is no work: both threads together worked for a small part of it.
+            assert!(speed.cpu_ns[pass] < 1_000_000_000, "{speed:?}");
         }
     }
 }

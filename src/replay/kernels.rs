@@ -18,12 +18,15 @@ use serde::Deserialize;
 use super::memory::{CurvePoint, MemoryOutcome, Retained, page_faults};
 use super::resident::Gauge;
 use super::serial::{Failure, Fault, warm_up};
+use super::shadow::Shadow;
 use crate::measure::results::Touch;
 use crate::subject::functions::Functions;
 use crate::trace::Trace;
+use check::Check;
 use hand_over::Plan;
 use watch::{Account, Touching, Watch};
 
+mod check;
 mod hand_over;
 mod order;
 mod threads;
@@ -187,6 +190,21 @@ impl Kernel {
         found.finish(gauge, before);
         found.retained = Retained::measure(functions, gauge, settle);
         Ok(found)
+    }
+
+    /// Runs once and checks each block: alignment, overlap, usable size, and its content when it is
+    /// freed, by whichever thread. `progress` is set to the number of each operation. Returns how many
+    /// operations were performed.
+    pub fn verify(&self, functions: &Functions, progress: &AtomicU64) -> Result<u64, Failure> {
+        let shadow = Shadow::new().map_err(|_| Failure {
+            operation: 0,
+            fault: Fault::Null,
+        })?;
+        let check = Check::new(*functions, shadow, progress);
+        let done = self.perform(functions, &check, &self.plans());
+        // What it found comes first: that memory ends may follow from it.
+        check.verdict()?;
+        Ok(done?.operations)
     }
 
     /// The kernel's operations in one order that the threads might take, on one thread after the

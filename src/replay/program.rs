@@ -62,6 +62,11 @@ impl Word {
         (self.0 & TAG_CONTROL == TAG_CONTROL).then_some(self.0 >> 3)
     }
 
+    /// Whether the word is no operation.
+    pub(super) fn is_control(self) -> bool {
+        self.tag() == TAG_CONTROL
+    }
+
     /// The kind, as a number.
     fn tag(self) -> u64 {
         self.0 & 7

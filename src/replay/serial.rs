@@ -269,10 +269,18 @@ impl<'a> Replayer<'a> {
         Ok(operations - words.len())
     }
 
-    /// Frees what the trace leaves live.
-    #[inline(never)]
+    /// Frees what the trace leaves live. Numbers go on from those of the operations.
     pub fn drain<O: Observer>(&mut self, observer: &mut O) -> Result<(), Failure> {
-        let start = self.program.words().len();
+        self.drain_numbered(self.program.words().len(), observer)
+    }
+
+    /// The same with numbers from `start`.
+    #[inline(never)]
+    pub(super) fn drain_numbered<O: Observer>(
+        &mut self,
+        start: usize,
+        observer: &mut O,
+    ) -> Result<(), Failure> {
         for (operation, word) in self.program.drain().enumerate() {
             observer.step(start + operation);
             self.release(word, observer).map_err(|fault| Failure {

@@ -3,6 +3,7 @@
 
 use core::ffi::{CStr, c_void};
 use core::mem::ManuallyDrop;
+use core::sync::atomic::AtomicU64;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::path::Path;
@@ -132,8 +133,12 @@ fn run_kernel(
     }
     match arguments.pass {
         Pass::Verify => {
-            let reason = "kernels are not verified; verify their order on one thread";
-            return Err(Ended::Refused(reason.to_owned()));
+            answer.state = STATE_REPLAYING;
+            // SAFETY: a valid number, which nothing else uses during the pass; atomic, since all
+            // threads write it, and the parent reads it if this process dies.
+            let progress = unsafe { AtomicU64::from_ptr(&raw mut answer.operation) };
+            let done = kernel.verify(&functions, progress);
+            answer.operations = done?;
         }
         Pass::Speed => {
             answer.state = STATE_REPLAYING;
@@ -338,7 +343,7 @@ pub(super) fn prepare_floor(
             let operations = program.words().len() as u64;
             floor::bump_arena_bytes(program.requested_bytes, operations, slack, threads)
         }
-        _ => program.largest_bytes,
+        _ => floor::null_arena_bytes(program.largest_bytes, threads),
     };
     // Written to, the arena becomes memory in use, and these rows must not take the machine down.
     let available = procfs::Meminfo::current()
@@ -350,7 +355,8 @@ pub(super) fn prepare_floor(
             "it would need {gib} GiB, more than half of the memory available"
         )));
     }
-    let mapped = usize::try_from(bytes).is_ok_and(|bytes| floor::prepare(bytes, threads));
+    let largest = usize::try_from(program.largest_bytes).unwrap_or(usize::MAX);
+    let mapped = usize::try_from(bytes).is_ok_and(|bytes| floor::prepare(bytes, largest, threads));
     let timed = pass == Pass::Speed;
     if mapped && timed && row == Linked::Null && bytes <= PREFAULT_LIMIT_BYTES {
         floor::prefault();

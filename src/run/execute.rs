@@ -70,14 +70,13 @@ impl Sampler for Replays<'_> {
             (Work::Program { .. } | Work::Threaded { .. }, pass) => {
                 pass == Pass::Speed || !subject.is_null()
             }
-            // A kernel's blocks are checked in its order on one thread; a floor row serves one thread.
-            (Work::Kernel(_), Pass::Verify) => false,
+            // A floor row serves one thread.
             (Work::Kernel(_), _) => subject.kind() != SubjectKind::Floor,
         }
     }
 
     fn take(&mut self, cell: &Cell<'_>) -> Result<Sample> {
-        let outcome = self.session.take(&Request {
+        let request = Request {
             work: self.workload.work.clone(),
             subject: cell.subject,
             pass: cell.pass,
@@ -88,7 +87,25 @@ impl Sampler for Replays<'_> {
             memory_limit_bytes: self.conditions.memory_limit_bytes,
             settle: self.conditions.settle,
             environment_bytes: cell.environment_bytes,
-        })?;
+        };
+        let on_one_thread = match cell.pass {
+            Pass::Verify => self.session.on_one_thread(&request.work)?,
+            _ => None,
+        };
+        // What is wrong on one thread is told by the checker that sees all blocks at each operation.
+        if let Some(work) = on_one_thread {
+            let mut outcome = self.session.take(&Request {
+                work,
+                order: Order::Serial,
+                ..request.clone()
+            })?;
+            if outcome.status != Status::Ok {
+                let reason = outcome.reason.take().unwrap_or_default();
+                outcome.reason = Some(format!("{reason} (replayed on one thread)"));
+                return Ok(place(outcome, &self.workload, cell));
+            }
+        }
+        let outcome = self.session.take(&request)?;
         Ok(place(outcome, &self.workload, cell))
     }
 }

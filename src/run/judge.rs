@@ -128,7 +128,7 @@ fn operation_text(request: &Request<'_>, operation: u64) -> String {
         Work::Threaded { program, .. } => {
             program.describe(usize::try_from(operation).unwrap_or(usize::MAX))
         }
-        Work::Kernel(_) => format!("malloc, after {operation} operations of the kernel,"),
+        Work::Kernel(_) => format!("operation {} of the kernel", operation + 1),
     }
 }
 

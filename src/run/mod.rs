@@ -19,6 +19,7 @@ mod judge;
 mod latency;
 mod memory;
 mod on_threads;
+mod one_thread;
 pub mod process;
 mod process_tree;
 pub mod programs;

@@ -9,7 +9,7 @@ use super::child::{
     prepare_floor, refused,
 };
 use super::request::ChildArguments;
-use crate::measure::results::Pass;
+use crate::measure::results::{Order, Pass};
 use crate::replay::parts::SlotPlace;
 use crate::replay::serial::warm_up;
 use crate::replay::shadow::Shadow;
@@ -22,10 +22,17 @@ impl From<threaded::Ended> for Ended {
     fn from(ended: threaded::Ended) -> Self {
         match ended {
             threaded::Ended::Wrong(failure) => Self::Wrong(failure),
-            threaded::Ended::NoThread => {
-                let reason = "the system makes no more threads: see `ulimit -u`, and the limit of \
-                              processes of the container";
-                Self::Refused(reason.to_owned())
+            threaded::Ended::NoThread(number) => {
+                let error = std::io::Error::from_raw_os_error(number);
+                let advice = match number {
+                    libc::EAGAIN => {
+                        ": see `ulimit -u`, and the limit of processes of the container"
+                    }
+                    _ => "",
+                };
+                Self::Refused(format!(
+                    "the system did not make a thread ({error}){advice}"
+                ))
             }
         }
     }
@@ -53,15 +60,23 @@ pub(super) fn replay(
     let mut crew = unsafe { Crew::new(view, table.as_mut_slice(), functions) }
         .map_err(|error| refused("map memory of its own", &error))?;
     answer.threads_alive_peak = view.threads_alive_peak();
+    if arguments.order == Order::Paced {
+        // Sleeps end within microseconds of their time, and not of 50 more, as the kernel likes to
+        // gather them; threads inherit it. Where it is refused the lateness shows it.
+        // SAFETY: takes a number.
+        unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1) };
+    }
     match arguments.pass {
         Pass::Verify => {
             let mut patterns = harness_memory::<SlotPattern>(slots)?;
+            let mut places = harness_memory::<threaded::SlotPlace>(slots)?;
             let shadow = Shadow::new().map_err(|error| refused("map its shadow", &error))?;
             answer.state = STATE_REPLAYING;
             // SAFETY: a valid number, which nothing else uses during the pass; atomic, since all
             // threads write it, and the parent reads it if this process dies.
             let progress = unsafe { AtomicU64::from_ptr(&raw mut answer.operation) };
-            let done = threaded::verify(&mut crew, patterns.as_mut_slice(), shadow, progress)?;
+            let ground = threaded::Ground::new(shadow, places.as_mut_slice());
+            let done = threaded::verify(&mut crew, patterns.as_mut_slice(), ground, progress)?;
             answer.operations = done.operations;
         }
         Pass::Speed => {
@@ -77,6 +92,8 @@ pub(super) fn replay(
             }
         }
         Pass::Memory => {
+            crew.use_own_stacks()
+                .map_err(|error| refused("map stacks for its threads", &error))?;
             let mut gauge = open_gauge()?;
             answer.operations = if answer.commission.is_second == 0 {
                 let mut amounts = harness_memory::<threaded::memory::Amounts>(slots)?;

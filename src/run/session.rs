@@ -73,6 +73,8 @@ pub struct Session {
     /// For each program or kernel: memory of a child before its first operation when no allocator is
     /// preloaded.
     pub(super) unloaded_bytes: RefCell<HashMap<OsString, u64>>,
+    /// For each program for several threads and each kernel: the same on one thread.
+    pub(super) works_on_one_thread: RefCell<HashMap<OsString, Work>>,
     /// Preloaded objects as they were when first used.
     objects: RefCell<HashMap<PathBuf, Option<Identity>>>,
     builds: Builds,
@@ -87,6 +89,7 @@ impl Session {
             directory: Scratch::new()?,
             files: Cell::new(0),
             unloaded_bytes: RefCell::default(),
+            works_on_one_thread: RefCell::default(),
             objects: RefCell::default(),
             builds: Builds::default(),
             versions: RefCell::default(),
@@ -224,8 +227,13 @@ impl Session {
                 _ => None,
             }
         };
+        // Waiting for recorded times is no fault of the allocator.
+        let recorded = match &request.work {
+            Work::Threaded { program, .. } => program.paced_time() * request.passes.max(1),
+            _ => Duration::ZERO,
+        };
         let limits = Limits {
-            timeout: request.timeout,
+            timeout: request.timeout + recorded,
             memory_bytes: request.memory_limit_bytes,
         };
         let bytes = request.environment_bytes;

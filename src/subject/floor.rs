@@ -3,8 +3,8 @@
 //! at all, at the price of memory.
 //!
 //! Both have one arena, mapped by [`prepare`] before the replay. They serve several threads without a
-//! lock: `null` returns each thread an address of its own, on an OS page of its own, as far as the
-//! arena was prepared for so many, so that threads that write there do not disturb each other; `bump`
+//! lock: `null` returns each thread an address of its own, so far apart that no block reaches the next
+//! thread's, so that threads that write there do not disturb each other; `bump`
 //! gives each thread a chunk of the arena, taken from one atomic counter, to count upwards in. On one
 //! thread the chunk is the whole arena.
 
@@ -45,6 +45,8 @@ static NEXT: AtomicUsize = AtomicUsize::new(0);
 static HIGH: AtomicUsize = AtomicUsize::new(0);
 /// End of the arena.
 static END: AtomicUsize = AtomicUsize::new(0);
+/// Between the addresses that `null` returns to different threads.
+static STRIDE_BYTES: AtomicUsize = AtomicUsize::new(0);
 /// Bytes that a thread takes at once.
 static CHUNK_BYTES: AtomicUsize = AtomicUsize::new(0);
 
@@ -60,8 +62,11 @@ const SHARED_CHUNK_BYTES: usize = 64 << 10;
 /// Blocks larger than this part of a chunk are taken from the arena itself, so that no chunk is left
 /// half empty for them.
 const CHUNK_BLOCKS: usize = 8;
-/// Between the addresses that `null` returns to different threads.
-const THREAD_STRIDE_BYTES: usize = 4096;
+/// An OS page: between the addresses that `null` returns to different threads, at least.
+const PAGE_BYTES: usize = 4096;
+/// What `null`'s threads may write to in all. Where blocks are so large that they would not fit beside
+/// each other, the threads' addresses are an OS page apart, and large blocks of theirs overlap.
+const FIXED_LIMIT_BYTES: usize = 1 << 30;
 
 /// Alignment of every block, and bytes of the header in which `bump` keeps a block's size.
 const HEADER_BYTES: usize = 16;
@@ -80,12 +85,30 @@ impl Threads {
     pub const ONE: Self = Self { all: 1, alive: 1 };
 }
 
-/// Maps the arena: reserved, not committed. `bytes` is what the whole replay will ask for (`bump`),
-/// or the largest request (`null`). Returns whether the system gave it.
-pub fn prepare(bytes: usize, threads: Threads) -> bool {
-    let extra = threads.alive.saturating_sub(1) as usize * THREAD_STRIDE_BYTES;
+/// Between the addresses that `null` returns to different threads.
+fn stride_bytes(largest_bytes: usize, threads: Threads) -> usize {
+    let stride = largest_bytes
+        .checked_next_multiple_of(PAGE_BYTES)
+        .unwrap_or(usize::MAX)
+        .max(PAGE_BYTES);
+    match stride.checked_mul(threads.alive as usize) {
+        Some(total) if total <= FIXED_LIMIT_BYTES => stride,
+        _ => PAGE_BYTES,
+    }
+}
+
+/// Bytes that `null` needs for blocks of that size.
+pub fn null_arena_bytes(largest_bytes: u64, threads: Threads) -> u64 {
+    let largest = usize::try_from(largest_bytes).unwrap_or(usize::MAX);
+    let others = threads.alive.saturating_sub(1) as usize;
+    let extra = stride_bytes(largest, threads).saturating_mul(others);
+    largest_bytes.saturating_add(extra as u64)
+}
+
+/// Maps the arena: reserved, not committed. `bytes` is what [`bump_arena_bytes`] or
+/// [`null_arena_bytes`] told, `largest_bytes` the largest request. Returns whether the system gave it.
+pub fn prepare(bytes: usize, largest_bytes: usize, threads: Threads) -> bool {
     let length = bytes
-        .saturating_add(extra)
         .checked_next_multiple_of(1 << 21)
         .unwrap_or(usize::MAX)
         .max(1 << 21);
@@ -112,15 +135,17 @@ pub fn prepare(bytes: usize, threads: Threads) -> bool {
         _ => SHARED_CHUNK_BYTES,
     };
     CHUNK_BYTES.store(chunk_bytes, Relaxed);
+    STRIDE_BYTES.store(stride_bytes(largest_bytes, threads), Relaxed);
+    CHUNK.set((0, 0));
     begin_thread(0);
     true
 }
 
 /// Must be called first in each thread that the floor rows shall serve besides the one that called
-/// [`prepare`]. Threads alive at once have different places, below the number prepared for.
+/// [`prepare`]. Threads alive at once have different places, below the number prepared for. A thread
+/// that has a chunk keeps it: the preparing one's may be the whole arena.
 pub fn begin_thread(place: u32) {
-    FIXED.set(ARENA.load(Relaxed) + place as usize * THREAD_STRIDE_BYTES);
-    CHUNK.set((0, 0));
+    FIXED.set(ARENA.load(Relaxed) + place as usize * STRIDE_BYTES.load(Relaxed));
 }
 
 /// Makes the whole arena resident, so that the page faults of writing into it are not taken for the
@@ -329,4 +354,63 @@ unsafe extern "C" fn bump_usable_size(block: *mut c_void) -> usize {
     }
     // SAFETY: `block` came from `bump`, which wrote its size in front.
     unsafe { block.byte_sub(HEADER_BYTES).cast::<usize>().read() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The arena is the process's: tests of it take turns.
+    static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
+    fn turn() -> std::sync::MutexGuard<'static, ()> {
+        TURN.lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    #[test]
+    fn null_gives_no_thread_a_block_that_reaches_another_s() {
+        let _turn = turn();
+        let threads = Threads { all: 3, alive: 3 };
+        let largest = 100_000;
+        let bytes = null_arena_bytes(largest as u64, threads) as usize;
+        assert!(prepare(bytes, largest, threads));
+        let addresses: Vec<usize> = (0..3)
+            .map(|place| {
+                begin_thread(place);
+                // SAFETY: malloc may be called with any size.
+                unsafe { null_malloc(largest) }.addr()
+            })
+            .collect();
+        assert!(
+            addresses
+                .windows(2)
+                .all(|pair| pair[0] + largest <= pair[1])
+        );
+        let end = addresses[2] + largest;
+        assert!(end <= END.load(Relaxed), "inside the arena");
+    }
+
+    #[test]
+    fn blocks_too_large_to_stand_side_by_side_share_the_arena() {
+        let threads = Threads { all: 9, alive: 9 };
+        let largest = 1 << 29;
+        let bytes = null_arena_bytes(largest, threads);
+        assert_eq!(bytes, largest + 8 * PAGE_BYTES as u64);
+    }
+
+    #[test]
+    fn bump_serves_the_preparing_thread_after_it_began_a_replay() {
+        let _turn = turn();
+        let bytes = bump_arena_bytes(10_000, 10, 0, Threads::ONE) as usize;
+        assert!(prepare(bytes, 1000, Threads::ONE));
+        for _ in 0..3 {
+            // The warm-up takes the whole arena for this thread's chunk.
+            let warm = bump(HEADER_BYTES, 64);
+            begin_thread(0);
+            let block = bump(HEADER_BYTES, 48);
+            assert!(!warm.is_null() && !block.is_null());
+            reset();
+        }
+    }
 }

@@ -2,6 +2,7 @@
 //! blocks of other threads. Contents are compared when a block is released or reallocated.
 
 use core::ffi::c_void;
+use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -22,24 +23,94 @@ pub struct SlotPattern {
     serial: u64,
 }
 
-fn lock(shadow: &Mutex<Shadow>) -> MutexGuard<'_, Shadow> {
-    shadow.lock().unwrap_or_else(PoisonError::into_inner)
+/// Where the block in a slot is, and how much was asked for; no place if there is none.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct SlotPlace {
+    address: usize,
+    size: usize,
+}
+
+/// What all threads know of all blocks, under a lock.
+pub struct Ground<'a> {
+    shadow: Shadow,
+    places: &'a mut [SlotPlace],
+    /// Memory that no allocator may give out: the harness's own.
+    pub(super) ours: [Range<usize>; 3],
+}
+
+impl<'a> Ground<'a> {
+    /// `places` has an entry per slot, none with a block.
+    pub fn new(shadow: Shadow, places: &'a mut [SlotPlace]) -> Self {
+        let start = places.as_ptr().addr();
+        let own = start..start + size_of_val(places);
+        Self {
+            shadow,
+            places,
+            ours: [own, 0..0, 0..0],
+        }
+    }
+
+    /// Enters a block.
+    fn enter(&mut self, returned: &Returned, usable: usize) -> Result<(), Fault> {
+        let (address, size) = (returned.block.addr(), returned.size);
+        let reaches_ours = |bytes: usize| {
+            let mut ours = self.ours.iter();
+            ours.any(|ours| address < ours.end && ours.start < address.saturating_add(bytes))
+        };
+        if reaches_ours(size) {
+            return Err(Fault::Overlap);
+        }
+        if reaches_ours(usable) {
+            return Err(Fault::UsableOverlap);
+        }
+        // More blocks than the map covers: the contents are still compared.
+        if self.shadow.insert(address, usable) == Err(Refusal::Overlap) {
+            return Err(self.kind_of_overlap(address, size));
+        }
+        self.places[returned.slot] = SlotPlace { address, size };
+        Ok(())
+    }
+
+    /// Whether two blocks overlap in what was asked for, or only in what a usable size promised.
+    fn kind_of_overlap(&self, address: usize, size: usize) -> Fault {
+        // Bits of the map stand for eight bytes, and an empty block has an address of its own.
+        let size = size.max(1);
+        let overlaps = |place: &SlotPlace| {
+            place.address != 0
+                && place.address < address + size
+                && address < place.address + place.size.max(1)
+        };
+        match self.places.iter().any(overlaps) {
+            true => Fault::Overlap,
+            false => Fault::UsableOverlap,
+        }
+    }
+
+    fn leave(&mut self, slot: usize, address: usize, filled: usize) {
+        self.shadow.remove(address, filled);
+        self.places[slot] = SlotPlace::default();
+    }
+}
+
+fn lock<'g, 'a>(ground: &'g Mutex<Ground<'a>>) -> MutexGuard<'g, Ground<'a>> {
+    ground.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Checks what one thread is given and gives back. Blocks are entered into the shared map after the
 /// allocator returned them and taken out before it gets them back, so that whatever the threads do,
 /// what overlaps in the map was handed out twice.
-pub(super) struct Checker<'a> {
+pub(super) struct Checker<'w, 'a> {
     pub(super) functions: Functions,
-    pub(super) shadow: &'a Mutex<Shadow>,
-    pub(super) slots: SlotTable<'a, SlotPattern>,
+    pub(super) ground: &'w Mutex<Ground<'a>>,
+    pub(super) slots: SlotTable<'w, SlotPattern>,
     /// Number of the operation under way; tells the patterns of different blocks apart.
     pub(super) operation: u64,
     /// The last operation that any thread has begun, so that a crash can be placed.
-    pub(super) progress: &'a AtomicU64,
+    pub(super) progress: &'w AtomicU64,
 }
 
-impl Checker<'_> {
+impl Checker<'_, '_> {
     /// Alignment, overlap, usable size; enters the block. Returns its usable bytes.
     fn enter(&mut self, returned: &Returned) -> Result<usize, Fault> {
         let address = returned.block.addr();
@@ -60,10 +131,7 @@ impl Checker<'_> {
         if usable >= 1 << 48 {
             return Err(Fault::UsableOverlap);
         }
-        // More blocks than the map covers: the contents are still compared.
-        if lock(self.shadow).insert(address, usable) == Err(Refusal::Overlap) {
-            return Err(Fault::Overlap);
-        }
+        lock(self.ground).enter(returned, usable)?;
         Ok(usable)
     }
 
@@ -96,7 +164,7 @@ impl Checker<'_> {
     }
 }
 
-impl Observer for Checker<'_> {
+impl Observer for Checker<'_, '_> {
     fn step(&mut self, operation: usize) {
         self.operation = operation as u64;
         self.progress.store(operation as u64, Ordering::Relaxed);
@@ -131,7 +199,7 @@ impl Observer for Checker<'_> {
         if !unsafe { holds(block, filled, serial, filled) } {
             return Err(Fault::ContentLost);
         }
-        lock(self.shadow).remove(block.addr(), filled);
+        lock(self.ground).leave(slot, block.addr(), filled);
         Ok(())
     }
 

@@ -44,23 +44,53 @@ fn make_resident(bytes: &mut [u8]) {
     });
 }
 
-/// Room for a thread's calls, its thread-local variables and the C library's own data. Stacks of
-/// programs are larger, since programs recurse; allocators hardly do.
-const STACK_BYTES: usize = 256 << 10;
-/// So much of it is resident from the beginning.
+/// Room for a thread's calls. Stacks of programs are larger, since programs recurse; allocators hardly
+/// do.
+const CALLS_BYTES: usize = 256 << 10;
+/// So much of a stack of ours is resident from the beginning.
 const RESIDENT_BYTES: usize = 32 << 10;
 
-/// One stack for each place; used again when its thread has been joined.
+/// Bytes of a thread's stack: the C library puts thread-local variables there too, of which allocators
+/// may have many.
+pub(super) fn stack_bytes() -> usize {
+    let bytes = least_stack_bytes() + CALLS_BYTES;
+    bytes.next_multiple_of(OS_PAGE_BYTES)
+}
+
+/// What the C library needs of a stack for itself.
+fn least_stack_bytes() -> usize {
+    type Least = unsafe extern "C" fn(*const libc::pthread_attr_t) -> libc::size_t;
+    // SAFETY: any name may be asked for.
+    let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"__pthread_get_minstack".as_ptr()) };
+    if found.is_null() {
+        return libc::PTHREAD_STACK_MIN;
+    }
+    let mut attributes = core::mem::MaybeUninit::<libc::pthread_attr_t>::uninit();
+    // SAFETY: the C library's function of this name has this type; it reads initialised attributes.
+    unsafe {
+        libc::pthread_attr_init(attributes.as_mut_ptr());
+        let least = core::mem::transmute::<*mut c_void, Least>(found);
+        let bytes = least(attributes.as_ptr());
+        libc::pthread_attr_destroy(attributes.as_mut_ptr());
+        bytes
+    }
+}
+
+/// Stacks of the harness's own, resident beforehand: one for each place, used again when its thread has
+/// been joined. While memory is looked at: what the C library maps for stacks would be taken for the
+/// allocator's.
 #[derive(Debug)]
 pub(super) struct Stacks {
     map: MmapMut,
+    each_bytes: usize,
 }
 
 impl Stacks {
     pub(super) fn map(places: u32) -> std::io::Result<Self> {
-        let bytes = (places as usize).max(1) * STACK_BYTES;
+        let each_bytes = stack_bytes() + OS_PAGE_BYTES;
+        let bytes = (places as usize).max(1) * each_bytes;
         let mut map = MmapOptions::new().len(bytes).no_reserve_swap().map_anon()?;
-        for stack in map.chunks_mut(STACK_BYTES) {
+        for stack in map.chunks_mut(each_bytes) {
             let (guard, rest) = stack.split_at_mut(OS_PAGE_BYTES);
             // SAFETY: an OS page of our own mapping, which nobody uses: running over the end of a
             // stack then is a crash and no silent damage.
@@ -75,13 +105,13 @@ impl Stacks {
             let top = rest.len() - RESIDENT_BYTES;
             make_resident(&mut rest[top..]);
         }
-        Ok(Self { map })
+        Ok(Self { map, each_bytes })
     }
 
     /// Lowest address and bytes of a place's stack.
     pub(super) fn of(&self, place: u32) -> (*mut c_void, usize) {
-        let start = place as usize * STACK_BYTES + OS_PAGE_BYTES;
-        let bytes = STACK_BYTES - OS_PAGE_BYTES;
+        let start = place as usize * self.each_bytes + OS_PAGE_BYTES;
+        let bytes = self.each_bytes - OS_PAGE_BYTES;
         debug_assert!(start + bytes <= self.map.len());
         // As mutable as it was mapped: threads write to it.
         let start = self.map.as_ptr().cast_mut().wrapping_add(start);

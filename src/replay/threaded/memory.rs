@@ -284,7 +284,8 @@ pub fn record(
         crew.view().program().slots as usize,
         "one entry per slot"
     );
-    let stacks = Stacks::map(1).map_err(|_| Ended::NoThread)?;
+    let stacks =
+        Stacks::map(1).map_err(|error| Ended::NoThread(error.raw_os_error().unwrap_or(0)))?;
     gauge.begin();
     let before = page_faults();
     warm_up(crew.functions());

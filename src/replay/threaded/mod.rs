@@ -16,12 +16,14 @@ mod passes;
 pub mod program;
 mod run;
 #[cfg(test)]
+mod stress;
+#[cfg(test)]
 mod tests;
 mod vacancies;
 mod waits;
 
 pub use accounts::Timed;
-pub use checker::SlotPattern;
+pub use checker::{Ground, SlotPattern, SlotPlace};
 pub use passes::{timed_pass, verify};
 pub use program::{ThreadedProgram, ThreadedView};
 pub use run::{Crew, Ended};

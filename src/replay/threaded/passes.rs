@@ -6,11 +6,10 @@ use std::marker::PhantomData;
 use std::sync::Mutex;
 
 use super::accounts::Timed;
-use super::checker::{Checker, SlotPattern};
+use super::checker::{Checker, Ground, SlotPattern};
 use super::run::{Crew, Ended, Watcher};
 use crate::measure::results::Touch;
 use crate::replay::serial::Observer;
-use crate::replay::shadow::Shadow;
 use crate::replay::slots::SlotTable;
 use crate::replay::speed::{TouchAll, TouchNone, TouchPage};
 use crate::subject::floor;
@@ -45,22 +44,22 @@ pub fn timed_pass(crew: &mut Crew<'_>, policy: Touch) -> Result<Timed, Ended> {
 
 struct Verifier<'a> {
     functions: Functions,
-    shadow: Mutex<Shadow>,
+    ground: Mutex<Ground<'a>>,
     slots: SlotTable<'a, SlotPattern>,
     progress: &'a AtomicU64,
 }
 
-impl Watcher for Verifier<'_> {
+impl<'a> Watcher for Verifier<'a> {
     const NUMBERED: bool = true;
     type Observer<'w>
-        = Checker<'w>
+        = Checker<'w, 'a>
     where
         Self: 'w;
 
     fn observer(&self) -> Self::Observer<'_> {
         Checker {
             functions: self.functions,
-            shadow: &self.shadow,
+            ground: &self.ground,
             slots: self.slots,
             operation: 0,
             progress: self.progress,
@@ -74,7 +73,7 @@ impl Watcher for Verifier<'_> {
 pub fn verify(
     crew: &mut Crew<'_>,
     slots: &mut [SlotPattern],
-    shadow: Shadow,
+    mut ground: Ground<'_>,
     progress: &AtomicU64,
 ) -> Result<Timed, Ended> {
     assert_eq!(
@@ -82,10 +81,12 @@ pub fn verify(
         crew.view().program().slots as usize,
         "one entry per slot"
     );
+    let slots = SlotTable::new(slots);
+    ground.ours[1..].clone_from_slice(&[slots.range(), crew.table_range()]);
     let verifier = Verifier {
         functions: *crew.functions(),
-        shadow: Mutex::new(shadow),
-        slots: SlotTable::new(slots),
+        ground: Mutex::new(ground),
+        slots,
         progress,
     };
     let done = crew.replay(&verifier)?;

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::ops::Range;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::measure::results::ThreadedRecord;
@@ -125,6 +126,35 @@ impl ThreadedProgram {
         self.record
     }
 
+    /// How long a replay waits for recorded times at least; nothing unless it is paced.
+    pub fn paced_time(&self) -> Duration {
+        let paces = self
+            .program
+            .words
+            .iter()
+            .filter_map(|word| Control::of(*word));
+        let times_ns = paces.filter_map(|control| match control {
+            Control::Pace { time_ns } => Some(time_ns),
+            _ => None,
+        });
+        Duration::from_nanos(times_ns.max().unwrap_or(0))
+    }
+
+    /// The same operations in the recorded total order, on one thread. Slots that are used again when
+    /// their last use is over in any order are so in this one.
+    pub fn on_one_thread(&self) -> Program {
+        let numbers = self.numbers.iter().copied();
+        let mut words: Vec<(u32, Word)> = numbers
+            .zip(self.program.words.iter().copied())
+            .filter(|(_, word)| !word.is_control())
+            .collect();
+        words.sort_unstable_by_key(|(number, _)| *number);
+        Program {
+            words: words.into_iter().map(|(_, word)| word).collect(),
+            ..self.program.clone()
+        }
+    }
+
     /// Slots of the table of pointers, the null slot included.
     pub fn slots(&self) -> u32 {
         self.program.slots
@@ -152,9 +182,7 @@ impl ThreadedProgram {
             .numbers
             .iter()
             .zip(&self.program.words)
-            .position(|(number, word)| {
-                *number as usize == operation && word.control_payload().is_none()
-            })?;
+            .position(|(number, word)| *number as usize == operation && !word.is_control())?;
         let thread = self
             .threads
             .iter()

@@ -2,9 +2,11 @@
 //!
 //! The timed part of a thread has no lock, no allocation and no system call of ours, but for the
 //! futexes of waiting and waking, and the making and joining of threads, which belong to the
-//! workload. Threads are made by the C library's `pthread_create`, on stacks of the harness. For each
-//! the C library allocates a small table from the *process's* malloc, which is the subject if that is
-//! preloaded, as in any program; and allocators do what they do when a thread begins or ends.
+//! workload. Threads are made by the C library's `pthread_create`, on stacks that it maps and keeps for
+//! the next ones, as in any program: a stack that is used for the first time costs a small table from
+//! the *process's* malloc, which is the subject if that is preloaded. While memory is looked at the
+//! stacks are the harness's own ([`Crew::use_own_stacks`]): then each thread costs that table.
+//! Allocators do what they do when a thread begins or ends.
 
 use core::ffi::c_void;
 use core::ptr;
@@ -14,7 +16,7 @@ use std::time::Duration;
 
 use super::accounts::{Account, Life, Timed, Totals, monotonic_ns, process_cpu_ns};
 use super::hand_over::{Futex, GivenUp, Progress, SPINS};
-use super::mapped::{Mapped, Stacks};
+use super::mapped::{Mapped, Stacks, stack_bytes};
 use super::program::{Control, ThreadedView};
 use crate::replay::serial::{Failure, Fault, Observer, Replayer};
 use crate::replay::slots::SlotTable;
@@ -39,8 +41,8 @@ pub trait Watcher: Sync {
 pub enum Ended {
     /// The allocator did wrong.
     Wrong(Failure),
-    /// The system made no more threads.
-    NoThread,
+    /// The system made no more threads; the error's number.
+    NoThread(i32),
 }
 
 /// What one thread shares with the others. Zeroes are a valid one.
@@ -63,7 +65,8 @@ pub struct Crew<'a> {
     table: SlotTable<'a, *mut c_void>,
     functions: Functions,
     members: Mapped<Member>,
-    stacks: Stacks,
+    stacks: Option<Stacks>,
+    stack_bytes: usize,
 }
 
 impl<'a> Crew<'a> {
@@ -92,13 +95,26 @@ impl<'a> Crew<'a> {
             table: SlotTable::new(table),
             functions,
             members,
-            stacks: Stacks::map(view.threads_alive_peak())?,
+            stacks: None,
+            stack_bytes: stack_bytes(),
         })
+    }
+
+    /// From now on threads have stacks of the harness's own, mapped and resident here, and not the C
+    /// library's.
+    pub fn use_own_stacks(&mut self) -> std::io::Result<()> {
+        self.stacks = Some(Stacks::map(self.view.threads_alive_peak())?);
+        Ok(())
     }
 
     /// The program replayed.
     pub fn view(&self) -> &ThreadedView<'a> {
         &self.view
+    }
+
+    /// Addresses of the table of pointers.
+    pub fn table_range(&self) -> Range<usize> {
+        self.table.range()
     }
 
     /// The functions replayed against.
@@ -117,7 +133,8 @@ impl<'a> Crew<'a> {
             table: self.table,
             functions: self.functions,
             members: self.members.as_slice(),
-            stacks: &self.stacks,
+            stacks: self.stacks.as_ref(),
+            stack_bytes: self.stack_bytes,
             watcher,
             start_ns: monotonic_ns(),
             failure: AtomicU64::new(0),
@@ -140,17 +157,13 @@ impl<'a> Crew<'a> {
 
     /// Frees what the trace leaves live, on the calling thread.
     pub fn drain<O: Observer>(&mut self, observer: &mut O) -> Result<(), Failure> {
-        let words = self.view.program().words().len();
+        // The words are more than the operations.
         let operations = self.view.operations() as usize;
         // SAFETY: the caller of `new` vouched for functions and program; every thread of a replay
         // has ended when that returns, so the table is ours.
         let mut replayer =
             unsafe { Replayer::sharing(*self.view.program(), self.table, self.functions) };
-        replayer.drain(observer).map_err(|failure| Failure {
-            // Counted from the end of the words, of which some are no operations.
-            operation: failure.operation - words + operations,
-            ..failure
-        })
+        replayer.drain_numbered(operations, observer)
     }
 }
 
@@ -160,7 +173,8 @@ struct Shared<'a, W> {
     table: SlotTable<'a, *mut c_void>,
     functions: Functions,
     members: &'a [Member],
-    stacks: &'a Stacks,
+    stacks: Option<&'a Stacks>,
+    stack_bytes: usize,
     watcher: &'a W,
     /// On the monotonic clock.
     start_ns: u64,
@@ -178,7 +192,7 @@ struct Shared<'a, W> {
 /// Why a thread stops before its last word.
 enum Stop {
     Failed(Failure),
-    NoThread,
+    NoThread(i32),
     GivenUp,
 }
 
@@ -189,7 +203,9 @@ impl From<GivenUp> for Stop {
 }
 
 const FAULT_SHIFT: u32 = 40;
-const FAULT_NO_THREAD: u64 = 0xFF << FAULT_SHIFT;
+const FAULT_MASK: u64 = 0xFF << FAULT_SHIFT;
+/// Instead of a fault, with the error's number instead of an operation.
+const FAULT_NO_THREAD: u64 = FAULT_MASK;
 
 impl<'a, W: Watcher> Shared<'a, W> {
     /// The part of the thread that the process began with.
@@ -216,9 +232,11 @@ impl<'a, W: Watcher> Shared<'a, W> {
                 threads: self.threads.load(Ordering::Relaxed),
                 ..self.totals.timed()
             }),
-            FAULT_NO_THREAD => Err(Ended::NoThread),
+            refused if refused & FAULT_MASK == FAULT_NO_THREAD => {
+                Err(Ended::NoThread((refused & !FAULT_MASK) as i32))
+            }
             wrong => Err(Ended::Wrong(Failure {
-                operation: (wrong & ((1 << FAULT_SHIFT) - 1)) as usize,
+                operation: (wrong & !FAULT_MASK) as usize,
                 fault: Fault::from_number((wrong >> FAULT_SHIFT) as u32)
                     .expect("put together from a fault"),
             })),
@@ -252,7 +270,7 @@ impl<'a, W: Watcher> Shared<'a, W> {
     fn stop(&self, stop: Stop) {
         let failure = match stop {
             Stop::GivenUp => return,
-            Stop::NoThread => FAULT_NO_THREAD,
+            Stop::NoThread(error) => FAULT_NO_THREAD | u64::from(error.unsigned_abs()),
             Stop::Failed(failure) => {
                 u64::from(failure.fault as u32) << FAULT_SHIFT | failure.operation as u64
             }
@@ -287,29 +305,38 @@ impl<'a, W: Watcher> Shared<'a, W> {
         self.threads.fetch_add(1, Ordering::Relaxed);
         self.running.fetch_add(1, Ordering::Relaxed);
         member.started.store(true, Ordering::Relaxed);
-        let (stack, bytes) = self.stacks.of(self.view.part(thread).place);
         let argument = ptr::from_ref(member).cast_mut().cast::<c_void>();
         let mut handle = core::mem::MaybeUninit::<libc::pthread_t>::uninit();
         let mut attributes = core::mem::MaybeUninit::<libc::pthread_attr_t>::uninit();
-        // SAFETY: the attributes are initialised before they are used and destroyed after. The stack
-        // is mapped, and nobody else's: who had the place before has been joined. `body` takes a
-        // member of this replay, whose `Shared` outlives all its threads, since `lead` joins them.
-        let made = unsafe {
-            libc::pthread_attr_init(attributes.as_mut_ptr()) == 0
-                && libc::pthread_attr_setstack(attributes.as_mut_ptr(), stack, bytes) == 0
-                && libc::pthread_create(
+        // SAFETY: the attributes are initialised before they are used and destroyed after; that cannot
+        // fail, since the C library only sets fields. A stack of ours is mapped, and nobody else's: who
+        // had the place before has been joined. `body` takes a member of this replay, whose `Shared`
+        // outlives all its threads, since `lead` joins them.
+        let error = unsafe {
+            libc::pthread_attr_init(attributes.as_mut_ptr());
+            let sized = match self.stacks {
+                Some(stacks) => {
+                    let (stack, bytes) = stacks.of(self.view.part(thread).place);
+                    libc::pthread_attr_setstack(attributes.as_mut_ptr(), stack, bytes)
+                }
+                None => libc::pthread_attr_setstacksize(attributes.as_mut_ptr(), self.stack_bytes),
+            };
+            let error = match sized {
+                0 => libc::pthread_create(
                     handle.as_mut_ptr(),
                     attributes.as_ptr(),
                     body::<W>,
                     argument,
-                ) == 0
+                ),
+                error => error,
+            };
+            libc::pthread_attr_destroy(attributes.as_mut_ptr());
+            error
         };
-        // SAFETY: `pthread_attr_init` does not fail here: the C library's only sets fields.
-        unsafe { libc::pthread_attr_destroy(attributes.as_mut_ptr()) };
-        if !made {
+        if error != 0 {
             member.started.store(false, Ordering::Relaxed);
             self.running.fetch_sub(1, Ordering::Relaxed);
-            return Err(Stop::NoThread);
+            return Err(Stop::NoThread(error));
         }
         Ok(())
     }

@@ -9,7 +9,8 @@ use proptest::prelude::*;
 use rand::SeedableRng as _;
 use rand_pcg::Pcg64Mcg;
 
-use super::checker::SlotPattern;
+use super::checker::{Ground, SlotPattern, SlotPlace};
+use super::lives::Lives;
 use super::program::Control;
 use super::*;
 use crate::measure::results::{Order, Touch};
@@ -23,17 +24,19 @@ use crate::trace::builder::TraceBuilder;
 use crate::trace::profile::Profile;
 use crate::trace::{ReadOptions, ThreadIndex, Trace, testing};
 
-const ORDERS: [Order; 2] = [Order::Threads, Order::Strict];
+pub(super) const ORDERS: [Order; 3] = [Order::Threads, Order::Strict, Order::Paced];
 
 /// Threads that come and go, and blocks that any thread frees or reallocates. Sizes stay small, so
-/// that many runs are quick.
-fn crowd(seed: u64, events: usize, alive_limit: usize) -> Trace {
+/// that many runs are quick. Time stamps are a microsecond apart on the average.
+pub(super) fn crowd(seed: u64, events: usize, alive_limit: usize) -> Trace {
     let mut random = Pcg64Mcg::seed_from_u64(seed);
     let mut builder = TraceBuilder::new(testing::origin());
     let mut alive = vec![ThreadIndex(0)];
     let mut threads = 1;
     let mut live = Vec::new();
+    let mut time_ns = 500;
     while builder.len() < events {
+        let before = builder.len();
         if alive.is_empty() || (alive.len() < alive_limit && random.random_ratio(1, 30)) {
             alive.push(ThreadIndex(threads));
             threads += 1;
@@ -59,45 +62,49 @@ fn crowd(seed: u64, events: usize, alive_limit: usize) -> Trace {
             }
             _ => builder.mark(thread),
         }
+        assert_eq!(builder.len(), before + 1, "one event, one time stamp");
+        time_ns += random.random_range(0..2_000);
+        builder.stamp(time_ns);
     }
     builder.finish()
 }
 
-fn systemui() -> Trace {
+pub(super) fn systemui() -> Trace {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("workloads/traces/systemui.txt.zst");
     crate::trace::read(&path, &ReadOptions::default()).expect("the trace is part of the repository")
 }
 
 /// A program as a child maps it.
-struct Saved(Vec<u8>);
+pub(super) struct Saved(Vec<u8>);
 
 impl Saved {
-    fn new(program: &ThreadedProgram) -> Self {
+    pub(super) fn new(program: &ThreadedProgram) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("program");
         program.save(&path).expect("there is room");
         Self(std::fs::read(&path).expect("just written"))
     }
 
-    fn view(&self) -> ThreadedView<'_> {
+    pub(super) fn view(&self) -> ThreadedView<'_> {
         ThreadedView::new(&self.0).expect("just written")
     }
 }
 
-fn c_library() -> Functions {
+pub(super) fn c_library() -> Functions {
     Functions::resolved().expect("the C library has them all")
 }
 
 /// Replays with the verify pass.
-fn verified(view: ThreadedView<'_>, functions: Functions) -> Result<Timed, Ended> {
+pub(super) fn verified(view: ThreadedView<'_>, functions: Functions) -> Result<Timed, Ended> {
     let slots = view.program().slots as usize;
     let mut table = vec![core::ptr::null_mut(); slots];
     let mut patterns = vec![SlotPattern::default(); slots];
-    let shadow = Shadow::new().expect("addresses");
+    let mut places = vec![SlotPlace::default(); slots];
+    let ground = Ground::new(Shadow::new().expect("addresses"), &mut places);
     // SAFETY: the functions are an allocator's, or stay inside their own memory; each program is
     // replayed once.
     let mut crew = unsafe { Crew::new(view, &mut table, functions) }.expect("memory");
-    verify(&mut crew, &mut patterns, shadow, &AtomicU64::new(0))
+    verify(&mut crew, &mut patterns, ground, &AtomicU64::new(0))
 }
 
 /// A vector clock: how many words of each thread are known to be done.
@@ -245,7 +252,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn any_schedule_keeps_to_the_recording(trace in testing::traces(300), seed in any::<u64>()) {
-        for order in ORDERS {
+        for order in [Order::Threads, Order::Strict] {
             let program = ThreadedProgram::compile(&trace, order).expect("it is small");
             prop_assert_eq!(program.operations(), trace.counts().operations());
             if !trace.events().is_empty() {
@@ -284,8 +291,32 @@ fn strict_leaves_no_choice() {
         .windows(2)
         .filter(|pair| pair[0].thread != pair[1].thread)
         .count() as u64;
-    let edges = program.record().edges;
-    assert!(edges >= changes / 2 && edges > 100, "{edges} of {changes}");
+    // Nothing is left to wait for where a new thread comes right after the operation of the one that
+    // made it, or after the last one of the thread whose place it takes, which its maker has joined.
+    let lives = Lives::of(&trace);
+    let is_replayed = |event: &&crate::trace::Event| event.operation.is_replayed();
+    let (mut joins, mut known) = (0, 0);
+    for (index, birth) in &lives.births {
+        joins += u64::from(
+            birth
+                .predecessor
+                .is_some_and(|thread| thread != birth.maker),
+        );
+        let (before, after) = trace.events().split_at(*index as usize);
+        let before = before
+            .iter()
+            .rev()
+            .find(is_replayed)
+            .map(|event| event.thread.0);
+        let is_known = before == Some(birth.maker) || before == birth.predecessor;
+        let next = after.iter().find(is_replayed).map(|event| event.thread.0);
+        known += u64::from(is_known && next == Some(birth.thread));
+    }
+    let births = lives.births.len() as u64;
+    assert!(births > 5 && joins > 0 && known > 0, "a crowd");
+    assert_eq!(program.record().edges, changes - known + births + joins);
+    assert_eq!(program.record().window, None);
+    assert_eq!(program.record().window_edges, 0);
     let serial = Program::compile(&trace).expect("it is small");
     assert!(
         program.slots() < serial.slots + 16,
@@ -304,6 +335,7 @@ fn a_shadow_map_finds_nothing_wrong_in_many_replays() {
                 let done = verified(saved.view(), c_library()).expect("the C library is right");
                 assert_eq!(done.operations, trace.counts().operations());
                 assert_eq!(done.threads, program.record().threads);
+                assert_eq!(done.lateness_max_ns > 0, order == Order::Paced);
                 assert!(done.threads_alive_peak <= program.record().threads_alive_peak);
             }
         }
@@ -317,7 +349,7 @@ fn systemui_is_replayed_with_all_its_threads() {
         runs.parse().expect("MYMALLOC_TEST_RUNS is a number")
     });
     let trace = systemui();
-    for order in ORDERS {
+    for order in [Order::Threads, Order::Strict] {
         let program = ThreadedProgram::compile(&trace, order).expect("it is not too large");
         let saved = Saved::new(&program);
         let mut table = vec![core::ptr::null_mut(); program.slots() as usize];
@@ -331,6 +363,11 @@ fn systemui_is_replayed_with_all_its_threads() {
             assert_eq!(timed.threads, 393);
             assert!(timed.threads_alive_peak <= 23, "{timed:?}");
             assert!(timed.waiting_ns <= timed.alive_ns, "{timed:?}");
+            let told_ns = timed.cpu_ns + timed.hand_over_cpu_ns;
+            assert!(
+                timed.cpu_ns > 0 && told_ns <= timed.process_cpu_ns,
+                "{timed:?}"
+            );
             peak = peak.max(timed.threads_alive_peak);
         }
         println!(
@@ -520,11 +557,16 @@ fn paced_waits_for_the_recorded_times() {
     }
     let program =
         ThreadedProgram::compile(&builder.finish(), Order::Paced).expect("it has time stamps");
+    assert_eq!(program.paced_time().as_nanos(), 29 * u128::from(step_ns));
     let done = verified(Saved::new(&program).view(), c_library()).expect("nothing is wrong");
     assert_eq!(done.operations, 60);
     assert!(done.elapsed_ns >= 29 * step_ns, "{done:?}");
+    assert!(done.pacing_ns > 0 && done.lateness_max_ns > 0, "{done:?}");
+    assert!(done.lateness_mean_ns <= done.lateness_max_ns, "{done:?}");
 
-    let error = ThreadedProgram::compile(&crowd(1, 100, 3), Order::Paced)
+    let mut builder = TraceBuilder::new(testing::origin());
+    builder.malloc(ThreadIndex(0), 1);
+    let error = ThreadedProgram::compile(&builder.finish(), Order::Paced)
         .expect_err("there are no time stamps");
     assert!(error.to_string().contains("no time stamps"), "{error}");
     assert_eq!(error.exit_code(), 2);
