@@ -2,6 +2,8 @@
 
 #[path = "report/compare.rs"]
 mod compare;
+#[path = "report/compare_files.rs"]
+mod compare_files;
 #[path = "report/fixture.rs"]
 mod fixture;
 #[path = "report/merged.rs"]

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 
 use super::terminal::print;
 use crate::error::{Error, Result};
-use crate::measure::compare::{self, Selection};
+use crate::measure::compare::{self, Outcome, Selection};
 use crate::measure::results::Results;
 use crate::report::{compared, read_results};
 
@@ -15,9 +15,12 @@ use crate::report::{compared, read_results};
 #[command(after_help = "\
 Times are compared relative to the baseline of their own run, so that a slower day cancels. A
 difference counts only if it holds after correction for all comparisons and is larger than the noise
-floor of both files.
+floor of both files. Rows with too few blocks to be judged fail if all that they show is slower.
 
-Exit code: 0 nothing is slower; 1 something is, or no longer finishes; 2 the files cannot be compared.
+OLD and NEW may be the same file, to compare two subjects of one run: then block by block.
+
+Exit code: 0 nothing is slower; 1 something is, or has no result any more; 2 the files cannot be
+compared, or have too few blocks for most verdicts.
 
 Examples:
   mymalloc compare before/results.json after/results.json
@@ -52,6 +55,14 @@ pub(super) struct Arguments {
     #[arg(long)]
     across_machines: bool,
 
+    /// Compare in spite of another version, build or environment of the baseline
+    #[arg(long)]
+    other_baseline: bool,
+
+    /// Let pass what the new file does not have at all; what fails in it closes the gate all the same
+    #[arg(long)]
+    allow_missing: bool,
+
     /// How to write it
     #[arg(long, value_name = "FORMAT", default_value = "table")]
     format: Format,
@@ -74,6 +85,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<bool> {
         old_subject: subject(&arguments.old_subject),
         new_subject: subject(&arguments.new_subject),
         across_machines: arguments.across_machines,
+        other_baseline: arguments.other_baseline,
+        allow_missing: arguments.allow_missing,
     };
     let (old, new) = (read(&arguments.old)?, read(&arguments.new)?);
     let comparison = compare::compare(&old, &new, &selection)?;
@@ -83,7 +96,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<bool> {
         Format::Markdown => compared::markdown(&comparison, limit),
         Format::Json => compared::json(&comparison, limit)?,
     })?;
-    Ok(!comparison.rows.iter().any(|row| row.fails(limit)))
+    match comparison.outcome(limit) {
+        Outcome::Passes => Ok(true),
+        Outcome::Fails => Ok(false),
+        // Not that something is slower, but that nothing can be told: as with other unusable files.
+        Outcome::Undecided => Err(Error::usage(compared::unjudged_words(&comparison))),
+    }
 }
 
 /// A file that cannot be read must not look like a subject that got slower: exit code 2, not 1.

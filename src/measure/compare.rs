@@ -2,24 +2,26 @@
 //!
 //! Each time is taken relative to the baseline of its own run, block by block, and only these ratios
 //! are compared: a machine that was slower on one day was slower for the baseline too, and cancels.
+//! Inside one run, two subjects are compared block by block, without the baseline.
+//!
+//! Nothing that the old file has a result of is left out in silence: what the new file lacks, or what
+//! fails in it, closes a gate; what cannot be compared is a note. How differences are judged stands in
+//! [`judge`]; what the two files must have in common, in [`checks`]; what becomes a row, in [`rows`].
 
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeSet;
+mod checks;
+mod judge;
+mod rows;
 
 use serde::Serialize;
 
 use super::noise::difference;
-use super::pairs::{self, Heap};
-use super::results::{
-    Estimate, Results, Status, SubjectKind, SubjectRecord, Verdict, WorkloadRecord,
-};
-use super::summary::verdict;
+use super::pairs::Heap;
+use super::results::{Estimate, Results, Status, SubjectKind, SubjectRecord, Verdict};
 use crate::error::{Error, Result};
-use crate::statistics::groups::{bootstrap_quotient, rank_sum_p};
-use crate::statistics::signed_rank::{ERROR_RATE, holm};
 
-/// Fewer blocks on either side are not judged: no test of so few could tell anything.
+/// With fewer blocks on either side there is no 95 % interval: that of a median needs six.
 pub const BLOCKS_MIN: usize = 6;
 
 /// What to compare.
@@ -31,6 +33,10 @@ pub struct Selection {
     pub new_subject: Option<String>,
     /// Compare in spite of different machines.
     pub across_machines: bool,
+    /// Compare in spite of another version, build or environment of the baseline.
+    pub other_baseline: bool,
+    /// What the new file does not have at all is no loss.
+    pub allow_missing: bool,
 }
 
 /// What changed.
@@ -38,10 +44,14 @@ pub struct Selection {
 pub struct Comparison {
     /// Name of the subject that ratios refer to in both files.
     pub baseline: String,
+    /// Whether both files hold the same run, so that two subjects are compared block by block.
+    pub same_run: bool,
     /// One row per workload, subject and heap, in the order of the new file.
     pub rows: Vec<Change>,
     /// Differences judged, for which the verdicts are corrected.
     pub comparisons: usize,
+    /// Blocks on each side with which every row could be judged.
+    pub blocks_needed: usize,
     /// Sentences on what is not among the rows, and on what limits them.
     pub notes: Vec<String>,
 }
@@ -57,27 +67,53 @@ pub struct Change {
     pub new_subject: String,
     /// Which of the times: `fresh` the first replay of each process, `used` the later ones.
     pub heap: HeapName,
-    /// How it ended in the new file.
-    pub status: Status,
-    /// Why, if not `ok`.
-    pub reason: Option<String>,
+    /// Set if the old file has a time and the new one has none: all that follows is then absent.
+    pub loss: Option<Loss>,
     /// Median of the ratio to the baseline in the old file.
     pub old_ratio: Option<f64>,
     /// The same in the new file.
     pub new_ratio: Option<f64>,
     /// Blocks in the old file and in the new one.
     pub blocks: (usize, usize),
-    /// New ratio ÷ old ratio: above 1 is slower now.
-    pub change: Option<Estimate>,
-    /// The same of the baseline's twin: what no change at all looks like.
+    /// New ÷ old: above 1 is slower now.
+    pub change: Option<f64>,
+    /// Its 95 % interval; `None` with fewer than [`BLOCKS_MIN`] blocks on a side.
+    pub interval: Option<Range>,
+    /// What the single blocks show at the least and at the most; `None` with one block on a side.
+    pub extremes: Option<Range>,
+    /// The same as `change` of the baseline's twin: what no change at all looks like.
     pub noise_floor: Option<Estimate>,
     /// Probability of such a difference if nothing changed, before the correction for the number of
-    /// comparisons.
+    /// comparisons; `None` if so few blocks could not be called different whatever they show.
     pub p_value: Option<f64>,
-    /// Faster or slower than it was.
+    /// Faster or slower than it was; unknown if it could not be judged.
     pub verdict: Verdict,
     /// Peak RSS, relative to the baseline's, new ÷ old. Not judged.
     pub rss_peak_change: Option<f64>,
+}
+
+/// Two ends.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Range {
+    /// Lower end.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+}
+
+/// Why there is no result any more.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Loss {
+    /// It failed.
+    Failed {
+        /// How.
+        status: Status,
+        /// Why.
+        reason: Option<String>,
+    },
+    /// No time of it is in the file.
+    NotMeasured,
 }
 
 /// [`Heap`] as written in JSON and tables.
@@ -90,14 +126,100 @@ pub enum HeapName {
     Used,
 }
 
+impl From<Heap> for HeapName {
+    fn from(heap: Heap) -> Self {
+        match heap {
+            Heap::Fresh => Self::Fresh,
+            Heap::Used => Self::Used,
+        }
+    }
+}
+
+/// What a gate does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Nothing is slower by more than the limit.
+    Passes,
+    /// Something is, or has no result any more.
+    Fails,
+    /// Nothing fails, but most rows have too few blocks for any verdict: that nothing was found means
+    /// nothing.
+    Undecided,
+}
+
+impl Comparison {
+    /// What a gate with this limit, a share, does.
+    pub fn outcome(&self, limit: f64) -> Outcome {
+        let measured = self.rows.iter().filter(|row| row.loss.is_none()).count();
+        match () {
+            () if self.rows.iter().any(|row| row.fails(limit)) => Outcome::Fails,
+            () if 2 * self.unjudged() > measured => Outcome::Undecided,
+            () => Outcome::Passes,
+        }
+    }
+
+    /// Rows with times in both files, and too few blocks for any verdict.
+    pub fn unjudged(&self) -> usize {
+        let unknown = |row: &&Change| row.loss.is_none() && row.verdict == Verdict::Unknown;
+        self.rows.iter().filter(unknown).count()
+    }
+}
+
 impl Change {
     /// Whether a gate with this limit, a share, has to close: the subject is called slower and its
-    /// median is above the limit, or it no longer finishes.
+    /// median is above the limit, or it seems slower and cannot be judged, or it has no result any
+    /// more.
     pub fn fails(&self, limit: f64) -> bool {
-        let is_above = self
-            .change
-            .is_some_and(|change| change.median > 1.0 + limit);
-        self.status != Status::Ok || (self.verdict == Verdict::Slower && is_above)
+        let is_above = self.change.is_some_and(|change| change > 1.0 + limit);
+        self.loss.is_some()
+            || (self.verdict == Verdict::Slower && is_above)
+            || self.seems_slower(limit)
+    }
+
+    /// Whether it cannot be judged, and all that it shows lies above the limit and the noise floor:
+    /// its interval or, with too few blocks for one, every block. To let that pass would let a doubled
+    /// time pass.
+    pub fn seems_slower(&self, limit: f64) -> bool {
+        let shown = self.interval.or(self.extremes);
+        self.loss.is_none()
+            && self.verdict == Verdict::Unknown
+            && shown.is_some_and(|range| range.low > 1.0 + limit.max(self.noise_share()))
+    }
+
+    /// Whether it was judged and not called slower, though its own interval, uncorrected, lies above the
+    /// limit and the noise floor: a reader should know, a gate stays open.
+    pub fn is_close(&self, limit: f64) -> bool {
+        let low = self.interval.map(|range| range.low);
+        self.verdict == Verdict::NotDistinguishable
+            && low.is_some_and(|low| low > 1.0 + limit.max(self.noise_share()))
+    }
+
+    /// The noise floor as a share; 0 if there is none.
+    fn noise_share(&self) -> f64 {
+        self.noise_floor.map_or(0.0, |floor| {
+            difference(floor.low).max(difference(floor.high))
+        })
+    }
+
+    fn lost(workload: &str, names: (&str, &str), heap: Heap, loss: Loss) -> Self {
+        Self {
+            workload: workload.to_owned(),
+            old_subject: names.0.to_owned(),
+            new_subject: names.1.to_owned(),
+            heap: heap.into(),
+            loss: Some(loss),
+            old_ratio: None,
+            new_ratio: None,
+            blocks: (0, 0),
+            change: None,
+            interval: None,
+            extremes: None,
+            noise_floor: None,
+            p_value: None,
+            verdict: Verdict::Unknown,
+            rss_peak_change: None,
+        }
     }
 }
 
@@ -105,336 +227,85 @@ impl Change {
 ///
 /// # Errors
 ///
-/// The files cannot be compared: other baseline, machine, settings or trace, nothing in common, or
-/// too few blocks for any verdict. The message says which, and what to do.
+/// The files cannot be compared: another baseline, machine, setting or workload of the same name, runs
+/// that they share in part, or nothing in common. The message says which, and what to do.
 pub fn compare(old: &Results, new: &Results, selection: &Selection) -> Result<Comparison> {
-    check_settings(old, new)?;
-    if !selection.across_machines {
-        check_machines(old, new)?;
-    }
+    let same_run = old.runs == new.runs;
     let mut notes = Vec::new();
-    let workloads = common_workloads(old, new, &mut notes)?;
-    let subjects = subject_pairs(old, new, selection, &mut notes)?;
+    checks::settings(old, new)?;
+    if !same_run {
+        checks::runs(old, new)?;
+        if !selection.across_machines {
+            checks::machines(old, new)?;
+        }
+        checks::baseline(old, new, selection.other_baseline, &mut notes)?;
+        checks::tools(old, new, &mut notes);
+    }
+    let workloads = checks::workloads(old, new, &mut notes)?;
+    let subjects = subject_pairs(old, new, selection)?;
+    if !same_run {
+        checks::subjects(old, new, &subjects, &mut notes);
+    }
+    let pair = rows::Pair {
+        old,
+        new,
+        same_run,
+        allow_missing: selection.allow_missing,
+    };
     let mut rows = Vec::new();
     for workload in &workloads {
-        for (old_subject, new_subject) in &subjects {
-            for heap in Heap::ALL {
-                let names = (old_subject.as_str(), new_subject.as_str());
-                rows.extend(change(old, new, workload, names, heap, &mut notes));
-            }
-        }
+        pair.add_rows(workload, &subjects, &mut rows, &mut notes);
     }
     if rows.is_empty() {
         return Err(Error::usage(
             "there is nothing to compare: no subject has a time on the same workload in both files",
         ));
     }
-    if rows.iter().any(|row| row.change.is_some())
-        && rows
-            .iter()
-            .all(|row| row.p_value.is_none() && row.status == Status::Ok)
-    {
-        return Err(Error::usage(format!(
-            "too few blocks for any verdict: each side needs at least {BLOCKS_MIN}; measure with more blocks"
-        )));
-    }
-    let comparisons = judge(&mut rows);
-    if rows.iter().all(|row| row.noise_floor.is_none()) {
+    let comparisons = judge::judge(&mut rows, same_run);
+    let measured = rows.iter().filter(|row| row.loss.is_none());
+    let has_floor = measured.clone().any(|row| row.noise_floor.is_some());
+    let count = measured.count();
+    if !has_floor && count > 0 {
         notes.push(
-            "No noise floor: the baseline's twin is not in both files; verdicts rest on the blocks alone."
+            "No noise floor: the baseline's twin is not in both files, or in too few blocks; verdicts \
+             rest on the blocks alone."
                 .to_owned(),
         );
     }
+    if !same_run {
+        notes.push(run_to_run(old, new));
+    }
     Ok(Comparison {
         baseline: new.settings.baseline.clone(),
+        same_run,
         rows,
         comparisons,
+        blocks_needed: judge::blocks_needed(count, same_run).max(BLOCKS_MIN),
         notes,
     })
 }
 
-fn change(
-    old: &Results,
-    new: &Results,
-    workload: &str,
-    (old_subject, new_subject): (&str, &str),
-    heap: Heap,
-    notes: &mut Vec<String>,
-) -> Option<Change> {
-    let old_status = status(old, workload, old_subject)?;
-    let (status, reason) = status(new, workload, new_subject)?;
-    if old_status.0 != Status::Ok {
-        if heap == Heap::Fresh {
-            notes.push(format!(
-                "{workload}, {old_subject}: had no result in the old file; nothing to compare with."
-            ));
-        }
-        return None;
-    }
-    let before = ratios(old, workload, old_subject, heap);
-    let after = if status == Status::Ok {
-        ratios(new, workload, new_subject, heap)
-    } else {
-        Vec::new()
+/// What a comparison of two files cannot see.
+fn run_to_run(old: &Results, new: &Results) -> String {
+    let sides = match (old.runs.len(), new.runs.len()) {
+        (1, 1) => "Each side is one run".to_owned(),
+        (before, now) => format!(
+            "The blocks of {before} old and {now} new runs count as if each side were one run"
+        ),
     };
-    let has_failed = status != Status::Ok;
-    // A failure is one row, and so is a workload without a used heap.
-    if (has_failed && heap == Heap::Used)
-        || (!has_failed && (before.is_empty() || after.is_empty()))
-    {
-        return None;
-    }
-    let change = quotient(&after, &before, new);
-    let is_judged = before.len().min(after.len()) >= BLOCKS_MIN && change.is_some();
-    let twins = twin(old).zip(twin(new));
-    let noise_floor = twins.and_then(|(old_twin, new_twin)| {
-        let (before, after) = (
-            ratios(old, workload, old_twin, heap),
-            ratios(new, workload, new_twin, heap),
-        );
-        quotient(&after, &before, new).filter(|_| before.len().min(after.len()) >= BLOCKS_MIN)
-    });
-    let median = crate::statistics::median;
-    Some(Change {
-        workload: workload.to_owned(),
-        old_subject: old_subject.to_owned(),
-        new_subject: new_subject.to_owned(),
-        heap: match heap {
-            Heap::Fresh => HeapName::Fresh,
-            Heap::Used => HeapName::Used,
-        },
-        status,
-        reason,
-        old_ratio: median(&before),
-        new_ratio: median(&after),
-        blocks: (before.len(), after.len()),
-        change,
-        noise_floor,
-        p_value: is_judged.then(|| rank_sum_p(&after, &before)),
-        verdict: Verdict::Unknown,
-        rss_peak_change: rss_ratio(new, workload, new_subject)
-            .zip(rss_ratio(old, workload, old_subject))
-            .map(|(after, before)| after / before)
-            .filter(|change| change.is_finite()),
-    })
+    format!(
+        "{sides}: what changes from run to run for one subject and not for the baseline is taken for a \
+         change. The noise floor covers the baseline alone. Before a decision that matters, measure \
+         both once more."
+    )
 }
 
-fn quotient(after: &[f64], before: &[f64], new: &Results) -> Option<Estimate> {
-    let settings = &new.settings;
-    let interval = bootstrap_quotient(after, before, settings.bootstrap_resamples, settings.seed)?;
-    Some(Estimate {
-        median: interval.median,
-        low: interval.low,
-        high: interval.high,
-    })
-}
-
-/// Corrects the probabilities and gives the verdicts; returns how many there were.
-fn judge(rows: &mut [Change]) -> usize {
-    let judged: Vec<usize> = (0..rows.len())
-        .filter(|&at| rows[at].p_value.is_some())
-        .collect();
-    let raw: Vec<f64> = judged.iter().filter_map(|&at| rows[at].p_value).collect();
-    for (&at, differs) in judged.iter().zip(holm(&raw, ERROR_RATE)) {
-        let floor = rows[at].noise_floor.map_or(0.0, |floor| {
-            difference(floor.low).max(difference(floor.high))
-        });
-        let change = rows[at].change;
-        rows[at].verdict =
-            change.map_or(Verdict::Unknown, |change| verdict(change, differs, floor));
-    }
-    judged.len()
-}
-
-/// Per-block ratios to the baseline; none if the baseline failed.
-fn ratios(results: &Results, workload: &str, subject: &str, heap: Heap) -> Vec<f64> {
-    let baseline = results.settings.baseline.as_str();
-    if status(results, workload, baseline).is_none_or(|(status, _)| status != Status::Ok) {
-        return Vec::new();
-    }
-    let times = |subject| pairs::times(&results.samples, workload, subject, heap);
-    pairs::ratios(&times(subject), &times(baseline))
-}
-
-/// How a row ended; `None` if it was not measured.
-fn status(results: &Results, workload: &str, subject: &str) -> Option<(Status, Option<String>)> {
-    let row = results
-        .summary
-        .iter()
-        .find(|row| row.workload == workload && row.subject == subject)?;
-    Some((row.status, row.reason.clone()))
-}
-
-fn rss_ratio(results: &Results, workload: &str, subject: &str) -> Option<f64> {
-    results
-        .summary
-        .iter()
-        .find(|row| row.workload == workload && row.subject == subject)?
-        .rss_peak_ratio_to_baseline
-        .filter(|ratio| *ratio > 0.0)
-}
-
-fn twin(results: &Results) -> Option<&str> {
-    results.settings.baseline_twin.as_deref()
-}
-
-fn check_settings(old: &Results, new: &Results) -> Result<()> {
-    let (a, b) = (&old.settings, &new.settings);
-    if a.baseline != b.baseline {
-        return Err(Error::usage(format!(
-            "the files have different baselines ({} and {}): ratios to them cannot be compared; \
-             measure one again with --baseline {}",
-            a.baseline, b.baseline, a.baseline
-        )));
-    }
-    let mut differences = Vec::new();
-    if a.touch != b.touch {
-        differences.push(format!("touch ({:?} and {:?})", a.touch, b.touch).to_lowercase());
-    }
-    if a.passes_per_sample != b.passes_per_sample {
-        differences.push(format!(
-            "replays per sample ({} and {})",
-            a.passes_per_sample, b.passes_per_sample
-        ));
-    }
-    if differences.is_empty() {
-        return Ok(());
-    }
-    Err(Error::usage(format!(
-        "the files were measured with different settings: {}; measure one again with the other's",
-        differences.join(", ")
-    )))
-}
-
-/// What the machines of a file are, as far as times depend on it.
-fn machines(results: &Results) -> BTreeSet<Vec<(&'static str, String)>> {
-    let known = |value: &Option<String>| value.clone().unwrap_or_else(|| "unknown".to_owned());
-    let facts = results.runs.iter().map(|run| {
-        let environment = &run.environment;
-        vec![
-            ("processor", known(&environment.cpu)),
-            ("processors", environment.cpus.to_string()),
-            ("kernel", known(&environment.kernel)),
-            ("C library", known(&environment.libc)),
-            (
-                "transparent huge pages",
-                known(&environment.transparent_huge_pages),
-            ),
-        ]
-    });
-    facts.collect()
-}
-
-fn check_machines(old: &Results, new: &Results) -> Result<()> {
-    let (before, after) = (machines(old), machines(new));
-    if before == after {
-        return Ok(());
-    }
-    let told = |machines: &BTreeSet<Vec<(&'static str, String)>>, at: usize| -> String {
-        let values: BTreeSet<&str> = machines.iter().map(|facts| facts[at].1.as_str()).collect();
-        values.into_iter().collect::<Vec<_>>().join(" and ")
-    };
-    let names = before.iter().next().map_or(&[][..], Vec::as_slice);
-    let differences: Vec<String> = names
-        .iter()
-        .enumerate()
-        .map(|(at, (name, _))| (name, told(&before, at), told(&after, at)))
-        .filter(|(_, before, after)| before != after)
-        .map(|(name, before, after)| format!("{name}: {before} before, {after} now"))
-        .collect();
-    Err(Error::usage(format!(
-        "the files are from different machines ({}); measure both on one, or add --across-machines and \
-         trust the ratios less",
-        differences.join("; ")
-    )))
-}
-
-fn common_workloads(old: &Results, new: &Results, notes: &mut Vec<String>) -> Result<Vec<String>> {
-    let record = |results: &'_ Results, name: &str| -> Option<WorkloadRecord> {
-        results
-            .workloads
-            .iter()
-            .find(|record| record.name == name)
-            .cloned()
-    };
-    let mut common = Vec::new();
-    for after in &new.workloads {
-        match record(old, &after.name) {
-            Some(before) => {
-                check_workload(&before, after)?;
-                common.push(after.name.clone());
-            }
-            None => notes.push(format!("{}: only in the new file.", after.name)),
-        }
-    }
-    for before in &old.workloads {
-        if record(new, &before.name).is_none() {
-            notes.push(format!("{}: only in the old file.", before.name));
-        }
-    }
-    if common.is_empty() {
-        let names = |results: &Results| {
-            let names: Vec<&str> = results
-                .workloads
-                .iter()
-                .map(|record| record.name.as_str())
-                .collect();
-            names.join(", ")
-        };
-        return Err(Error::usage(format!(
-            "the files have no workload in common: {} in the old one, {} in the new one",
-            names(old),
-            names(new)
-        )));
-    }
-    Ok(common)
-}
-
-/// Whether both files replayed the same thing in the same way.
-fn check_workload(before: &WorkloadRecord, after: &WorkloadRecord) -> Result<()> {
-    let differs = |what: &str| {
-        Err(Error::usage(format!(
-            "{}: {what}; measure one of them again",
-            after.name
-        )))
-    };
-    if before.kind != after.kind {
-        return differs("the same name stands for another kind of workload in each file");
-    }
-    if before.order != after.order {
-        let name = |record: &WorkloadRecord| record.order.map_or("none", |order| order.name());
-        return differs(&format!(
-            "replayed in order {} before and {} now",
-            name(before),
-            name(after)
-        ));
-    }
-    if let (Some(a), Some(b)) = (&before.origin, &after.origin)
-        && a.sha256 != b.sha256
-    {
-        return differs(&format!(
-            "the traces differ (SHA-256 {:.12} before and {:.12} now)",
-            a.sha256, b.sha256
-        ));
-    }
-    let counts = |record: &WorkloadRecord| record.profile.as_ref().map(|profile| profile.counts);
-    if counts(before) != counts(after) {
-        return differs("the traces hold different operations");
-    }
-    if let (Some(a), Some(b)) = (&before.program, &after.program)
-        && (&a.command, &a.version) != (&b.command, &b.version)
-    {
-        return differs("the program's command or version differs");
-    }
-    Ok(())
-}
-
-/// Which subject of the old file stands beside which of the new one.
+/// Which subject of the old file stands beside which of the new one: the two that were asked for, or
+/// each under its own name, whether it is in both files or not.
 fn subject_pairs(
     old: &Results,
     new: &Results,
     selection: &Selection,
-    notes: &mut Vec<String>,
 ) -> Result<Vec<(String, String)>> {
     let has =
         |results: &Results, name: &str| results.subjects.iter().any(|subject| subject.name == name);
@@ -466,25 +337,20 @@ fn subject_pairs(
             && subject.twin_of.is_none()
             && subject.name != new.settings.baseline
     };
-    let mut pairs = Vec::new();
-    for subject in new.subjects.iter().filter(is_compared) {
-        if has(old, &subject.name) {
-            pairs.push((subject.name.clone(), subject.name.clone()));
-        } else {
-            notes.push(format!("{}: only in the new file.", subject.name));
-        }
-    }
-    for subject in old.subjects.iter().filter(is_compared) {
-        if !has(new, &subject.name) {
-            notes.push(format!("{}: only in the old file.", subject.name));
-        }
-    }
-    if pairs.is_empty() {
+    let of = |results: &Results| -> Vec<String> {
+        let compared = results.subjects.iter().filter(is_compared);
+        compared.map(|subject| subject.name.clone()).collect()
+    };
+    let (before, mut all) = (of(old), of(new));
+    if !before.iter().any(|name| all.contains(name)) {
         return Err(Error::usage(format!(
             "the files have no subject in common beside the baseline: {} in the old one, {} in the new one",
             names(old),
             names(new)
         )));
     }
-    Ok(pairs)
+    let lost = before.into_iter().filter(|name| !has(new, name));
+    let lost: Vec<String> = lost.collect();
+    all.extend(lost);
+    Ok(all.into_iter().map(|name| (name.clone(), name)).collect())
 }

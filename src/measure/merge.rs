@@ -196,7 +196,8 @@ fn check_subject(pair: &str, one: &SubjectRecord, other: &SubjectRecord) -> Resu
     Ok(())
 }
 
-fn check_workload(
+/// Whether two files replayed the same under this name; what only should be known is returned.
+pub(super) fn check_workload(
     pair: &str,
     one: &WorkloadRecord,
     other: &WorkloadRecord,

@@ -8,8 +8,8 @@ use super::sure;
 use super::table::interval;
 use super::table::text::{WIDTH_MIN, grid, markdown_cell, markdown_grid, wrap};
 use crate::error::{Error, Result};
-use crate::measure::compare::{Change, Comparison, HeapName};
-use crate::measure::results::{Status, Verdict};
+use crate::measure::compare::{Change, Comparison, HeapName, Loss, Outcome, Range};
+use crate::measure::results::{Estimate, Verdict};
 
 const HEADINGS: [&str; 6] = ["heap", "old", "new", "new ÷ old, 95 %", "verdict", "RSS"];
 
@@ -24,7 +24,10 @@ pub fn render(comparison: &Comparison, limit: f64, width: usize) -> String {
         lines.extend(wrap(workload, width, "  "));
         let rows = finished(comparison, workload);
         lines.extend(grid("subject", &headings, &rows, width));
-        for words in failures(comparison, workload).chain(noise_floors(comparison, workload)) {
+        for words in losses(comparison, workload)
+            .into_iter()
+            .chain(noise_floors(comparison, workload))
+        {
             lines.extend(wrap(&words, width, "  "));
         }
     }
@@ -52,7 +55,10 @@ pub fn markdown(comparison: &Comparison, limit: f64) -> String {
             text.push_str(&markdown_grid("subject", &headings, &rows));
             text.push('\n');
         }
-        for words in failures(comparison, workload).chain(noise_floors(comparison, workload)) {
+        for words in losses(comparison, workload)
+            .into_iter()
+            .chain(noise_floors(comparison, workload))
+        {
             text.push_str(&format!("- {}\n", markdown_cell(&words)));
         }
     }
@@ -62,20 +68,17 @@ pub fn markdown(comparison: &Comparison, limit: f64) -> String {
     text
 }
 
-/// The comparison as JSON, with whether it fails at this limit.
+/// The comparison as JSON, with what a gate with this limit does.
 ///
 /// # Errors
 ///
 /// It cannot be written as JSON.
 pub fn json(comparison: &Comparison, limit: f64) -> Result<String> {
-    let failing: Vec<&Change> = comparison
-        .rows
-        .iter()
-        .filter(|row| row.fails(limit))
-        .collect();
+    let outcome = comparison.outcome(limit);
     let value = serde_json::json!({
         "fail_above": limit,
-        "fails": !failing.is_empty(),
+        "outcome": outcome,
+        "fails": outcome == Outcome::Fails,
         "comparison": comparison,
     });
     serde_json::to_string_pretty(&value)
@@ -84,10 +87,17 @@ pub fn json(comparison: &Comparison, limit: f64) -> Result<String> {
 }
 
 fn introduction(comparison: &Comparison) -> String {
+    let baseline = &comparison.baseline;
+    let what = if comparison.same_run {
+        format!(
+            "Both files hold the same run: new ÷ old is taken block by block, and above 1 is slower. Old \
+             and new are times relative to {baseline}."
+        )
+    } else {
+        format!("Time relative to {baseline} of the same run, new ÷ old: above 1 is slower now.")
+    };
     format!(
-        "Time relative to {} of the same run, new ÷ old: above 1 is slower now. {}, for which the \
-         verdicts are corrected.",
-        comparison.baseline,
+        "{what} {}, for which the verdicts are corrected.",
         format::plural(comparison.comparisons as u64, "comparison", "comparisons")
     )
 }
@@ -128,15 +138,24 @@ fn of_workload<'c>(comparison: &'c Comparison, workload: &str) -> impl Iterator<
 fn finished(comparison: &Comparison, workload: &str) -> Vec<(String, Vec<String>)> {
     let number = |value: Option<f64>| value.map_or(format::ABSENT.to_owned(), format::ratio);
     of_workload(comparison, workload)
-        .filter(|row| row.status == Status::Ok)
+        .filter(|row| row.loss.is_none())
         .map(|row| {
+            let change = match (row.change, row.interval) {
+                (Some(median), Some(Range { low, high })) => {
+                    interval(&Estimate { median, low, high })
+                }
+                (change, _) => number(change),
+            };
             let cells = vec![
                 heap_word(row.heap).to_owned(),
                 number(row.old_ratio),
                 number(row.new_ratio),
-                row.change
-                    .map_or(format::ABSENT.to_owned(), |change| interval(&change)),
-                sure::verdict_short(row.verdict).to_owned(),
+                change,
+                match row.verdict {
+                    Verdict::Unknown => "unjudged",
+                    verdict => sure::verdict_short(verdict),
+                }
+                .to_owned(),
                 number(row.rss_peak_change),
             ];
             (name(row), cells)
@@ -144,22 +163,27 @@ fn finished(comparison: &Comparison, workload: &str) -> Vec<(String, Vec<String>
         .collect()
 }
 
-fn failures<'c>(
-    comparison: &'c Comparison,
-    workload: &str,
-) -> impl Iterator<Item = String> + use<'c> {
-    of_workload(comparison, workload)
-        .filter(|row| row.status != Status::Ok)
-        .map(|row| {
-            let reason = row.reason.as_deref().map_or(String::new(), reason_words);
-            format!(
-                "{}: had a result and is now {}: {reason}",
-                name(row),
-                status_word(row.status)
-            )
-        })
-        .collect::<Vec<_>>()
+/// What had a result in the old file and has none in the new one, grouped by what became of it.
+fn losses(comparison: &Comparison, workload: &str) -> Vec<String> {
+    let mut groups: Vec<(String, Vec<String>)> = Vec::new();
+    for row in of_workload(comparison, workload) {
+        let words = match &row.loss {
+            None => continue,
+            Some(Loss::NotMeasured) => "not measured in the new file".to_owned(),
+            Some(Loss::Failed { status, reason }) => {
+                let reason = reason.as_deref().map_or(String::new(), reason_words);
+                format!("{}: {reason}", status_word(*status))
+            }
+        };
+        match groups.iter_mut().find(|(known, _)| *known == words) {
+            Some((_, names)) => names.push(name(row)),
+            None => groups.push((words, vec![name(row)])),
+        }
+    }
+    groups
         .into_iter()
+        .map(|(words, names)| format!("{}: had a result and is now {words}", format::list(&names)))
+        .collect()
 }
 
 fn noise_floors(comparison: &Comparison, workload: &str) -> Vec<String> {
@@ -177,46 +201,93 @@ fn noise_floors(comparison: &Comparison, workload: &str) -> Vec<String> {
         .collect()
 }
 
-/// What a gate does, in one sentence.
+/// What a gate does and why, in a few sentences.
 pub fn conclusion(comparison: &Comparison, limit: f64) -> String {
-    let count = |verdict: Verdict| {
-        let rows = comparison.rows.iter();
-        rows.filter(|row| row.verdict == verdict).count() as u64
+    let count = |wanted: &dyn Fn(&Change) -> bool| {
+        comparison.rows.iter().filter(|row| wanted(row)).count() as u64
     };
-    let failed = comparison
-        .rows
-        .iter()
-        .filter(|row| row.status != Status::Ok)
-        .count() as u64;
-    let failing = comparison
-        .rows
-        .iter()
-        .filter(|row| row.fails(limit))
-        .count() as u64;
+    let called = |verdict: Verdict| count(&|row| row.verdict == verdict);
+    let lost = count(&|row| row.loss.is_some());
+    let failing = count(&|row| row.fails(limit));
+    let seeming = count(&|row| row.seems_slower(limit));
+    let unjudged = comparison.unjudged() as u64;
     let mut parts = vec![
-        format!("{} slower", count(Verdict::Slower)),
-        format!("{} faster", count(Verdict::Faster)),
+        format!("{} slower", called(Verdict::Slower)),
+        format!("{} faster", called(Verdict::Faster)),
         format!(
             "{} not distinguishable (n.d.)",
-            count(Verdict::NotDistinguishable)
+            called(Verdict::NotDistinguishable)
         ),
     ];
-    let unjudged = count(Verdict::Unknown) - failed;
     if unjudged > 0 {
-        parts.push(format!("{unjudged} with too few blocks to judge"));
+        parts.push(format!("{unjudged} unjudged"));
     }
-    if failed > 0 {
-        parts.push(format!("{failed} without a result any more"));
+    if lost > 0 {
+        parts.push(format!("{lost} without a result any more"));
     }
-    let verdict = if failing == 0 {
-        "passes".to_owned()
-    } else {
-        format!("fails on {}", format::plural(failing, "row", "rows"))
+    let outcome = match comparison.outcome(limit) {
+        Outcome::Passes => "passes".to_owned(),
+        Outcome::Fails => format!("fails on {}", format::plural(failing, "row", "rows")),
+        Outcome::Undecided => "is not decided".to_owned(),
     };
-    let limit = if limit > 0.0 {
+    let at = if limit > 0.0 {
         format!(" at a limit of {}", format::percent(limit))
     } else {
         String::new()
     };
-    format!("The comparison {verdict}{limit}: {}.", format::list(&parts))
+    let mut text = format!("The comparison {outcome}{at}: {}.", format::list(&parts));
+    if unjudged > 0 {
+        text.push(' ');
+        text.push_str(&unjudged_words(comparison));
+    }
+    if seeming > 0 {
+        text.push_str(&format!(
+            " Of these, {} above the limit with all that {} shows, and {}.",
+            format::plural(seeming, "row lies", "rows lie"),
+            if seeming == 1 { "it" } else { "each" },
+            if seeming == 1 { "fails" } else { "fail" },
+        ));
+    }
+    let undetected = comparison.rows.iter().filter_map(|row| {
+        let interval = row.interval?;
+        (row.verdict == Verdict::NotDistinguishable).then_some(interval.high)
+    });
+    let most = undetected.fold(0.0, f64::max);
+    if most > 1.0 {
+        text.push_str(&format!(
+            " What is not distinguishable may still differ: its intervals reach up to {}.",
+            format::ratio(most)
+        ));
+    }
+    let close = count(&|row| row.is_close(limit));
+    if close > 0 {
+        text.push_str(&format!(
+            " {} not called slower after the correction, though the row's own interval lies above the \
+             limit: more blocks would decide.",
+            format::plural(close, "row is", "rows are"),
+        ));
+    }
+    text
+}
+
+/// How many rows could not be judged, and with how many blocks they could.
+pub fn unjudged_words(comparison: &Comparison) -> String {
+    let measured = comparison.rows.iter().filter(|row| row.loss.is_none());
+    format!(
+        "{} of {} {} too few blocks for any verdict: measure at least {} blocks{} (--blocks {}).",
+        comparison.unjudged(),
+        format::plural(measured.count() as u64, "row", "rows"),
+        if comparison.unjudged() == 1 {
+            "has"
+        } else {
+            "have"
+        },
+        comparison.blocks_needed,
+        if comparison.same_run {
+            ""
+        } else {
+            " on each side"
+        },
+        comparison.blocks_needed,
+    )
 }
