@@ -2,15 +2,19 @@
 //!
 //! Each workload counts the same, whatever its length: the geometric mean of its ratios. Allocators
 //! are compared only on workloads on which all of the ranked ones finished; where one failed is said
-//! beside it.
+//! beside it. Places and the front come from comparing all pairs: see [`standing`].
 
 #![forbid(unsafe_code)]
 
+mod standing;
+
 use serde::Serialize;
 
+use super::noise::difference;
 use super::pairs::{self, Heap};
-use super::results::{Estimate, Results, Status, SubjectKind, SubjectRecord};
-use crate::statistics::geometric_mean;
+use super::results::{Results, Status, SubjectKind, SubjectRecord};
+use crate::statistics::{Interval, geometric_mean};
+use standing::{BLOCKS_MIN, Times, Told};
 
 /// Whether a subject is this project's own: it has a stake in its rank, and reports say so.
 pub fn is_own(results: &Results, subject: &str) -> bool {
@@ -31,8 +35,13 @@ pub struct Ranking {
     pub workloads_time: Vec<String>,
     /// Those among them with a peak RSS of every ranked allocator: what memory is the mean of.
     pub workloads_memory: Vec<String>,
-    /// The ranked allocators, the fastest first.
+    /// The ranked allocators, the least mean time first.
     pub rows: Vec<Ranked>,
+    /// Noise floor: how far the baseline's twin is from the baseline over the same workloads, by the
+    /// farther end of its interval, as a share. `None` without a twin, or with too few blocks.
+    pub noise_floor: Option<f64>,
+    /// Why there are no places and no front, if so.
+    pub unplaced: Option<String>,
     /// Allocators that finished fewer than half of the workloads.
     pub unranked: Vec<Unranked>,
 }
@@ -40,24 +49,37 @@ pub struct Ranking {
 /// One allocator over the common workloads.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Ranked {
-    /// From 1; allocators share a place if their interval overlaps that of its first.
-    pub place: usize,
+    /// From 1; allocators share a place if they are not told apart from its first. `None` if there are
+    /// too few blocks to tell any apart.
+    pub place: Option<usize>,
     /// The allocator.
     pub subject: String,
     /// Whether it is this project's own.
     pub is_own: bool,
     /// Geometric mean of its time ratios to the baseline on a fresh heap.
-    pub time_to_baseline: Estimate,
+    pub time_to_baseline: f64,
+    /// Its 95 % interval; `None` if a workload has fewer than six blocks.
+    pub time_interval: Option<TimeInterval>,
     /// Geometric mean of its time, on each workload relative to the fastest ranked allocator there.
     pub time_to_best: f64,
     /// Geometric mean of its peak RSS, relative to the baseline's; `None` without a workload for it.
     pub rss_to_baseline: Option<f64>,
     /// The same, relative to the leanest ranked allocator on each workload.
     pub rss_to_best: Option<f64>,
-    /// Whether no other ranked allocator takes less time and less memory; `None` without memory.
+    /// Whether no other ranked allocator is told to be faster at no more than 2 % more memory; `None`
+    /// without memory or places.
     pub is_on_front: Option<bool>,
     /// Where it failed.
     pub failures: Vec<Failure>,
+}
+
+/// Ends of a 95 % interval.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct TimeInterval {
+    /// Lower end.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
 }
 
 /// An allocator that could not be ranked.
@@ -84,15 +106,22 @@ pub struct Failure {
 
 /// What one allocator did on one workload.
 struct Cell {
-    /// Per-block ratios to the baseline, of each run.
-    times: Vec<Vec<f64>>,
+    /// Its own times.
+    times: Times,
+    /// Their ratios to the baseline's, block by block, of each run.
+    ratios: Vec<Vec<f64>>,
     rss: Option<f64>,
 }
 
 impl Cell {
     fn time(&self) -> f64 {
-        let mean = geometric_mean(std::slice::from_ref(&self.times), 1, 0);
+        let mean = geometric_mean(std::slice::from_ref(&self.ratios), 1, 0);
         mean.map_or(f64::NAN, |mean| mean.median)
+    }
+
+    /// Whether every run has the blocks that an interval needs.
+    fn has_interval(&self) -> bool {
+        self.ratios.iter().all(|ratios| ratios.len() >= BLOCKS_MIN)
     }
 }
 
@@ -143,18 +172,28 @@ pub fn rank(results: &Results, without_own: bool) -> Ranking {
         .iter()
         .filter(|(_, cells)| cells.iter().all(|cell| cell.rss.is_some()))
         .collect();
-    let mut rows: Vec<Ranked> = ranked
+    let names: Vec<&str> = table.iter().map(|(name, _)| *name).collect();
+    let noise_floor = noise_floor(results, &names);
+    let mut rows: Vec<(usize, Ranked)> = ranked
         .iter()
         .enumerate()
-        .filter_map(|(at, subject)| row(results, subject, at, &table, &with_memory))
+        .filter_map(|(at, subject)| Some((at, row(results, subject, at, &table, &with_memory)?)))
         .collect();
-    rows.sort_by(|a, b| {
-        a.time_to_baseline
-            .median
-            .total_cmp(&b.time_to_baseline.median)
-    });
-    mark_front(&mut rows);
-    give_places(&mut rows);
+    rows.sort_by(|(_, a), (_, b)| a.time_to_baseline.total_cmp(&b.time_to_baseline));
+    let times: Vec<Vec<Times>> = table
+        .iter()
+        .map(|(_, cells)| cells.iter().map(|cell| cell.times.clone()).collect())
+        .collect();
+    let floor = noise_floor.unwrap_or(0.0);
+    let unplaced = match standing::tell(&times, floor, results.settings.seed) {
+        Ok(told) => {
+            give_places(&mut rows, &told);
+            mark_front(&mut rows, &told);
+            None
+        }
+        Err(why) => Some(why),
+    };
+    let rows = rows.into_iter().map(|(_, row)| row).collect();
     Ranking {
         baseline: results.settings.baseline.clone(),
         without_own,
@@ -165,6 +204,8 @@ pub fn rank(results: &Results, without_own: bool) -> Ranking {
             .map(|(name, _)| (*name).to_owned())
             .collect(),
         rows,
+        noise_floor,
+        unplaced,
         unranked: unranked
             .iter()
             .map(|subject| Unranked {
@@ -187,10 +228,12 @@ fn cell(results: &Results, workload: &str, subject: &str) -> Option<Cell> {
     let baseline = results.settings.baseline.as_str();
     let (own, _) = (row(subject)?, row(baseline)?);
     let times = |name| pairs::times(&results.samples, workload, name, Heap::Fresh);
-    let times = pairs::ratios_by_run(&times(subject), &times(baseline));
-    let times: Vec<Vec<f64>> = times.into_values().collect();
-    (!times.is_empty()).then_some(Cell {
-        times,
+    let own_times = times(subject);
+    let ratios = pairs::ratios_by_run(&own_times, &times(baseline));
+    let ratios: Vec<Vec<f64>> = ratios.into_values().collect();
+    (!ratios.is_empty()).then_some(Cell {
+        times: own_times,
+        ratios,
         rss: own
             .rss_peak_ratio_to_baseline
             .filter(|ratio| ratio.is_finite() && *ratio > 0.0),
@@ -207,9 +250,10 @@ fn row(
     let settings = &results.settings;
     let groups: Vec<Vec<Vec<f64>>> = table
         .iter()
-        .map(|(_, cells)| cells[at].times.clone())
+        .map(|(_, cells)| cells[at].ratios.clone())
         .collect();
     let time = geometric_mean(&groups, settings.bootstrap_resamples, settings.seed)?;
+    let has_interval = table.iter().all(|(_, cells)| cells[at].has_interval());
     let least = |cells: &[Cell], value: fn(&Cell) -> f64| {
         cells.iter().map(value).fold(f64::INFINITY, f64::min)
     };
@@ -227,14 +271,14 @@ fn row(
         .map(|(_, cells)| rss(&cells[at]) / least(cells, rss))
         .collect();
     Some(Ranked {
-        place: 0,
+        place: None,
         subject: subject.to_owned(),
         is_own: is_own(results, subject),
-        time_to_baseline: Estimate {
-            median: time.median,
+        time_to_baseline: time.median,
+        time_interval: has_interval.then_some(TimeInterval {
             low: time.low,
             high: time.high,
-        },
+        }),
         time_to_best: mean(&times)?,
         rss_to_baseline: mean(&memory),
         rss_to_best: mean(&memory_to_best),
@@ -263,89 +307,45 @@ fn failures(results: &Results, subject: &str) -> Vec<Failure> {
         .collect()
 }
 
-/// Pareto's front: who is beaten by nobody in both.
-fn mark_front(rows: &mut [Ranked]) {
-    let points: Vec<Option<(f64, f64)>> = rows
+/// How far the twin is from the baseline over these workloads, as far as it finished them.
+fn noise_floor(results: &Results, workloads: &[&str]) -> Option<f64> {
+    let twin = results.settings.baseline_twin.as_deref()?;
+    let cells = workloads
         .iter()
-        .map(|row| Some((row.time_to_baseline.median, row.rss_to_baseline?)))
+        .filter_map(|workload| cell(results, workload, twin));
+    let cells: Vec<Cell> = cells.collect();
+    let has_interval = cells.iter().all(Cell::has_interval);
+    let groups: Vec<Vec<Vec<f64>>> = cells.into_iter().map(|cell| cell.ratios).collect();
+    let settings = &results.settings;
+    let Interval { low, high, .. } =
+        geometric_mean(&groups, settings.bootstrap_resamples, settings.seed)?;
+    has_interval.then(|| difference(low).max(difference(high)))
+}
+
+/// So much more memory is no disadvantage: peak RSS has no interval, and differs by as much for no
+/// reason of the allocator's.
+const MEMORY_TOLERANCE: f64 = 1.02;
+
+/// Pareto's front: who is beaten by nobody. To beat takes a verdict in time, and memory that is not
+/// more by over 2 %.
+fn mark_front(rows: &mut [(usize, Ranked)], told: &Told) {
+    let points: Vec<Option<(usize, f64)>> = rows
+        .iter()
+        .map(|(at, row)| Some((*at, row.rss_to_baseline?)))
         .collect();
-    for (row, own) in rows.iter_mut().zip(&points) {
-        row.is_on_front = own.map(|(time, rss)| {
-            !points.iter().flatten().any(|&(other_time, other_rss)| {
-                other_time <= time && other_rss <= rss && (other_time < time || other_rss < rss)
+    for ((_, row), own) in rows.iter_mut().zip(&points) {
+        row.is_on_front = own.map(|(at, rss)| {
+            !points.iter().flatten().any(|&(other, other_rss)| {
+                told.is_faster(other, at) && other_rss <= rss * MEMORY_TOLERANCE
             })
         });
     }
 }
 
-/// Rows sorted by time; those whose interval overlaps that of the first of a place share it.
-fn give_places(rows: &mut [Ranked]) {
-    let mut leader: Option<(usize, Estimate)> = None;
-    for (at, row) in rows.iter_mut().enumerate() {
-        let own = row.time_to_baseline;
-        match leader {
-            Some((place, first)) if own.low <= first.high => row.place = place,
-            _ => {
-                row.place = at + 1;
-                leader = Some((row.place, own));
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ranked(subject: &str, time: f64, rss: Option<f64>) -> Ranked {
-        Ranked {
-            place: 0,
-            subject: subject.to_owned(),
-            is_own: false,
-            time_to_baseline: Estimate {
-                median: time,
-                low: time * 0.98,
-                high: time * 1.02,
-            },
-            time_to_best: 1.0,
-            rss_to_baseline: rss,
-            rss_to_best: None,
-            is_on_front: None,
-            failures: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn the_front_is_those_whom_nobody_beats_in_both() {
-        let mut rows = [
-            ranked("fast", 0.7, Some(1.4)),
-            ranked("middle", 0.8, Some(1.1)),
-            ranked("beaten", 0.9, Some(1.2)),
-            ranked("lean", 1.0, Some(1.0)),
-            ranked("unknown", 0.5, None),
-        ];
-        mark_front(&mut rows);
-        let front: Vec<Option<bool>> = rows.iter().map(|row| row.is_on_front).collect();
-        assert_eq!(
-            front,
-            [Some(true), Some(true), Some(false), Some(true), None]
-        );
-        // Twins do not beat one another.
-        let mut twins = [ranked("a", 1.0, Some(1.0)), ranked("b", 1.0, Some(1.0))];
-        mark_front(&mut twins);
-        assert!(twins.iter().all(|row| row.is_on_front == Some(true)));
-    }
-
-    #[test]
-    fn overlapping_intervals_share_a_place() {
-        let mut rows = [
-            ranked("a", 0.70, None),
-            ranked("b", 0.72, None),
-            ranked("c", 0.74, None),
-            ranked("d", 0.75, None),
-        ];
-        give_places(&mut rows);
-        let places: Vec<usize> = rows.iter().map(|row| row.place).collect();
-        assert_eq!(places, [1, 1, 3, 3]);
+/// Gives places to rows sorted by time; each stands beside its number among the ranked.
+fn give_places(rows: &mut [(usize, Ranked)], told: &Told) {
+    let order: Vec<usize> = rows.iter().map(|(at, _)| *at).collect();
+    for ((_, row), place) in rows.iter_mut().zip(told.places(&order)) {
+        row.place = Some(place);
     }
 }

@@ -7,7 +7,8 @@ use super::model::{reason_words, status_word};
 use super::table::interval;
 use super::table::text::{WIDTH_MIN, grid, markdown_cell, markdown_grid, wrap};
 use crate::error::{Error, Result};
-use crate::measure::rank::{Failure, Ranking};
+use crate::measure::rank::{Failure, Ranked, Ranking, TimeInterval};
+use crate::measure::results::Estimate;
 
 /// Rankings for a terminal, no line wider than `width` columns.
 pub fn render(rankings: &[Ranking], width: usize) -> String {
@@ -19,6 +20,7 @@ pub fn render(rankings: &[Ranking], width: usize) -> String {
         }
         lines.extend(wrap(&title(ranking), width, "  "));
         lines.extend(wrap(&basis(ranking), width, ""));
+        lines.extend(wrap(&certainty(ranking), width, ""));
         if !ranking.rows.is_empty() {
             lines.push(String::new());
         }
@@ -41,9 +43,10 @@ pub fn markdown(rankings: &[Ranking]) -> String {
             text.push('\n');
         }
         text.push_str(&format!(
-            "### {}\n\n{}\n",
+            "### {}\n\n{} {}\n",
             markdown_cell(&title(ranking)),
-            markdown_cell(&basis(ranking))
+            markdown_cell(&basis(ranking)),
+            markdown_cell(&certainty(ranking))
         ));
         if !ranking.rows.is_empty() {
             text.push('\n');
@@ -102,11 +105,37 @@ pub(crate) fn basis(ranking: &Ranking) -> String {
     )
 }
 
+/// What places mean, or why there are none.
+pub(crate) fn certainty(ranking: &Ranking) -> String {
+    if ranking.rows.is_empty() {
+        return String::new();
+    }
+    let floor = match ranking.noise_floor {
+        Some(floor) => format!("larger than the noise floor of {}", format::percent(floor)),
+        None => {
+            "though no noise floor is known: the baseline's second run is missing, or has too few \
+                 blocks"
+                .to_owned()
+        }
+    };
+    match &ranking.unplaced {
+        Some(why) => format!(
+            "No places and no front: {}. Measure with more blocks.",
+            reason_words(why)
+        ),
+        None => format!(
+            "A place differs where the times of the same blocks do, after correction for all pairs, {floor}."
+        ),
+    }
+}
+
 fn headings(ranking: &Ranking) -> Vec<String> {
     let base: String = ranking.baseline.chars().take(10).collect();
+    let has_intervals = ranking.rows.iter().any(|row| row.time_interval.is_some());
+    let interval = if has_intervals { ", 95 %" } else { "" };
     vec![
         "place".to_owned(),
-        format!("time ÷ {base}, 95 %"),
+        format!("time ÷ {base}{interval}"),
         "÷ best".to_owned(),
         format!("RSS ÷ {base}"),
         "÷ best".to_owned(),
@@ -124,10 +153,11 @@ fn rows(ranking: &Ranking) -> Vec<(String, Vec<String>)> {
             let time = if row.subject == ranking.baseline {
                 "1".to_owned()
             } else {
-                interval(&row.time_to_baseline)
+                time_words(row)
             };
             let cells = vec![
-                row.place.to_string(),
+                row.place
+                    .map_or(format::ABSENT.to_owned(), |place| place.to_string()),
                 time,
                 format::ratio(row.time_to_best),
                 number(row.rss_to_baseline),
@@ -142,6 +172,15 @@ fn rows(ranking: &Ranking) -> Vec<(String, Vec<String>)> {
             (format!("{}{mark}", format::printable(&row.subject)), cells)
         })
         .collect()
+}
+
+/// The mean time, with its interval if there is one.
+fn time_words(row: &Ranked) -> String {
+    let median = row.time_to_baseline;
+    row.time_interval.map_or_else(
+        || format::ratio(median),
+        |TimeInterval { low, high }| interval(&Estimate { median, low, high }),
+    )
 }
 
 /// Who failed where: nobody is dropped in silence.
@@ -190,7 +229,7 @@ fn failure_words(failures: &[Failure]) -> String {
     }
 }
 
-/// Who is beaten by nobody in both time and memory.
+/// Who is beaten by nobody.
 pub(crate) fn front_words(ranking: &Ranking) -> Option<String> {
     let front: Vec<&str> = ranking
         .rows
@@ -200,7 +239,7 @@ pub(crate) fn front_words(ranking: &Ranking) -> Option<String> {
         .collect();
     (!front.is_empty()).then(|| {
         format!(
-            "On the front, where none is both faster and leaner: {}.",
+            "On the front, where no other is told to be faster for as little memory (within 2 %): {}.",
             format::list(&front)
         )
     })

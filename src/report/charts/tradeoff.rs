@@ -145,8 +145,16 @@ pub(super) fn pareto(report: &Report<'_>, ranking: &Ranking) -> Result<Option<Ch
             Some(Point {
                 name: row.subject.clone(),
                 memory: row.rss_to_baseline?,
-                time: row.time_to_baseline,
-                has_interval: true,
+                time: Estimate {
+                    median: row.time_to_baseline,
+                    low: row
+                        .time_interval
+                        .map_or(row.time_to_baseline, |ends| ends.low),
+                    high: row
+                        .time_interval
+                        .map_or(row.time_to_baseline, |ends| ends.high),
+                },
+                has_interval: row.time_interval.is_some(),
                 ink: palette::series(color(&row.subject)).0,
             })
         })
@@ -158,9 +166,16 @@ pub(super) fn pareto(report: &Report<'_>, ranking: &Ranking) -> Result<Option<Ch
         .rows
         .iter()
         .filter(|row| row.is_on_front == Some(true))
-        .filter_map(|row| Some((row.rss_to_baseline?, row.time_to_baseline.median)))
+        .filter_map(|row| Some((row.rss_to_baseline?, row.time_to_baseline)))
         .collect();
     front.sort_by(|a, b| a.0.total_cmp(&b.0));
+    // Who is on the front for not being told apart from a faster and leaner one is no corner.
+    let mut least = f64::INFINITY;
+    front.retain(|&(_, time)| {
+        let is_corner = time < least;
+        least = least.min(time);
+        is_corner
+    });
     let words: Vec<String> = points
         .iter()
         .map(|point| {
@@ -180,9 +195,14 @@ pub(super) fn pareto(report: &Report<'_>, ranking: &Ranking) -> Result<Option<Ch
         heading: Heading {
             title: "Time against memory, over the workloads".to_owned(),
             subtitle: format!(
-                "Geometric means relative to {}, with the 95 % interval of time: lower left is better. The grey steps \
-                 are the front: whoever stands on them is beaten by nobody in both.",
-                ranking.baseline
+                "Geometric means relative to {}, {}lower left is better. The grey steps \
+                 join the least times for so much memory.",
+                ranking.baseline,
+                if points.iter().any(|point| point.has_interval) {
+                    "with the 95 % interval of time: "
+                } else {
+                    ""
+                }
             ),
         },
         points,

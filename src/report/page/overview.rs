@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::results::interval;
 use super::{ChartView, chart_view};
 use crate::measure::rank::Ranking;
-use crate::measure::results::Verdict;
+use crate::measure::results::{Estimate, Verdict};
 use crate::report::charts::Chart;
 use crate::report::facts::Fact;
 use crate::report::format;
@@ -51,7 +51,7 @@ struct RankingView {
 
 #[derive(Serialize)]
 struct RankedRow {
-    place: usize,
+    place: String,
     own: bool,
     has_failed: bool,
     name: String,
@@ -113,7 +113,7 @@ fn headline(ranking: &Ranking) -> Option<String> {
         .rows
         .iter()
         .skip(1)
-        .filter(|row| row.place == first.place)
+        .filter(|row| row.place == first.place || ranking.unplaced.is_some())
         .map(|row| row.subject.as_str())
         .collect();
     let tied = if tied.is_empty() {
@@ -135,34 +135,47 @@ fn headline(ranking: &Ranking) -> Option<String> {
         ),
         None => String::new(),
     };
+    let interval = first.time_interval.map_or(String::new(), |ends| {
+        let (median, low, high) = (first.time_to_baseline, ends.low, ends.high);
+        format!(
+            " ({})",
+            words::interval_words(&Estimate { median, low, high })
+        )
+    });
     Some(format!(
-        "{basis}, {} is the fastest on average: it takes {} {} ({}){memory}.{tied}",
+        "{basis}, {} {} the fastest on average: it takes {} {}{interval}{memory}.{tied}",
         first.subject,
-        words::time_words(first.time_to_baseline.median),
+        if ranking.unplaced.is_some() {
+            "looks"
+        } else {
+            "is"
+        },
+        words::time_words(first.time_to_baseline),
         ranking.baseline,
-        words::interval_words(&first.time_to_baseline)
     ))
 }
 
 fn ranking_view(ranking: &Ranking) -> RankingView {
     let number = |value: Option<f64>| value.map_or(format::ABSENT.to_owned(), format::ratio);
     let rows = ranking.rows.iter().map(|row| {
-        let time = &row.time_to_baseline;
         let is_baseline = row.subject == ranking.baseline;
         RankedRow {
-            place: row.place,
+            place: row
+                .place
+                .map_or(format::ABSENT.to_owned(), |place| place.to_string()),
             own: row.is_own,
             has_failed: !row.failures.is_empty(),
             name: row.subject.clone(),
             time: if is_baseline {
                 "1".to_owned()
             } else {
-                format::ratio(time.median)
+                format::ratio(row.time_to_baseline)
             },
-            interval: if is_baseline {
-                String::new()
-            } else {
-                interval(&format::ratio(time.low), &format::ratio(time.high))
+            interval: match row.time_interval {
+                Some(ends) if !is_baseline => {
+                    interval(&format::ratio(ends.low), &format::ratio(ends.high))
+                }
+                _ => String::new(),
             },
             time_to_best: format::ratio(row.time_to_best),
             rss: number(row.rss_to_baseline),
@@ -182,7 +195,7 @@ fn ranking_view(ranking: &Ranking) -> RankingView {
         } else {
             "All allocators"
         },
-        basis: ranked::basis(ranking),
+        basis: format!("{} {}", ranked::basis(ranking), ranked::certainty(ranking)),
         rows: rows.collect(),
         notes,
     }
