@@ -96,10 +96,13 @@ fn introduction(comparison: &Comparison) -> String {
     } else {
         format!("Time relative to {baseline} of the same run, new ÷ old: above 1 is slower now.")
     };
-    format!(
-        "{what} {}, for which the verdicts are corrected.",
-        format::plural(comparison.comparisons as u64, "comparison", "comparisons")
-    )
+    match comparison.comparisons {
+        0 => format!("{what} No row can be judged."),
+        count => format!(
+            "{what} {}, for which the verdicts are corrected.",
+            format::plural(count as u64, "comparison", "comparisons")
+        ),
+    }
 }
 
 fn workloads(comparison: &Comparison) -> Vec<&str> {

@@ -110,23 +110,25 @@ pub(crate) fn certainty(ranking: &Ranking) -> String {
     if ranking.rows.is_empty() {
         return String::new();
     }
+    if let Some(why) = &ranking.unplaced {
+        return format!(
+            "No places and no front: {}. Measure with more blocks.",
+            reason_words(why)
+        );
+    }
     let floor = match ranking.noise_floor {
-        Some(floor) => format!("larger than the noise floor of {}", format::percent(floor)),
+        Some(floor) => format!(
+            "and by more than the noise floor of {}",
+            format::percent(floor)
+        ),
         None => {
-            "though no noise floor is known: the baseline's second run is missing, or has too few \
-                 blocks"
+            "but without a noise floor: the baseline's second run is missing, or has too few blocks"
                 .to_owned()
         }
     };
-    match &ranking.unplaced {
-        Some(why) => format!(
-            "No places and no front: {}. Measure with more blocks.",
-            reason_words(why)
-        ),
-        None => format!(
-            "A place differs where the times of the same blocks do, after correction for all pairs, {floor}."
-        ),
-    }
+    format!(
+        "A place differs where the times of the same blocks do, after correction for all pairs, {floor}."
+    )
 }
 
 fn headings(ranking: &Ranking) -> Vec<String> {

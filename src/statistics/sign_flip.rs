@@ -229,7 +229,7 @@ mod tests {
         let calm = sign_flip_p(&[values.clone()], 0, 1);
         values[7] = -1.6;
         let disturbed = sign_flip_p(&[values], 0, 1);
-        assert!(calm < 0.001 && disturbed < 0.02, "{calm} {disturbed}");
+        assert!(calm < 0.001 && disturbed < 0.05, "{calm} {disturbed}");
     }
 
     #[test]

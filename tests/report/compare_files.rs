@@ -127,6 +127,30 @@ fn what_cannot_be_compared_is_refused_with_the_reason() {
     merged.runs.push(old.runs[0].clone());
     assert!(refusal(&old, &merged).contains("both files hold the run of"));
 
+    // Shards of one workload on two machines are no one set of blocks.
+    let mut mixed = again(&old);
+    mixed.runs.push(mixed.runs[0].clone());
+    mixed.runs[1].environment.cpu = Some("Other CPU".into());
+    let half = |sample: &&mut Sample| sample.block % 2 == 1;
+    mixed
+        .samples
+        .iter_mut()
+        .filter(half)
+        .for_each(|one| one.run = 1);
+    let message = refusal(&old, &mixed);
+    assert!(
+        message.contains("the new file holds vim from several machines"),
+        "{message}"
+    );
+    mixed.runs[1].environment.cpu = mixed.runs[0].environment.cpu.clone();
+    mixed.runs[1].elapsed_ns += 1;
+    let pooled = compare(&old, &mixed, &Selection::default()).unwrap();
+    let notes = pooled.notes.join("\n");
+    assert!(
+        notes.contains("The blocks of 1 old and 2 new runs"),
+        "{notes}"
+    );
+
     let mut elsewhere = old.clone();
     elsewhere.runs[0].environment.cpu = None;
     let selection = Selection {

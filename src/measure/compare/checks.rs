@@ -7,11 +7,11 @@
 
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{Error, Result};
 use crate::measure::merge;
-use crate::measure::results::{Results, SubjectKind, SubjectRecord, WorkloadRecord};
+use crate::measure::results::{Results, Run, SubjectKind, SubjectRecord, WorkloadRecord};
 use crate::trace::Format;
 
 pub(super) fn settings(old: &Results, new: &Results) -> Result<()> {
@@ -55,30 +55,50 @@ pub(super) fn runs(old: &Results, new: &Results) -> Result<()> {
     })
 }
 
-/// What the machines of a file are, as far as times depend on it.
-fn machines_of(results: &Results) -> BTreeSet<Vec<(&'static str, String)>> {
-    let facts = results.runs.iter().map(|run| {
-        let environment = &run.environment;
-        vec![
-            ("processor", shown(&environment.cpu)),
-            ("processors", environment.cpus.to_string()),
-            ("kernel", shown(&environment.kernel)),
-            ("C library", shown(&environment.libc)),
-            (
-                "transparent huge pages",
-                shown(&environment.transparent_huge_pages),
-            ),
-        ]
-    });
-    facts.collect()
+/// What a machine is, as far as times depend on it.
+type Machine = Vec<(&'static str, String)>;
+
+fn machine(run: &Run) -> Machine {
+    let environment = &run.environment;
+    vec![
+        ("processor", shown(&environment.cpu)),
+        ("processors", environment.cpus.to_string()),
+        ("kernel", shown(&environment.kernel)),
+        ("C library", shown(&environment.libc)),
+        (
+            "transparent huge pages",
+            shown(&environment.transparent_huge_pages),
+        ),
+    ]
+}
+
+/// A workload that was measured on several machines: the blocks of all would be one set, whose median
+/// depends on how many each of them gave.
+fn mixed_workload(results: &Results) -> Option<&str> {
+    let machines: Vec<Machine> = results.runs.iter().map(machine).collect();
+    let mut first: BTreeMap<&str, &Machine> = BTreeMap::new();
+    results.samples.iter().find_map(|sample| {
+        let own = machines.get(sample.run as usize)?;
+        let known = first.entry(&sample.workload).or_insert(own);
+        (*known != own).then_some(sample.workload.as_str())
+    })
 }
 
 pub(super) fn machines(old: &Results, new: &Results) -> Result<()> {
-    let (before, after) = (machines_of(old), machines_of(new));
+    for (results, which) in [(old, "old"), (new, "new")] {
+        if let Some(workload) = mixed_workload(results) {
+            return Err(Error::usage(format!(
+                "the {which} file holds {workload} from several machines; compare the files that it was \
+                 merged from, machine by machine, or add --across-machines and trust the ratios less"
+            )));
+        }
+    }
+    let machines = |results: &Results| results.runs.iter().map(machine).collect();
+    let (before, after): (BTreeSet<Machine>, BTreeSet<Machine>) = (machines(old), machines(new));
     if before == after {
         return Ok(());
     }
-    let told = |machines: &BTreeSet<Vec<(&'static str, String)>>, at: usize| -> String {
+    let told = |machines: &BTreeSet<Machine>, at: usize| -> String {
         let values: BTreeSet<&str> = machines.iter().map(|facts| facts[at].1.as_str()).collect();
         values.into_iter().collect::<Vec<_>>().join(" and ")
     };
