@@ -10,6 +10,8 @@ mod fixture;
 mod merged;
 #[path = "report/rank.rs"]
 mod rank;
+#[path = "report/several.rs"]
+mod several;
 #[path = "report/whole.rs"]
 mod whole;
 

@@ -7,7 +7,11 @@
 
 #![forbid(unsafe_code)]
 
-use super::results::{Results, SCHEMA_VERSION, Settings, SubjectRecord, WorkloadRecord};
+use std::collections::HashMap;
+
+use super::results::{
+    Pass, Results, Run, SCHEMA_VERSION, Sample, Settings, SubjectRecord, WorkloadRecord,
+};
 use super::{summary, warnings};
 
 /// Merges results, each with the name of its file. The error is a sentence that names two files and
@@ -67,13 +71,13 @@ fn add(
     results: Results,
     kept: &mut Vec<String>,
 ) -> Result<(), String> {
+    if let Some((known, again)) = same_run(merged, &results) {
+        return Err(format!(
+            "{} and {name} hold the same run, of {}: name each file once",
+            sources.runs[known], results.runs[again].started
+        ));
+    }
     for run in &results.runs {
-        if let Some(index) = merged.runs.iter().position(|known| known == run) {
-            return Err(format!(
-                "{} and {name} hold the same run, of {}: name each file once",
-                sources.runs[index], run.started
-            ));
-        }
         if merged.runs.iter().all(|known| known.tool != run.tool) {
             kept.push(format!(
                 "{name} was measured by another build of this program ({} {}, {}): its harness may \
@@ -128,6 +132,75 @@ fn add(
     Ok(())
 }
 
+/// The indices of a run that stands in both, whatever else of it was changed: it shares a measured
+/// sample, or, where there is none to compare, the machine, the start and the command. Two machines
+/// may well start the same command in the same second.
+fn same_run(one: &Results, other: &Results) -> Option<(usize, usize)> {
+    let known: HashMap<Measured<'_>, u32> = one
+        .samples
+        .iter()
+        .filter_map(|sample| Some((measured(sample)?, sample.run)))
+        .collect();
+    let shared = other
+        .samples
+        .iter()
+        .find_map(|sample| Some((*known.get(&measured(sample)?)?, sample.run)));
+    if let Some((known, again)) = shared {
+        return Some((known as usize, again as usize));
+    }
+    let has_none = |results: &Results, run: usize| {
+        let mut own = results.samples.iter();
+        !own.any(|sample| sample.run as usize == run && measured(sample).is_some())
+    };
+    let identity = |run: &Run| {
+        let environment = &run.environment;
+        (
+            run.started.clone(),
+            run.command.clone(),
+            environment.cpu.clone(),
+            environment.kernel.clone(),
+            environment.memory_total_bytes,
+        )
+    };
+    one.runs.iter().enumerate().find_map(|(known, run)| {
+        let again = other
+            .runs
+            .iter()
+            .position(|two| identity(two) == identity(run))?;
+        (has_none(one, known) || has_none(other, again)).then_some((known, again))
+    })
+}
+
+/// A sample by what no second measurement repeats: its times in nanoseconds and its cell.
+type Measured<'a> = (
+    &'a str,
+    &'a str,
+    Pass,
+    u32,
+    Option<&'a [u64]>,
+    Option<u64>,
+    u64,
+);
+
+/// `None` without a time.
+fn measured(sample: &Sample) -> Option<Measured<'_>> {
+    let passes_ns = sample
+        .speed
+        .as_ref()
+        .map(|speed| speed.passes_ns.as_slice());
+    let wall_ns = sample.program.as_ref().map(|program| program.wall_ns);
+    let elapsed_ns = sample.elapsed_ns?;
+    (passes_ns.is_some() || wall_ns.is_some()).then_some((
+        &sample.workload,
+        &sample.subject,
+        sample.pass,
+        sample.block,
+        passes_ns,
+        wall_ns,
+        elapsed_ns,
+    ))
+}
+
 fn check_settings(pair: &str, one: &Settings, other: &Settings) -> Result<Vec<String>, String> {
     let text = |value: &dyn std::fmt::Debug| format!("{value:?}");
     for (what, one, other) in [
@@ -168,7 +241,37 @@ fn check_settings(pair: &str, one: &Settings, other: &Settings) -> Result<Vec<St
              intervals differ in width. The settings shown are the first file's."
         ));
     }
+    if one.seed != other.seed {
+        warnings.push(format!(
+            "{pair} have different seeds ({} and {}): orders and offsets were drawn differently in each. \
+             The settings shown are the first file's.",
+            one.seed, other.seed
+        ));
+    }
+    for (what, one, other) in [
+        (
+            "time limit of a sample",
+            format!("{} s", one.timeout_seconds),
+            format!("{} s", other.timeout_seconds),
+        ),
+        (
+            "memory limit of a sample",
+            limit(one.memory_limit_bytes),
+            limit(other.memory_limit_bytes),
+        ),
+    ] {
+        if one != other {
+            warnings.push(format!(
+                "{pair} differ in the {what}: {one} and {other}. A sample that failed in one might not \
+                 have in the other. The settings shown are the first file's."
+            ));
+        }
+    }
     Ok(warnings)
+}
+
+fn limit(bytes: Option<u64>) -> String {
+    bytes.map_or_else(|| "none".to_owned(), |bytes| format!("{} MiB", bytes >> 20))
 }
 
 fn check_subject(pair: &str, one: &SubjectRecord, other: &SubjectRecord) -> Result<(), String> {

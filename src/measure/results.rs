@@ -455,6 +455,8 @@ pub struct SpeedSample {
     /// Time of each replay of the whole trace, in order; the first on a fresh heap. The blocks left
     /// at the end of the trace are freed between them, outside the time.
     pub passes_ns: Vec<u64>,
+    /// What the system did in each replay, and in freeing the blocks left at its end.
+    pub usage: Vec<ReplayUsage>,
     /// CPU time of the threads at their operations in each replay, summed over the threads: the
     /// hand-over is not in it. This and what follows is empty for a serial replay.
     pub cpu_ns: Vec<u64>,
@@ -476,6 +478,20 @@ pub struct SpeedSample {
     /// Wall time that the threads were alive in each, summed over the threads: what the waiting is a
     /// share of.
     pub alive_ns: Vec<u64>,
+}
+
+/// What the system did for a child in one replay.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReplayUsage {
+    /// Page faults without input or output.
+    pub minor_faults: u64,
+    /// Page faults with input or output.
+    pub major_faults: u64,
+    /// Context switches forced on it.
+    pub involuntary_switches: u64,
+    /// Context switches when it waited.
+    pub voluntary_switches: u64,
 }
 
 impl SpeedSample {

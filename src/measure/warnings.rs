@@ -3,9 +3,10 @@
 #![forbid(unsafe_code)]
 
 mod harness;
+mod machines;
 mod noisy;
 
-use super::results::{Results, Run, Status, SubjectKind, SummaryRow};
+use super::results::{Results, Status, SubjectKind, SummaryRow};
 use super::summary;
 
 /// Below so many blocks no interval of a median holds in 95 of 100 cases.
@@ -14,7 +15,8 @@ const FEW_BLOCKS: u32 = 6;
 /// All warnings that these results call for.
 pub fn of(results: &Results) -> Vec<String> {
     let mut warnings: Vec<String> = unoptimised_warning().into_iter().collect();
-    warnings.extend(of_machines(&results.runs));
+    warnings.extend(machines::of_each(&results.runs));
+    warnings.extend(machines::together(results));
     warnings.extend(few_blocks(results));
     warnings.extend(noisy::of(results));
     for workload in &results.workloads {
@@ -40,28 +42,6 @@ pub fn of(results: &Results) -> Vec<String> {
     );
     warnings.extend(harness::of(results));
     warnings
-}
-
-/// Those of the runs' machines; of several runs, each with the run's name unless it holds for all.
-fn of_machines(runs: &[Run]) -> Vec<String> {
-    let of_runs: Vec<(&Run, Vec<String>)> = runs
-        .iter()
-        .map(|run| (run, run.environment.warnings()))
-        .collect();
-    let mut told: Vec<String> = Vec::new();
-    for (run, warnings) in &of_runs {
-        for warning in warnings {
-            let is_common = of_runs.iter().all(|(_, others)| others.contains(warning));
-            let text = match is_common {
-                true => warning.clone(),
-                false => format!("Run of {}: {warning}", run.started),
-            };
-            if !told.contains(&text) {
-                told.push(text);
-            }
-        }
-    }
-    told
 }
 
 /// The warning that is due if this program was built without optimisation: the harness, and with it

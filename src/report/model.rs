@@ -39,6 +39,8 @@ pub(crate) struct Workload<'a> {
     pub(crate) stops: Vec<(&'a Run, &'a Stop)>,
     /// Name of the subject that ratios refer to.
     pub(crate) baseline: &'a str,
+    /// All runs of the file.
+    pub(crate) runs: &'a [Run],
     /// Blocks that a verdict needs at least, for the number of comparisons in the file.
     pub(crate) blocks_needed: usize,
 }
@@ -209,6 +211,17 @@ impl<'a> Workload<'a> {
         (ratio.low.is_finite() && ratio.high.is_finite()).then_some(ratio)
     }
 
+    /// A run by its processor and start.
+    pub(crate) fn run_name(&self, index: u32) -> String {
+        match self.runs.get(index as usize) {
+            Some(run) => {
+                let cpu = run.environment.cpu.as_deref();
+                format!("{}, {}", cpu.unwrap_or("unknown processor"), run.started)
+            }
+            None => format!("run {}", u64::from(index) + 1),
+        }
+    }
+
     /// The real program, if it is one.
     pub(crate) fn program(&self) -> Option<&'a ProgramRecord> {
         self.record?.program.as_ref()
@@ -249,6 +262,7 @@ impl<'a> Report<'a> {
                     twin: Vec::<Row<'a>>::into_iter(twins).next(),
                     stops: stops_of(results, name),
                     baseline: &results.settings.baseline,
+                    runs: &results.runs,
                     blocks_needed,
                 }
             })

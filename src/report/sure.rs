@@ -112,6 +112,7 @@ pub(crate) fn facts(workload: &Workload<'_>) -> Vec<Fact> {
         };
         facts.push(Fact::new(name, stop_words(stop)));
     }
+    facts.extend(runs_facts(workload));
     facts.extend(outlier_words(workload).map(|words| Fact::new("Outliers", words)));
     let share = rows(workload)
         .filter(|row| !row.is_floor)
@@ -125,6 +126,47 @@ pub(crate) fn facts(workload: &Workload<'_>) -> Vec<Fact> {
         ));
     }
     facts
+}
+
+/// What each run found, if several measured it.
+fn runs_facts(workload: &Workload<'_>) -> Vec<Fact> {
+    let mut facts = Vec::new();
+    for row in rows(workload).filter(|row| !row.is_baseline && !row.is_floor) {
+        let each: Vec<String> = row
+            .summary
+            .by_run
+            .iter()
+            .filter_map(|one| {
+                let ratio = ratio_with_interval(&one.ratio_to_baseline?);
+                let blocks = format::plural(one.blocks.into(), "block", "blocks");
+                let time = one.ns_per_operation.map_or(String::new(), |time| {
+                    format!(", {} per operation", format::time_ns(time.median))
+                });
+                let run = workload.run_name(one.run);
+                Some(format!("{ratio} in {blocks}{time} ({run})"))
+            })
+            .collect();
+        if !each.is_empty() {
+            facts.push(Fact::new(
+                format!("Run by run, {}", row.name()),
+                each.join("; "),
+            ));
+        }
+    }
+    if let Some(words) = several_runs(workload) {
+        facts.insert(0, Fact::new("Several runs", words));
+    }
+    facts
+}
+
+/// What several runs share and what not; `None` if there was one.
+pub(crate) fn several_runs(workload: &Workload<'_>) -> Option<String> {
+    let first = rows(workload).find_map(|row| row.summary.by_run.first())?;
+    Some(format!(
+        "ratios are the geometric mean of the runs' medians; times and memory are those of the first run \
+         alone ({})",
+        workload.run_name(first.run)
+    ))
 }
 
 /// How verdicts were reached, for the whole file.

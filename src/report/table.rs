@@ -80,6 +80,7 @@ fn heading(workload: &Workload<'_>) -> String {
 /// How sure: what stands below every table.
 fn sure_lines(workload: &Workload<'_>) -> Vec<String> {
     let mut lines = vec![format!("Noise floor: {}.", sure::noise_words(workload))];
+    lines.extend(sure::several_runs(workload).map(|words| format!("Several runs: {words}.")));
     for (_, stop) in &workload.stops {
         lines.push(format!("What ended it: {}.", sure::stop_words(stop)));
     }

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use memmap2::MmapMut;
 
+use super::usage::Usage;
 use crate::replay::latency::LatencyOutcome;
 use crate::replay::memory::{CurvePoint, MemoryOutcome};
 use crate::replay::parts::PartsOutcome;
@@ -80,6 +81,8 @@ pub struct Answer {
     pub threads_alive_peak: u32,
     /// Their times.
     pub passes_ns: [u64; PASS_LIMIT],
+    /// What the system did in each, the freeing of the blocks left at its end among it.
+    pub usage: [Usage; PASS_LIMIT],
     /// What replays on several threads tell besides.
     pub threaded: [Timed; PASS_LIMIT],
     /// Sum over all of them.

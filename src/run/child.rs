@@ -16,6 +16,7 @@ use super::on_threads;
 use super::request::{ChildArguments, FIRST_ARGUMENT, Task};
 use super::supervisor;
 use super::ticks::Ticks;
+use super::usage::Usage;
 use crate::measure::results::{Order, Pass};
 use crate::replay::kernels::Kernel;
 use crate::replay::latency;
@@ -144,8 +145,9 @@ fn run_kernel(
             answer.state = STATE_REPLAYING;
             warm_up(&functions);
             for pass in 0..arguments.passes.max(1) {
+                let before = Usage::now();
                 let timed = kernel.run(&functions, arguments.touch)?;
-                note_pass(answer, pass, timed.elapsed_ns);
+                note_pass(answer, pass, timed.elapsed_ns, before);
                 answer.operations = timed.operations;
             }
         }
@@ -226,8 +228,9 @@ fn replay_program(
             answer.state = STATE_REPLAYING;
             warm_up(&functions);
             for pass in 0..arguments.passes.max(1) {
+                let before = Usage::now();
                 let timed = speed::timed_pass(&mut replayer, arguments.touch)?;
-                note_pass(answer, pass, timed.elapsed_ns);
+                note_pass(answer, pass, timed.elapsed_ns, before);
                 answer.operations = timed.operations as u64;
             }
         }
@@ -315,7 +318,11 @@ pub(super) fn check_readable(gauge: &Gauge) -> Result<(), Ended> {
     }
 }
 
-pub(super) fn note_pass(answer: &mut Answer, pass: u32, elapsed_ns: u64) {
+/// Notes a timed pass; `before` was read at its beginning.
+pub(super) fn note_pass(answer: &mut Answer, pass: u32, elapsed_ns: u64, before: Usage) {
+    if let Some(slot) = answer.usage.get_mut(pass as usize) {
+        *slot = Usage::now().since(before);
+    }
     if let Some(slot) = answer.passes_ns.get_mut(pass as usize) {
         *slot = elapsed_ns;
         answer.passes = pass.min(PASS_LIMIT as u32 - 1) + 1;

@@ -33,3 +33,4 @@ pub mod stopping;
 pub mod suite;
 pub mod supervisor;
 mod ticks;
+pub mod usage;

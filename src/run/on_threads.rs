@@ -9,6 +9,7 @@ use super::child::{
     prepare_floor, refused,
 };
 use super::request::ChildArguments;
+use super::usage::Usage;
 use crate::measure::results::{Order, Pass};
 use crate::replay::parts::SlotPlace;
 use crate::replay::serial::warm_up;
@@ -83,8 +84,9 @@ pub(super) fn replay(
             answer.state = STATE_REPLAYING;
             warm_up(&functions);
             for pass in 0..arguments.passes.max(1) {
+                let before = Usage::now();
                 let timed = threaded::timed_pass(&mut crew, arguments.touch)?;
-                note_pass(answer, pass, timed.elapsed_ns);
+                note_pass(answer, pass, timed.elapsed_ns, before);
                 if let Some(slot) = answer.threaded.get_mut(pass as usize) {
                     *slot = timed;
                 }

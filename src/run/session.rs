@@ -19,10 +19,12 @@ use super::receipt::{Builds, Identity};
 use super::request::{ChildArguments, FIRST_ARGUMENT, Request, Task, Work};
 use super::scratch::Scratch;
 use super::ticks::{self, Ticks};
+use super::usage::Usage;
 use crate::error::{Error, Result};
 use crate::measure::environment::steers_an_allocator;
 use crate::measure::results::{
-    LatencySample, MemorySample, Order, Pass, Receipt, SpeedSample, Status, SubjectRecord, Touch,
+    LatencySample, MemorySample, Order, Pass, Receipt, ReplayUsage, SpeedSample, Status,
+    SubjectRecord, Touch,
 };
 use crate::replay::program::Program;
 use crate::replay::threaded::{ThreadedProgram, Timed};
@@ -431,6 +433,7 @@ fn speed(answer: &Answer) -> SpeedSample {
     let threaded = |of: fn(&Timed) -> u64| replays.iter().map(of).collect();
     SpeedSample {
         passes_ns: answer.passes_ns[..passes].to_vec(),
+        usage: answer.usage[..passes].iter().map(usage).collect(),
         cpu_ns: threaded(|timed| timed.cpu_ns),
         hand_over_cpu_ns: threaded(|timed| timed.hand_over_cpu_ns),
         process_cpu_ns: threaded(|timed| timed.process_cpu_ns),
@@ -439,5 +442,14 @@ fn speed(answer: &Answer) -> SpeedSample {
         lateness_mean_ns: threaded(|timed| timed.lateness_mean_ns),
         lateness_max_ns: threaded(|timed| timed.lateness_max_ns),
         alive_ns: threaded(|timed| timed.alive_ns),
+    }
+}
+
+fn usage(found: &Usage) -> ReplayUsage {
+    ReplayUsage {
+        minor_faults: found.minor_faults,
+        major_faults: found.major_faults,
+        involuntary_switches: found.involuntary_switches,
+        voluntary_switches: found.voluntary_switches,
     }
 }

@@ -399,6 +399,13 @@ fn sample(workload: &str, member: &Behaviour, pass: Pass, block: u32, position: 
         }),
         speed: (ok && pass == Pass::Speed).then(|| SpeedSample {
             passes_ns: vec![first as u64, (first * 0.9) as u64, (first * 0.89) as u64],
+            usage: [1_900, 12, 10]
+                .map(|minor_faults| ReplayUsage {
+                    minor_faults,
+                    involuntary_switches: 1,
+                    ..ReplayUsage::default()
+                })
+                .to_vec(),
             ..SpeedSample::default()
         }),
         memory: (ok && pass == Pass::Memory && member.name != "null")

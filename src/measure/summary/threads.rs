@@ -147,6 +147,7 @@ mod tests {
                         pacing_ns: vec![pacing_ns],
                         lateness_mean_ns: vec![pacing_ns / 10],
                         lateness_max_ns: vec![pacing_ns],
+                        usage: Vec::new(),
                     }),
                     ..Sample::untaken("w", subject, Pass::Speed, block)
                 });

@@ -6,6 +6,7 @@ use super::axis::{Scale, decimal_ticks};
 use super::canvas::{Anchor, Canvas, Heading, NORMAL, Picture, SMALL, shortened, text_width};
 use super::{Chart, Drawn, NARROW, WIDE, palette};
 use crate::error::Result;
+use crate::measure::pairs::Heap;
 use crate::report::format;
 use crate::report::model::{Row, Workload};
 use crate::report::samples::{self, Timed};
@@ -19,7 +20,7 @@ pub(super) fn draw(workload: &Workload<'_>) -> Result<Option<Chart>> {
         .rows
         .iter()
         .chain(&workload.twin)
-        .map(|row| (row, samples::timed(row)))
+        .map(|row| (row, samples::timed(row, Heap::Fresh)))
         .filter(|(_, timed)| timed.len() > 1)
         .collect();
     if strips.is_empty() {
@@ -27,7 +28,7 @@ pub(super) fn draw(workload: &Workload<'_>) -> Result<Option<Chart>> {
     }
     let heading = Heading {
         title: format!("Every sample on {}", workload.name),
-        subtitle: "Time of each block’s sample relative to the subject’s own median (the line), in the order of the \
+        subtitle: "Time of each block’s sample relative to the subject’s own median in that run (the line), in the order of the \
                    blocks. Ringed: outliers, which are kept and count. The scale of each strip is its own."
             .to_owned(),
     };

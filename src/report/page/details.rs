@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::table::{Cell, Table, TableRow, optional, row_name, written};
 use super::{ChartView, chart_view};
 use crate::measure::memory::allowed_difference_bytes;
+use crate::measure::pairs::Heap;
 use crate::measure::results::{Estimate, LatencyRow, MemorySample, ProgramSample, WorstOperation};
 use crate::report::charts::Chart;
 use crate::report::latency::{self, Operation, PERCENTILES, percentiles};
@@ -432,44 +433,65 @@ pub(super) fn program(workload: &Workload<'_>) -> Option<Table> {
 /// More outliers than this are counted, not listed.
 const OUTLIERS_MAX: usize = 40;
 
-/// Outliers with what happened during them; `None` if there are none.
+/// Outliers on either heap with what happened during them; `None` if there are none.
 pub(super) fn outliers(workload: &Workload<'_>) -> Option<Table> {
     let mut rows = Vec::new();
     for row in workload.rows.iter().chain(&workload.twin) {
-        for timed in samples::timed(row) {
-            if !timed.is_outlier || rows.len() == OUTLIERS_MAX {
-                continue;
-            }
-            let sample = timed.sample;
-            let operations = sample.operations.max(1) as f64;
-            rows.push(TableRow {
-                name: row_name(row),
-                cells: vec![
-                    written(format::count(u64::from(sample.block) + 1)),
-                    written(format::time_ns(timed.time_ns / operations)),
-                    written(format!("{}×", format::ratio(timed.relative))),
-                    written(format::count(sample.minor_faults + sample.major_faults)),
-                    written(format::count(sample.involuntary_switches)),
-                    written(format::count(sample.voluntary_switches)),
-                    optional(sample.steal_ns, |ns| format::time_ns(ns as f64)),
-                ],
-            });
+        for heap in Heap::ALL {
+            let far = samples::timed(row, heap).into_iter();
+            rows.extend(
+                far.filter(|timed| timed.is_outlier)
+                    .map(|timed| outlier(row, heap, &timed)),
+            );
         }
     }
+    let title = match rows.len().saturating_sub(OUTLIERS_MAX) {
+        0 => format!("Outliers on {}", workload.name),
+        more => format!(
+            "Outliers on {}: the first {OUTLIERS_MAX}, and {} more in results.json",
+            workload.name,
+            format::count(more as u64)
+        ),
+    };
+    rows.truncate(OUTLIERS_MAX);
     (!rows.is_empty()).then(|| Table {
-        title: format!("Outliers on {}", workload.name),
+        title,
         corner: "Subject",
         headings: [
+            "Heap",
             "Block",
             "Time per operation",
             "To its median",
             "Page faults",
             "Forced switches",
             "Own switches",
-            "Steal time",
+            "Steal time, whole sample",
         ]
         .map(str::to_owned)
         .to_vec(),
         rows,
     })
+}
+
+fn outlier(row: &Row<'_>, heap: Heap, timed: &samples::Timed<'_>) -> TableRow {
+    let sample = timed.sample;
+    let operations = sample.operations.max(1) as f64;
+    let usage = samples::usage(sample, heap);
+    let name = match heap {
+        Heap::Fresh => "fresh",
+        Heap::Used => "used",
+    };
+    TableRow {
+        name: row_name(row),
+        cells: vec![
+            written(name.to_owned()),
+            written(format::count(u64::from(sample.block) + 1)),
+            written(format::time_ns(timed.time_ns / operations)),
+            written(format!("{}×", format::ratio(timed.relative))),
+            written(format::count(usage.minor_faults + usage.major_faults)),
+            written(format::count(usage.involuntary_switches)),
+            written(format::count(usage.voluntary_switches)),
+            optional(sample.steal_ns, |ns| format::time_ns(ns as f64)),
+        ],
+    }
 }
