@@ -82,6 +82,11 @@ pub(super) struct Arguments {
     #[arg(long, conflicts_with_all = ["precision", "budget"])]
     quick: bool,
 
+    /// Blocks of the latency pass, in which every call is timed by itself; 0 for none
+    /// [default: 3; --quick: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1000))]
+    latency_blocks: Option<u32>,
+
     /// What to write into new blocks
     #[arg(long, value_enum, default_value_t = TouchArgument::Page)]
     touch: TouchArgument,
@@ -257,12 +262,15 @@ fn experiment(arguments: &Arguments) -> Result<Experiment> {
         .unwrap_or_else(|| catalogue.default_baseline().to_owned());
     let subjects =
         catalogue.select(arguments.subjects.as_deref(), &arguments.subject, &baseline)?;
-    let (memory, seconds) = if arguments.quick { (1, 5) } else { (3, 30) };
+    let (memory, latency, seconds) = match arguments.quick {
+        true => (1, 1, 5),
+        false => (3, 3, 30),
+    };
     Ok(Experiment {
         blocks: Blocks {
             speed: rule(arguments, &subjects, &baseline),
             memory,
-            latency: 0,
+            latency: arguments.latency_blocks.unwrap_or(latency),
         },
         subjects,
         baseline,

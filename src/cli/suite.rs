@@ -117,6 +117,11 @@ pub(super) struct Arguments {
     #[arg(long, help_heading = MEASURING, value_name = "TIME", value_parser = parse_time)]
     budget: Option<Duration>,
 
+    /// Blocks of the latency pass, in which every call is timed by itself; 0 for none
+    /// [default: 3; --quick: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1000))]
+    latency_blocks: Option<u32>,
+
     /// What to write into new blocks
     #[arg(long, help_heading = MEASURING, value_enum, default_value_t = TouchArgument::Page)]
     touch: TouchArgument,
@@ -389,7 +394,9 @@ fn experiment(arguments: &Arguments, definitions: &[Definition]) -> Result<Exper
         blocks: Blocks {
             speed,
             memory: if quick { 1 } else { 3 },
-            latency: 0,
+            latency: arguments
+                .latency_blocks
+                .unwrap_or(if quick { 1 } else { 3 }),
         },
         passes_per_sample: 3,
         touch: arguments.touch.into(),

@@ -40,6 +40,8 @@ pub struct Environment {
     pub governor: Option<String>,
     /// Address-space layout randomisation: 0, 1, 2.
     pub aslr: Option<u32>,
+    /// The clock that the kernel chose for itself, such as "tsc" or "hpet".
+    pub clock_source: Option<String>,
     /// Load average over one minute before the run.
     pub load_average_start: Option<f64>,
     /// Load average over one minute after the run, which is a part of it.
@@ -91,6 +93,9 @@ impl Environment {
             governor: read_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
             aslr: read_line("/proc/sys/kernel/randomize_va_space")
                 .and_then(|text| text.parse().ok()),
+            clock_source: read_line(
+                "/sys/devices/system/clocksource/clocksource0/current_clocksource",
+            ),
             load_average_start: load_average(),
             load_average_end: None,
             disturbance: None,

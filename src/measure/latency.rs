@@ -10,7 +10,7 @@ use super::results::LatencyRow;
 
 /// What was called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Call {
+pub enum Kind {
     /// `malloc`
     Malloc,
     /// `free`, of null as well
@@ -23,7 +23,7 @@ pub enum Call {
     Aligned,
 }
 
-impl Call {
+impl Kind {
     /// As in the file.
     pub fn name(self) -> &'static str {
         match self {
@@ -67,13 +67,69 @@ const DIGITS: u8 = 3;
 /// Longest time told apart, a quarter of an hour; longer ones are taken for it.
 const LONGEST_NS: u64 = 1 << 40;
 
-/// Histograms by call, size class and same or other thread.
+/// So many calls must lie beyond a percentile above the median, or it is not told: of fewer, chance
+/// decides which one it is.
+pub const CALLS_BEYOND: u64 = 10;
+
+/// Times of one row.
+#[derive(Clone, Debug)]
+struct Times {
+    histogram: Histogram<u64>,
+    /// Exact, whatever the histogram's digits and bounds.
+    max_ns: u64,
+}
+
+impl Times {
+    fn none() -> Self {
+        Self {
+            histogram: Histogram::new_with_max(LONGEST_NS, DIGITS)
+                .expect("bounds that are allowed"),
+            max_ns: 0,
+        }
+    }
+
+    fn record(&mut self, nanoseconds: u64) {
+        self.histogram.saturating_record(nanoseconds);
+        self.max_ns = self.max_ns.max(nanoseconds);
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.histogram
+            .add(&other.histogram)
+            .expect("of the same bounds");
+        self.max_ns = self.max_ns.max(other.max_ns);
+    }
+
+    fn row(&self, kind: Kind, class: u64, other_thread: bool) -> LatencyRow {
+        // A value stands for all that share its three digits; the slowest is not exceeded.
+        let at = |quantile| self.histogram.value_at_quantile(quantile).min(self.max_ns);
+        let count = self.histogram.len();
+        let beyond = |parts: u64| {
+            let quantile = 1.0 - 1.0 / parts as f64;
+            (count / parts >= CALLS_BEYOND).then(|| at(quantile))
+        };
+        LatencyRow {
+            operation: kind.name().to_owned(),
+            size_class_bytes: class,
+            other_thread,
+            count,
+            p50_ns: at(0.5),
+            p90_ns: beyond(10),
+            p99_ns: beyond(100),
+            p99_9_ns: beyond(1000),
+            p99_99_ns: beyond(10_000),
+            max_ns: self.max_ns,
+        }
+    }
+}
+
+/// Times by kind, size class and same or other thread.
 #[derive(Debug)]
 pub struct Latencies {
     nanoseconds_per_tick: f64,
     cost_ticks: u64,
     /// Without the rows over all sizes, which are sums.
-    histograms: BTreeMap<(Call, u64, bool), Histogram<u64>>,
+    times: BTreeMap<(Kind, u64, bool), Times>,
 }
 
 impl Latencies {
@@ -82,63 +138,43 @@ impl Latencies {
         Self {
             nanoseconds_per_tick: if hertz > 0.0 { 1e9 / hertz } else { 0.0 },
             cost_ticks,
-            histograms: BTreeMap::new(),
+            times: BTreeMap::new(),
         }
     }
 
-    /// Nanoseconds of a time taken, the clock's cost subtracted.
+    /// Nanoseconds of a time taken, the clock's cost subtracted. A call that was over sooner than the
+    /// median of two readings with nothing between them took 0.
     pub fn nanoseconds(&self, ticks: u64) -> u64 {
         (ticks.saturating_sub(self.cost_ticks) as f64 * self.nanoseconds_per_tick).round() as u64
     }
 
     /// One more operation. `size` is what was requested, or the freed block's; `other_thread` tells
     /// whether another thread had allocated the block that is freed or reallocated.
-    pub fn record(&mut self, call: Call, size: u64, other_thread: bool, ticks: u64) {
+    pub fn record(&mut self, kind: Kind, size: u64, other_thread: bool, ticks: u64) {
         let nanoseconds = self.nanoseconds(ticks);
-        self.histograms
-            .entry((call, size_class_bytes(size), other_thread))
-            .or_insert_with(|| {
-                Histogram::new_with_max(LONGEST_NS, DIGITS).expect("bounds that are allowed")
-            })
-            .saturating_record(nanoseconds);
+        self.times
+            .entry((kind, size_class_bytes(size), other_thread))
+            .or_insert_with(Times::none)
+            .record(nanoseconds);
     }
 
     /// A row for each kind of operation, size class and thread that occurred, and for each kind and
     /// thread one over all sizes, whose class is [`ALL_SIZES`].
     pub fn rows(&self) -> Vec<LatencyRow> {
-        let mut all: BTreeMap<(Call, bool), Histogram<u64>> = BTreeMap::new();
-        for ((call, _, other_thread), histogram) in &self.histograms {
-            all.entry((*call, *other_thread))
-                .and_modify(|sum| sum.add(histogram).expect("sums grow"))
-                .or_insert_with(|| histogram.clone());
+        let mut sums: BTreeMap<(Kind, bool), Times> = BTreeMap::new();
+        for ((kind, _, other_thread), times) in &self.times {
+            sums.entry((*kind, *other_thread))
+                .or_insert_with(Times::none)
+                .add(times);
         }
-        let sums = all
+        let sums = sums
             .iter()
-            .map(|((call, other_thread), sum)| row(*call, ALL_SIZES, *other_thread, sum));
-        self.histograms
+            .map(|((kind, other_thread), sum)| sum.row(*kind, ALL_SIZES, *other_thread));
+        self.times
             .iter()
-            .map(|((call, class, other_thread), histogram)| {
-                row(*call, *class, *other_thread, histogram)
-            })
+            .map(|((kind, class, other_thread), times)| times.row(*kind, *class, *other_thread))
             .chain(sums)
             .collect()
-    }
-}
-
-fn row(call: Call, class: u64, other_thread: bool, histogram: &Histogram<u64>) -> LatencyRow {
-    // A value stands for all that share its three digits; the slowest is not exceeded.
-    let at = |quantile| histogram.value_at_quantile(quantile).min(histogram.max());
-    LatencyRow {
-        operation: call.name().to_owned(),
-        size_class_bytes: class,
-        other_thread,
-        count: histogram.len(),
-        p50_ns: at(0.5),
-        p90_ns: at(0.9),
-        p99_ns: at(0.99),
-        p99_9_ns: at(0.999),
-        p99_99_ns: at(0.9999),
-        max_ns: histogram.max(),
     }
 }
 
@@ -161,9 +197,9 @@ mod tests {
     fn the_clock_is_calibrated_and_its_cost_subtracted() {
         // Two ticks per nanosecond.
         let mut latencies = Latencies::new(2e9, 40);
-        latencies.record(Call::Malloc, 8, false, 240);
-        latencies.record(Call::Malloc, 8, false, 10);
-        latencies.record(Call::Free, 8, true, 140);
+        latencies.record(Kind::Malloc, 8, false, 240);
+        latencies.record(Kind::Malloc, 8, false, 10);
+        latencies.record(Kind::Free, 8, true, 140);
         let rows = latencies.rows();
         let find = |operation: &str, class| {
             rows.iter()
@@ -172,19 +208,51 @@ mod tests {
         };
         assert_eq!(find("malloc", 16).max_ns, 100);
         assert_eq!(find("malloc", 16).p50_ns, 0);
-        assert_eq!(find("free", ALL_SIZES).p99_99_ns, 50);
+        assert_eq!(find("free", ALL_SIZES).p50_ns, 50);
         assert!(find("free", 16).other_thread);
         assert_eq!(rows.len(), 4);
+    }
+
+    #[test]
+    fn percentiles_need_ten_calls_beyond() {
+        let known = |count: u64| {
+            let mut latencies = Latencies::new(1e9, 0);
+            for call in 0..count {
+                latencies.record(Kind::Free, 8, false, call);
+            }
+            let row = latencies.rows().pop().expect("the sum");
+            [row.p90_ns, row.p99_ns, row.p99_9_ns, row.p99_99_ns].map(|time| time.is_some())
+        };
+        assert_eq!(known(99), [false; 4]);
+        assert_eq!(known(100), [true, false, false, false]);
+        assert_eq!(known(999), [true, false, false, false]);
+        assert_eq!(known(1000), [true, true, false, false]);
+        assert_eq!(known(10_000), [true, true, true, false]);
+        assert_eq!(known(99_999), [true, true, true, false]);
+        assert_eq!(known(100_000), [true; 4]);
+    }
+
+    /// The slowest call stands in the list of the slowest with its exact time: the rows agree.
+    #[test]
+    fn the_slowest_is_exact_however_long() {
+        let mut latencies = Latencies::new(3e9, 30);
+        for ticks in [1_000, 7_000_000_031, u64::from(u32::MAX) + 12_345, 1 << 52] {
+            latencies.record(Kind::Malloc, 8, false, ticks);
+            for row in latencies.rows() {
+                assert_eq!(row.max_ns, latencies.nanoseconds(ticks).max(row.max_ns));
+                assert!(row.max_ns >= latencies.nanoseconds(ticks));
+            }
+        }
     }
 
     proptest! {
         #[test]
         fn percentiles_agree_with_sorting(
-            times in prop::collection::vec((0u64..10_000_000, 0u64..5000), 1..300),
+            times in prop::collection::vec((0u64..10_000_000, 0u64..5000), 1..3000),
         ) {
             let mut latencies = Latencies::new(1e9, 0);
             for (nanoseconds, size) in &times {
-                latencies.record(Call::Calloc, *size, false, *nanoseconds);
+                latencies.record(Kind::Calloc, *size, false, *nanoseconds);
             }
             let rows = latencies.rows();
             let all = rows.last().expect("the sum");
@@ -194,7 +262,9 @@ mod tests {
             prop_assert_eq!(parts, all.count);
             let mut sorted: Vec<u64> = times.iter().map(|(nanoseconds, _)| *nanoseconds).collect();
             sorted.sort_unstable();
-            for (quantile, found) in [(0.5, all.p50_ns), (0.9, all.p90_ns), (0.99, all.p99_ns)] {
+            let percentiles = [(0.5, Some(all.p50_ns)), (0.9, all.p90_ns), (0.99, all.p99_ns)];
+            for (quantile, found) in percentiles {
+                let Some(found) = found else { continue };
                 // At a whole rank either neighbour is right: the product is rounded.
                 let rank = quantile * sorted.len() as f64;
                 let low = sorted[(rank - 1e-6).ceil().max(1.0) as usize - 1] as f64;
@@ -202,8 +272,7 @@ mod tests {
                 prop_assert!(found as f64 >= low - low / 1000.0 - 1.0);
                 prop_assert!(found as f64 <= high + high / 1000.0 + 1.0);
             }
-            let slowest = sorted[sorted.len() - 1] as f64;
-            prop_assert!((all.max_ns as f64 - slowest).abs() <= slowest / 1000.0 + 1.0);
+            prop_assert_eq!(all.max_ns, sorted[sorted.len() - 1]);
         }
     }
 }

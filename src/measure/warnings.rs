@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod harness;
+mod latency;
 mod machines;
 mod noisy;
 
@@ -40,6 +41,7 @@ pub fn of(results: &Results) -> Vec<String> {
             .iter()
             .filter_map(|row| failure(row, baseline)),
     );
+    warnings.extend(latency::of(results));
     warnings.extend(harness::of(results));
     warnings
 }

@@ -7,6 +7,7 @@
 //! `serial` replays all threads in recorded order on one; `threaded` on as many as were recorded.
 
 pub mod anonymous;
+mod clock;
 pub mod kernels;
 pub mod latency;
 pub mod live_pages;

@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::trace::{Operation, ThreadIndex, Trace};
+use crate::trace::{Operation, Trace};
 
 /// One operation in eight bytes: tag in bits 0-2, slot in bits 3-31, and in bits 32-63 the size of
 /// a `malloc` or the index of a [`ColdOperation`]. So bits 0-31 less the tag are the slot's place in
@@ -32,8 +32,6 @@ const TAG_FREE: u64 = 0;
 const TAG_MALLOC: u64 = 1;
 /// Any other operation: see the table of cold operations.
 const TAG_COLD: u64 = 2;
-/// Frees the pointer in the slot, which another thread of the recording had allocated.
-const TAG_FREE_OTHER: u64 = 4;
 /// No operation at all: what the threads of a replay tell each other. Told from a cold operation by
 /// one more bit, and taken for neither of the common ones.
 const TAG_CONTROL: u64 = 4 | TAG_COLD;
@@ -106,8 +104,8 @@ pub struct ColdOperation {
     pub old_slot: u32,
     /// Slot of the block returned.
     pub slot: u32,
-    /// 1 if another thread of the recording had allocated the block given.
-    pub is_of_other_thread: u32,
+    /// Keeps the length a multiple of eight bytes, without gaps.
+    pub unused: u32,
     /// Requested bytes; of one element for `calloc`.
     pub size: u64,
     /// Elements for `calloc`, bytes of alignment for aligned allocations.
@@ -122,6 +120,17 @@ pub const COLD_CALLOC: u32 = 1;
 pub const COLD_REALLOC: u32 = 2;
 /// Any aligned allocation; replayed through `posix_memalign`, which every allocator has.
 pub const COLD_ALIGNED: u32 = 3;
+
+/// One operation of a program, for who wants to know what was measured.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Call {
+    /// Where its time stands in the table of the latency pass.
+    pub place: usize,
+    /// The thread that performs it.
+    pub thread: u32,
+    /// The operation.
+    pub word: Word,
+}
 
 /// A compiled trace.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -176,20 +185,23 @@ impl Program {
         Some(self.call(word))
     }
 
-    /// Whether the operation releases a block that another thread of the recording had allocated.
-    pub fn is_of_other_thread(&self, word: Word) -> bool {
-        match word.tag() {
-            TAG_FREE_OTHER => true,
-            TAG_COLD => self.cold[word.operand()].is_of_other_thread != 0,
-            _ => false,
-        }
+    /// Every operation in order, all on one thread.
+    pub fn calls(&self) -> Vec<Call> {
+        let words = self.words.iter().enumerate();
+        words
+            .map(|(place, word)| Call {
+                place,
+                thread: 0,
+                word: *word,
+            })
+            .collect()
     }
 
     /// Names a call for a message: "malloc(64)".
     pub(super) fn call(&self, word: Word) -> String {
         match word.tag() {
             TAG_FREE if word.slot() == NULL_SLOT as usize => "free(NULL)".to_owned(),
-            TAG_FREE | TAG_FREE_OTHER => "free".to_owned(),
+            TAG_FREE => "free".to_owned(),
             TAG_MALLOC => format!("malloc({})", word.operand()),
             _ => {
                 let ColdOperation {
@@ -235,7 +247,7 @@ impl Program {
             out.write_all(&word.0.to_ne_bytes())?;
         }
         for cold in &self.cold {
-            for number in [cold.kind, cold.old_slot, cold.slot, cold.is_of_other_thread] {
+            for number in [cold.kind, cold.old_slot, cold.slot, cold.unused] {
                 out.write_all(&number.to_ne_bytes())?;
             }
             out.write_all(&cold.size.to_ne_bytes())?;
@@ -267,8 +279,6 @@ impl Program {
 struct Compiler {
     program: Program,
     slot_of_block: Vec<u32>,
-    /// Thread that allocated each block.
-    thread_of_block: Vec<ThreadIndex>,
     free_slots: Vec<u32>,
 }
 
@@ -281,14 +291,13 @@ impl Compiler {
                 ..Program::default()
             },
             slot_of_block: vec![NULL_SLOT; trace.block_count() as usize],
-            thread_of_block: vec![ThreadIndex(0); trace.block_count() as usize],
             free_slots: Vec::new(),
         }
     }
 
     fn compile(mut self, trace: &Trace) -> Result<Program> {
         for event in trace.events() {
-            self.operation(event.thread, &event.operation)?;
+            self.operation(&event.operation)?;
         }
         self.program.drain = self
             .slot_of_block
@@ -299,7 +308,7 @@ impl Compiler {
         Ok(self.program)
     }
 
-    fn operation(&mut self, thread: ThreadIndex, operation: &Operation) -> Result<()> {
+    fn operation(&mut self, operation: &Operation) -> Result<()> {
         if !operation.is_replayed() {
             return Ok(());
         }
@@ -315,16 +324,11 @@ impl Compiler {
             Some(block) => {
                 let slot = self.take_slot()?;
                 self.slot_of_block[block.0 as usize] = slot;
-                self.thread_of_block[block.0 as usize] = thread;
                 slot
             }
             None => NULL_SLOT,
         };
         let word = self.program.word(operation, released, slot);
-        let is_of_other_thread = operation
-            .releases()
-            .is_some_and(|block| self.thread_of_block[block.0 as usize] != thread);
-        let word = self.program.marked(word, is_of_other_thread);
         self.program.words.push(word);
         Ok(())
     }
@@ -348,18 +352,6 @@ impl Program {
         }
         self.slots += count;
         Ok(slot)
-    }
-
-    /// The word with a note of whose block it releases.
-    fn marked(&mut self, word: Word, is_of_other_thread: bool) -> Word {
-        match word.tag() {
-            TAG_FREE if is_of_other_thread => return Word(word.0 | TAG_FREE_OTHER),
-            TAG_COLD => {
-                self.cold[word.operand()].is_of_other_thread = u32::from(is_of_other_thread);
-            }
-            _ => {}
-        }
-        word
     }
 
     /// The word of an operation, which is entered into the sums and, if it is rare, into the table
@@ -399,7 +391,7 @@ impl Program {
             kind,
             old_slot,
             slot,
-            is_of_other_thread: 0,
+            unused: 0,
             size,
             operand,
         });
@@ -464,7 +456,7 @@ impl<'a> ProgramView<'a> {
     pub(super) fn is_valid(&self, control_valid: impl Fn(u64) -> bool) -> bool {
         let slots = self.slots as usize;
         let word_valid = |word: Word| match word.tag() {
-            TAG_FREE | TAG_FREE_OTHER => word.slot() < slots,
+            TAG_FREE => word.slot() < slots,
             TAG_MALLOC => {
                 word.slot() < slots && word.slot() != NULL_SLOT as usize && word.operand() != 0
             }
@@ -520,7 +512,7 @@ impl<'a> ProgramView<'a> {
             kind: word(0),
             old_slot: word(4),
             slot: word(8),
-            is_of_other_thread: word(12),
+            unused: word(12),
             size: long(16),
             operand: long(24),
         }

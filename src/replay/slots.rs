@@ -66,6 +66,18 @@ impl<'a, T: Copy> SlotTable<'a, T> {
         unsafe { *self.start.add(slot) }
     }
 
+    /// The entry, to change.
+    ///
+    /// # Safety
+    /// `slot` is below [`SlotTable::len`], and nobody uses it in another way while the reference
+    /// lives.
+    pub unsafe fn entry(&self, slot: usize) -> &'a mut T {
+        debug_assert!(slot < self.length);
+        // SAFETY: the caller's promise; the slice given to `new` had so many entries, and is borrowed
+        // for as long.
+        unsafe { &mut *self.start.add(slot) }
+    }
+
     /// Sets the entry.
     ///
     /// # Safety

@@ -217,6 +217,16 @@ pub(crate) fn method(results: &Results) -> Vec<Fact> {
                 format::plural(settings.memory_blocks.into(), "block", "blocks")
             ),
         ),
+        Fact::new(
+            "Latency pass",
+            match settings.latency_blocks {
+                0 => "none".to_owned(),
+                blocks => format!(
+                    "{}, in processes of their own; every call is timed by itself",
+                    format::plural(blocks.into(), "block", "blocks")
+                ),
+            },
+        ),
         Fact::new("Touch", touch),
         Fact::new("Baseline", settings.baseline.clone()),
         Fact::new(
@@ -332,6 +342,7 @@ fn environment(environment: &Environment) -> Vec<Fact> {
         "Address randomisation",
         environment.aslr.map(|level| level.to_string()),
     );
+    add("The kernel’s clock", environment.clock_source.clone());
     let load = environment
         .load_average_start
         .map(|start| match environment.load_average_end {

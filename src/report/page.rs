@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod details;
+mod latency;
 mod overview;
 mod results;
 mod table;
@@ -21,7 +22,7 @@ use super::{sure, verdict};
 use crate::error::{Error, Result};
 use crate::measure::rank::{self, Ranking};
 use crate::measure::results::{Order, Results, Status};
-use details::LatencyView;
+use latency::LatencyView;
 use overview::Overview;
 use results::{Ranked, RowView};
 use table::Table;
@@ -63,6 +64,8 @@ struct WorkloadView {
     memory_notes: Vec<String>,
     tradeoff: ChartView,
     latency: Option<LatencyView>,
+    /// Why there is none, where there is something to explain.
+    latency_absent: Option<&'static str>,
     threads: Vec<Fact>,
     threads_table: Option<Table>,
     program: Vec<Fact>,
@@ -239,7 +242,8 @@ fn workload_view(
         memory_table: details::memory(workload),
         memory_notes: details::memory_notes(workload),
         tradeoff: chart_view(&drawn.tradeoff),
-        latency: details::latency(workload, &drawn.latency),
+        latency: latency::latency(workload, &drawn.latency),
+        latency_absent: super::latency::absent(workload, results),
         threads: super::threads::facts(workload),
         threads_table: details::threads(workload),
         program: workload.program().map_or(Vec::new(), facts::program),

@@ -8,6 +8,7 @@ pub(crate) mod text;
 pub use csv::csv;
 
 use super::format;
+use super::latency;
 use super::model::{Report, Row, Workload, status_word};
 use super::sure;
 use super::verdict;
@@ -47,7 +48,7 @@ fn workload_lines(
     lines.extend(wrap(&heading(workload), width, "  "));
     lines.push(String::new());
     table_lines(workload, width, lines);
-    latency_lines(workload, width, lines);
+    latency_lines(workload, results, width, lines);
     lines.push(String::new());
     let verdict = verdict::of(workload, results);
     lines.extend(wrap(&verdict.sentence, width, ""));
@@ -249,32 +250,51 @@ fn table_lines(workload: &Workload<'_>, width: usize, lines: &mut Vec<String>) {
     }
 }
 
-/// Percentiles of the slowest kinds of operation, if latencies were measured.
-fn latency_lines(workload: &Workload<'_>, width: usize, lines: &mut Vec<String>) {
-    for operation in super::latency::operations(workload) {
-        let rows: Vec<(String, Vec<String>)> = workload
-            .rows
-            .iter()
-            .filter_map(|row| Some((marked_name(row), super::latency::row(row, &operation)?)))
-            .map(|(name, latency)| {
-                let cells = super::latency::percentiles(latency)
-                    .into_iter()
-                    .map(|(_, ns)| format::time_ns(ns as f64));
-                (name, cells.collect())
-            })
-            .collect();
-        let headings: Vec<String> = super::latency::PERCENTILES
-            .iter()
-            .map(|name| (*name).to_owned())
-            .collect();
+/// Few figures of the most frequent kinds of operation, if latencies were measured.
+fn latency_lines(
+    workload: &Workload<'_>,
+    results: &Results,
+    width: usize,
+    lines: &mut Vec<String>,
+) {
+    if let Some(reason) = latency::absent(workload, results) {
         lines.push(String::new());
-        lines.extend(wrap(
-            &format!("latency of {}", operation.words()),
-            width,
-            "  ",
-        ));
-        lines.extend(grid("subject", &headings, &rows, width));
+        lines.extend(wrap(reason, width, "  "));
     }
+    let operations = latency::operations(workload);
+    if operations.is_empty() {
+        return;
+    }
+    let mut headings = Vec::new();
+    for operation in &operations {
+        let other = if operation.other_thread {
+            " other’s"
+        } else {
+            ""
+        };
+        headings.push(format!("{}{other} p50", operation.name));
+        headings.extend(["p99", "max"].map(str::to_owned));
+    }
+    let cells = |row: &Row<'_>| {
+        let figures = operations.iter().flat_map(|operation| {
+            let known = latency::row(row, operation);
+            [
+                known.map(|latency| latency.p50_ns),
+                known.and_then(|latency| latency.p99_ns),
+                known.map(|latency| latency.max_ns),
+            ]
+        });
+        figures.map(latency::time_or_absent).collect()
+    };
+    let measured = |row: &&Row<'_>| !row.summary.latency.is_empty();
+    let rows: Vec<(String, Vec<String>)> = workload
+        .rows
+        .iter()
+        .filter(measured)
+        .map(|row| (marked_name(row), cells(row)))
+        .collect();
+    lines.push(String::new());
+    lines.extend(grid("latency", &headings, &rows, width));
 }
 
 fn marked_name(row: &Row<'_>) -> String {

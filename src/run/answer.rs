@@ -35,7 +35,7 @@ pub const STATE_REFUSED: u32 = 4;
 pub struct Commission {
     /// 1 for the second child of a sample, which explains what the first one found: in the memory
     /// pass by looking at each page, in the latency pass by watching the slowest operations (given in
-    /// `latency`, ascending), in the verify pass by comparing one block after each operation.
+    /// `latency`), in the verify pass by comparing one block after each operation.
     pub is_second: u32,
     /// 1 if what is retained shall be looked at after waiting as well.
     pub settle: u32,

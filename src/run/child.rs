@@ -15,7 +15,7 @@ use super::answer::{Answer, AnswerFile, PASS_LIMIT, STATE_DONE, STATE_REPLAYING,
 use super::on_threads;
 use super::request::{ChildArguments, FIRST_ARGUMENT, Task};
 use super::supervisor;
-use super::ticks::Ticks;
+use super::times::Times;
 use super::usage::Usage;
 use crate::measure::results::{Order, Pass};
 use crate::replay::kernels::Kernel;
@@ -267,26 +267,22 @@ fn replay_program(
             };
             check_readable(&gauge)?;
         }
-        Pass::Latency if answer.commission.is_second == 0 => {
-            let mut ticks = Ticks::open(Path::new(&arguments.answer), program.words().len())
-                .map_err(|error| refused("map the file for its times", &error))?;
-            answer.state = STATE_REPLAYING;
-            warm_up(&functions);
-            let outcome = &mut answer.latency;
-            let done = latency::record(
-                &mut replayer,
-                arguments.touch,
-                ticks.as_mut_slice(),
-                outcome,
-            )?;
-            answer.operations = done as u64;
-        }
         Pass::Latency => {
+            let times = open_times(arguments, answer, program.words().len())?;
             answer.state = STATE_REPLAYING;
             warm_up(&functions);
-            let count = answer.latency.worst().len();
-            let worst = &mut answer.latency.worst[..count];
-            answer.operations = latency::explain(&mut replayer, arguments.touch, worst)? as u64;
+            let touch = arguments.touch;
+            if linked == Some(Linked::Bump) {
+                // A bound has no page faults of its own: its memory is resident from here on.
+                speed::timed_pass(&mut replayer, touch)?;
+            }
+            let outcome = &mut answer.latency;
+            answer.operations = match times {
+                Some(mut times) => {
+                    latency::record(&mut replayer, touch, times.as_mut_slice(), outcome)?
+                }
+                None => latency::explain(&mut replayer, touch, outcome.tally.worst_mut())?,
+            } as u64;
         }
         Pass::Program => {
             let reason = "there is no such pass over this work";
@@ -294,6 +290,20 @@ fn replay_program(
         }
     }
     Ok(())
+}
+
+/// The file for the times of the latency pass; its second child takes none.
+pub(super) fn open_times(
+    arguments: &ChildArguments,
+    answer: &Answer,
+    places: usize,
+) -> Result<Option<Times>, Ended> {
+    if answer.commission.is_second != 0 {
+        return Ok(None);
+    }
+    Times::open(Path::new(&arguments.answer), places)
+        .map(Some)
+        .map_err(|error| refused("map the file for its times", &error))
 }
 
 /// Never closed: the allocator may have done so, and the process ends soon.
@@ -364,7 +374,7 @@ pub(super) fn prepare_floor(
     }
     let largest = usize::try_from(program.largest_bytes).unwrap_or(usize::MAX);
     let mapped = usize::try_from(bytes).is_ok_and(|bytes| floor::prepare(bytes, largest, threads));
-    let timed = pass == Pass::Speed;
+    let timed = matches!(pass, Pass::Speed | Pass::Latency);
     if mapped && timed && row == Linked::Null && bytes <= PREFAULT_LIMIT_BYTES {
         floor::prefault();
     }

@@ -65,11 +65,11 @@ impl Sampler for Replays<'_> {
         match (&self.workload.work, pass) {
             (_, Pass::Program) => false,
             // `null` can be timed, not looked at.
-            // The threads of a replay are not timed call by call.
-            (Work::Threaded { .. }, Pass::Latency) => false,
             (Work::Program { .. } | Work::Threaded { .. }, pass) => {
-                pass == Pass::Speed || !subject.is_null()
+                matches!(pass, Pass::Speed | Pass::Latency) || !subject.is_null()
             }
+            // Its threads run loops of their own, which are not timed call by call.
+            (Work::Kernel(_), Pass::Latency) => false,
             // A floor row serves one thread.
             (Work::Kernel(_), _) => subject.kind() != SubjectKind::Floor,
         }

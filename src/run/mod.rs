@@ -32,5 +32,5 @@ pub mod steps;
 pub mod stopping;
 pub mod suite;
 pub mod supervisor;
-mod ticks;
+mod times;
 pub mod usage;

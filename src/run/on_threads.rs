@@ -5,12 +5,13 @@ use core::sync::atomic::AtomicU64;
 
 use super::answer::{Answer, STATE_REPLAYING};
 use super::child::{
-    Ended, check_readable, damaged, harness_memory, note_pass, open_gauge, open_ground,
+    Ended, check_readable, damaged, harness_memory, note_pass, open_gauge, open_ground, open_times,
     prepare_floor, refused,
 };
 use super::request::ChildArguments;
 use super::usage::Usage;
 use crate::measure::results::{Order, Pass};
+use crate::replay::latency::Tally;
 use crate::replay::parts::SlotPlace;
 use crate::replay::serial::warm_up;
 use crate::replay::shadow::Shadow;
@@ -130,7 +131,29 @@ pub(super) fn replay(
             };
             check_readable(&gauge)?;
         }
-        Pass::Latency | Pass::Program => {
+        Pass::Latency => {
+            let times = open_times(arguments, answer, view.program().words().len())?;
+            let mut tallies = harness_memory::<Tally>(view.thread_count() as usize)?;
+            answer.state = STATE_REPLAYING;
+            warm_up(&functions);
+            let touch = arguments.touch;
+            if linked == Some(Linked::Bump) {
+                // As in `replay_program`.
+                threaded::timed_pass(&mut crew, touch)?;
+            }
+            let outcome = &mut answer.latency;
+            answer.operations = match times {
+                Some(mut times) => threaded::latency::record(
+                    &mut crew,
+                    touch,
+                    times.as_mut_slice(),
+                    tallies.as_mut_slice(),
+                    outcome,
+                )?,
+                None => threaded::latency::explain(&mut crew, touch, outcome.tally.worst_mut())?,
+            };
+        }
+        Pass::Program => {
             let reason = "there is no such pass over this work";
             return Err(Ended::Refused(reason.to_owned()));
         }

@@ -13,12 +13,12 @@ use std::time::Duration;
 use super::answer::{Answer, AnswerFile, Commission, PASS_LIMIT, STATE_DONE};
 use super::child::EXIT_UNABLE;
 use super::judge::judge;
-use super::latency;
+use super::latency::{self, Timed};
 use super::process::{self, Ending, Finished, Limits};
 use super::receipt::{Builds, Identity};
 use super::request::{ChildArguments, FIRST_ARGUMENT, Request, Task, Work};
 use super::scratch::Scratch;
-use super::ticks::{self, Ticks};
+use super::times::{self, Times};
 use super::usage::Usage;
 use crate::error::{Error, Result};
 use crate::measure::environment::steers_an_allocator;
@@ -62,7 +62,7 @@ pub(super) struct Child {
     pub(super) finished: Finished,
     pub(super) answer: AnswerFile,
     /// The time of each operation, in the latency pass.
-    ticks: Option<Ticks>,
+    times: Option<Times>,
     /// Its standard error.
     pub(super) said: File,
 }
@@ -220,13 +220,13 @@ impl Session {
         };
         let prepare = |answer: &mut Answer| {
             commission(answer);
+            if request.pass != Pass::Latency || answer.commission.is_second != 0 {
+                return None;
+            }
             match &request.work {
-                Work::Program { program, .. }
-                    if request.pass == Pass::Latency && answer.commission.is_second == 0 =>
-                {
-                    Some(program.words.len())
-                }
-                _ => None,
+                Work::Program { program, .. } => Some(program.words.len()),
+                Work::Threaded { program, .. } => Some(program.words()),
+                Work::Kernel(_) => None,
             }
         };
         // Waiting for recorded times is no fault of the allocator.
@@ -243,7 +243,7 @@ impl Session {
     }
 
     /// Starts a child and waits for its end. `prepare` fills the answer file's commission, and tells
-    /// how many operations shall be timed one by one, if any.
+    /// how many places for times of single operations there shall be, if any.
     fn start(
         &self,
         subject: &Subject,
@@ -255,10 +255,10 @@ impl Session {
         let path = self.new_path("answer");
         let mut answer =
             AnswerFile::create(&path).map_err(|source| Error::io(&path, "make", source))?;
-        let ticks = match prepare(answer.get_mut()) {
-            Some(operations) => {
-                let made = Ticks::create(&path, operations);
-                let path = ticks::path_beside(&path);
+        let times = match prepare(answer.get_mut()) {
+            Some(places) => {
+                let made = Times::create(&path, places);
+                let path = times::path_beside(&path);
                 Some(made.map_err(|source| Error::io(path, "make", source))?)
             }
             None => None,
@@ -270,8 +270,8 @@ impl Session {
             .map_err(|source| Error::Failed(format!("cannot start a child process: {source}")))?;
         // The mappings stay; the names are no longer needed.
         let _ = std::fs::remove_file(&path);
-        if ticks.is_some() {
-            let _ = std::fs::remove_file(ticks::path_beside(&path));
+        if times.is_some() {
+            let _ = std::fs::remove_file(times::path_beside(&path));
         }
         match finished.ending {
             Ending::Interrupted => Err(Error::Interrupted),
@@ -282,7 +282,7 @@ impl Session {
             _ => Ok(Child {
                 finished,
                 answer,
-                ticks,
+                times,
                 said,
             }),
         }
@@ -347,18 +347,14 @@ impl Session {
         child: &Child,
         outcome: &mut Outcome,
     ) -> Result<()> {
-        let (Work::Program { program, .. }, Some(ticks)) = (&request.work, &child.ticks) else {
+        let (Some(times), Some(timed)) = (&child.times, Timed::of(&request.work)) else {
             return Ok(());
         };
         let found = &child.answer.get().latency;
-        let second = |answer: &mut Answer| {
-            answer.latency = *found;
-            let count = found.worst().len();
-            answer.latency.worst[..count].sort_by_key(|worst| worst.operation);
-        };
+        let second = |answer: &mut Answer| answer.latency = *found;
         if let Some(explained) = self.explain(request, second, outcome)? {
-            let worst = explained.answer.get().latency.worst();
-            outcome.latency = Some(latency::sample(program, ticks.as_slice(), found, worst));
+            let worst = explained.answer.get().latency.tally.worst();
+            outcome.latency = Some(latency::sample(&timed, times.as_slice(), found, worst));
         }
         Ok(())
     }

@@ -258,6 +258,7 @@ fn environment() -> Environment {
         transparent_huge_pages: Some("madvise".into()),
         governor: None,
         aslr: Some(2),
+        clock_source: Some("tsc".into()),
         load_average_start: Some(1.9),
         load_average_end: Some(2.1),
         disturbance: Some(Disturbance {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use mymalloc::measure::latency::ALL_SIZES;
 use mymalloc::measure::results::*;
 
 use crate::fixture::{assemble, cast, fail, time};
@@ -70,6 +71,9 @@ pub(crate) fn small() -> Results {
             rss_peak_bytes: row.rss_peak_bytes,
         })
         .collect();
+    for row in &mut results.summary {
+        row.latency.retain(|row| row.size_class_bytes == ALL_SIZES);
+    }
     for latency in results
         .samples
         .iter_mut()
@@ -193,22 +197,7 @@ fn add_details(results: &mut Results, at: usize) {
     row.rss_mean_bytes = row.rss_peak_bytes.map(|peak| peak * 7 / 10);
     row.rss_retained_1s_bytes = row.rss_retained_bytes.map(|bytes| bytes / 3);
     row.drift = row.rss_peak_bytes.map(|_| 1.0 + time / 1000.0);
-    row.latency = latency_rows(time, &workload)
-        .into_iter()
-        .map(|mut latency| {
-            latency.size_class_bytes = u64::MAX;
-            latency
-        })
-        .fold(Vec::new(), |mut rows: Vec<LatencyRow>, latency| {
-            let same = |row: &&mut LatencyRow| {
-                row.operation == latency.operation && row.other_thread == latency.other_thread
-            };
-            match rows.iter_mut().find(same) {
-                Some(row) => row.max_ns = row.max_ns.max(latency.max_ns),
-                None => rows.push(latency),
-            }
-            rows
-        });
+    row.latency = latency_rows(time, &workload);
     let own = |sample: &&mut Sample| sample.workload == workload && sample.subject == subject;
     let mut latency_sample = None;
     for sample in results.samples.iter_mut().filter(own) {
@@ -223,8 +212,11 @@ fn add_details(results: &mut Results, at: usize) {
     sample.pass = Pass::Latency;
     sample.speed = None;
     sample.latency = Some(LatencySample {
+        clock: LatencyClock::TimeStampCounter,
         clock_hertz: 2.8e9,
         clock_cost_ns: 9.3,
+        migrated: Some(3),
+        backward: 0,
         rows: latency_rows(time, &workload),
         worst: worst(time),
     });
@@ -263,21 +255,26 @@ fn latency_rows(time: f64, workload: &str) -> Vec<LatencyRow> {
     let scale = |factor: f64| (time * factor) as u64;
     let row = |operation: &str, size_class_bytes: u64, other_thread: bool, factor: f64| {
         let factor = factor * (1.0 + (size_class_bytes as f64).log2() / 20.0);
+        let count = match size_class_bytes {
+            ALL_SIZES => 250_000,
+            class => 90_000 / class.max(1) + 7,
+        };
+        let beyond = |least: u64, factor| (count >= least).then(|| scale(factor));
         LatencyRow {
             operation: operation.into(),
             size_class_bytes,
             other_thread,
-            count: 90_000 / size_class_bytes.max(1) + 7,
+            count,
             p50_ns: scale(0.8 * factor),
-            p90_ns: scale(1.5 * factor),
-            p99_ns: scale(6.0 * factor),
-            p99_9_ns: scale(40.0 * factor),
-            p99_99_ns: scale(400.0 * factor),
+            p90_ns: beyond(100, 1.5 * factor),
+            p99_ns: beyond(1000, 6.0 * factor),
+            p99_9_ns: beyond(10_000, 40.0 * factor),
+            p99_99_ns: beyond(100_000, 400.0 * factor),
             max_ns: scale(20_000.0 * factor),
         }
     };
     let mut rows = Vec::new();
-    for class in [16, 64, 256, 1024, 4096, 32768] {
+    for class in [16, 64, 256, 1024, 4096, 16_384, ALL_SIZES] {
         rows.push(row("malloc", class, false, 1.0));
         rows.push(row("free", class, false, 0.7));
         if workload == "systemui" {
@@ -296,10 +293,13 @@ fn worst(time: f64) -> Vec<WorstOperation> {
             operation: 1_000 + n * 53_111,
             call: format!("malloc({})", 64 << n),
             latency_ns: (time * 20_000.0) as u64 / (n + 1),
-            minor_faults: Some(10 - n),
-            major_faults: Some(0),
-            involuntary_switches: (n != 3).then_some(u64::from(n == 0)),
-            system_calls: Some(if n < 4 {
+            minor_faults: 10 - n,
+            major_faults: 0,
+            involuntary_switches: u64::from(n == 0),
+            voluntary_switches: u64::from(n == 5),
+            second_latency_ns: (n != 3)
+                .then_some((time * if n == 2 { 2.0 } else { 2_000.0 }) as u64),
+            second_system_calls: Some(if n < 4 {
                 BTreeMap::from([("mmap".into(), 1)])
             } else {
                 BTreeMap::new()

@@ -1,37 +1,37 @@
-//! Latency samples -> the rows of a summary: over all sizes, one per operation and same or other
-//! thread. Each percentile is the median of the samples'; counts are sums, maxima the highest.
+//! Latency samples -> the rows of a summary: one per operation, size class and same or other thread.
+//! Each percentile is the median of the samples', so that one disturbed replay does not decide the
+//! tail; counts are sums, maxima the highest.
 
 use std::collections::BTreeMap;
 
-use crate::measure::latency::ALL_SIZES;
 use crate::measure::results::{LatencyRow, Sample};
 use crate::statistics::median;
 
 /// See the module text.
 pub(super) fn rows(samples: &[&Sample]) -> Vec<LatencyRow> {
-    let mut groups: BTreeMap<(&str, bool), Vec<&LatencyRow>> = BTreeMap::new();
+    let mut groups: BTreeMap<(&str, u64, bool), Vec<&LatencyRow>> = BTreeMap::new();
     for row in samples
         .iter()
         .filter_map(|sample| sample.latency.as_ref())
         .flat_map(|latency| &latency.rows)
-        .filter(|row| row.size_class_bytes == ALL_SIZES)
     {
-        let group = groups.entry((&row.operation, row.other_thread));
+        let group = groups.entry((&row.operation, row.size_class_bytes, row.other_thread));
         group.or_default().push(row);
     }
     groups
         .into_iter()
-        .map(|((operation, other_thread), rows)| {
-            let of = |value: fn(&LatencyRow) -> u64| {
-                let values: Vec<f64> = rows.iter().map(|row| value(row) as f64).collect();
-                median(&values).map_or(0, |value| value.round() as u64)
+        .map(|((operation, size_class_bytes, other_thread), rows)| {
+            let of = |value: fn(&LatencyRow) -> Option<u64>| {
+                let known = rows.iter().filter_map(|row| value(row));
+                let values: Vec<f64> = known.map(|value| value as f64).collect();
+                median(&values).map(|value| value.round() as u64)
             };
             LatencyRow {
                 operation: operation.to_owned(),
-                size_class_bytes: ALL_SIZES,
+                size_class_bytes,
                 other_thread,
                 count: rows.iter().map(|row| row.count).sum(),
-                p50_ns: of(|row| row.p50_ns),
+                p50_ns: of(|row| Some(row.p50_ns)).unwrap_or(0),
                 p90_ns: of(|row| row.p90_ns),
                 p99_ns: of(|row| row.p99_ns),
                 p99_9_ns: of(|row| row.p99_9_ns),
@@ -45,40 +45,26 @@ pub(super) fn rows(samples: &[&Sample]) -> Vec<LatencyRow> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::measure::latency::{Call, Latencies};
-    use crate::measure::results::{LatencySample, Pass, Status};
+    use crate::measure::latency::{ALL_SIZES, Kind, Latencies};
+    use crate::measure::results::{LatencyClock, LatencySample, Pass};
 
     fn sample(nanoseconds: u64) -> Sample {
         let mut latencies = Latencies::new(1e9, 0);
-        for size in [8, 4000] {
-            latencies.record(Call::Malloc, size, false, nanoseconds);
+        // Of 4000 bytes there are too few calls for a percentile.
+        for size in std::iter::repeat_n(8, 100).chain([4000]) {
+            latencies.record(Kind::Malloc, size, false, nanoseconds);
         }
         Sample {
-            run: 0,
-            workload: "w".to_owned(),
-            subject: "s".to_owned(),
-            pass: Pass::Latency,
-            block: 0,
-            position: 0,
-            status: Status::Ok,
-            reason: None,
-            operations: 2,
-            receipt: None,
-            speed: None,
-            memory: None,
             latency: Some(LatencySample {
+                clock: LatencyClock::TimeStampCounter,
                 clock_hertz: 1e9,
                 clock_cost_ns: 0.0,
+                migrated: Some(0),
+                backward: 0,
                 rows: latencies.rows(),
                 worst: Vec::new(),
             }),
-            program: None,
-            minor_faults: 0,
-            major_faults: 0,
-            involuntary_switches: 0,
-            voluntary_switches: 0,
-            steal_ns: None,
-            elapsed_ns: None,
+            ..Sample::untaken("w", "s", Pass::Latency, 0)
         }
     }
 
@@ -86,10 +72,13 @@ mod tests {
     fn percentiles_are_medians_and_maxima_are_highest() {
         let samples = [10, 500, 30].map(sample);
         let rows = rows(&samples.iter().collect::<Vec<_>>());
-        let [row] = rows.as_slice() else {
-            panic!("one operation, all sizes: {rows:?}");
+        let [small, large, all] = rows.as_slice() else {
+            panic!("one operation, two classes and their sum: {rows:?}");
         };
-        assert_eq!((row.count, row.p50_ns, row.p99_99_ns), (6, 30, 30));
-        assert_eq!((row.max_ns, row.size_class_bytes), (500, ALL_SIZES));
+        assert_eq!((all.count, all.p50_ns, all.p90_ns), (303, 30, Some(30)));
+        assert_eq!((all.p99_ns, all.p99_99_ns), (None, None));
+        assert_eq!((all.max_ns, all.size_class_bytes), (500, ALL_SIZES));
+        assert_eq!((small.count, small.size_class_bytes), (300, 16));
+        assert_eq!((large.count, large.p90_ns, large.max_ns), (3, None, 500));
     }
 }

@@ -230,7 +230,7 @@ impl<'a> Watcher for Ledger<'a> {
     where
         Self: 'w;
 
-    fn observer(&self) -> Clerk<'_, 'a> {
+    fn observer(&self, _thread: u32) -> Clerk<'_, 'a> {
         Clerk(self)
     }
 }

@@ -25,7 +25,7 @@ impl<O: Observer + Default> Watcher for Alike<O> {
     where
         O: 'w;
 
-    fn observer(&self) -> O {
+    fn observer(&self, _thread: u32) -> O {
         O::default()
     }
 }
@@ -56,7 +56,7 @@ impl<'a> Watcher for Verifier<'a> {
     where
         Self: 'w;
 
-    fn observer(&self) -> Self::Observer<'_> {
+    fn observer(&self, _thread: u32) -> Self::Observer<'_> {
         Checker {
             functions: self.functions,
             ground: &self.ground,
@@ -90,6 +90,7 @@ pub fn verify(
         progress,
     };
     let done = crew.replay(&verifier)?;
-    crew.drain(&mut verifier.observer()).map_err(Ended::Wrong)?;
+    crew.drain(&mut verifier.observer(0))
+        .map_err(Ended::Wrong)?;
     Ok(done)
 }

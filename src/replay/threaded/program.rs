@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::measure::results::ThreadedRecord;
-use crate::replay::program::{Program, ProgramView, Word};
+use crate::replay::program::{Call, Program, ProgramView, Word};
 
 /// What stands between the operations of a thread.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -155,6 +155,16 @@ impl ThreadedProgram {
         }
     }
 
+    /// What the words of all threads refer to.
+    pub fn shared(&self) -> &Program {
+        &self.program
+    }
+
+    /// Words of all threads, those that are no operations included.
+    pub fn words(&self) -> usize {
+        self.program.words.len()
+    }
+
     /// Slots of the table of pointers, the null slot included.
     pub fn slots(&self) -> u32 {
         self.program.slots
@@ -174,6 +184,32 @@ impl ThreadedProgram {
         };
         let number = leftover + 1;
         format!("the freeing of leftover block {number} after the trace, free")
+    }
+
+    /// Names an operation, by its number in the recorded total order: "malloc(64) on thread 3".
+    /// `None` if there is no such operation.
+    pub fn call_text(&self, operation: usize) -> Option<String> {
+        let (thread, word) = self.find(operation)?;
+        Some(format!("{} on thread {thread}", self.program.call(word)))
+    }
+
+    /// Every operation, in the recorded total order.
+    pub fn calls(&self) -> Vec<Call> {
+        let mut calls: Vec<Option<Call>> = vec![None; self.operations as usize];
+        for (thread, part) in (0..).zip(&self.threads) {
+            let words = self.program.words[part.range()].iter();
+            let numbered = words.zip(&self.numbers[part.range()]);
+            let operations = numbered.filter(|(word, _)| !word.is_control());
+            // The times of a thread stand one after the other from its first word's place on.
+            for (place, (word, number)) in (part.first as usize..).zip(operations) {
+                calls[*number as usize] = Some(Call {
+                    place,
+                    thread,
+                    word: *word,
+                });
+            }
+        }
+        calls.into_iter().flatten().collect()
     }
 
     /// The thread and the word of an operation.

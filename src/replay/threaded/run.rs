@@ -32,8 +32,9 @@ pub trait Watcher: Sync {
     type Observer<'w>: Observer
     where
         Self: 'w;
-    /// The observer of one thread.
-    fn observer(&self) -> Self::Observer<'_>;
+    /// The observer of one thread, made on it. The thread that the process began with is given one
+    /// twice: for its operations, and for what comes after them, which is none.
+    fn observer(&self, thread: u32) -> Self::Observer<'_>;
 }
 
 /// How a replay ended early.
@@ -389,7 +390,7 @@ impl<'s, 'a, W: Watcher> Player<'s, 'a, W> {
             shared,
             thread,
             replayer,
-            observer: shared.watcher.observer(),
+            observer: shared.watcher.observer(thread),
             account: Account::default(),
             operations: 0,
         }

@@ -11,6 +11,7 @@ use crate::measure::results::LatencyRow;
 use crate::report::format;
 use crate::report::latency::{self, Operation, PERCENTILES, percentiles};
 use crate::report::model::Workload;
+use crate::statistics::median;
 
 /// One chart per kind of operation that was measured; none if no latency was.
 pub(super) fn draw(workload: &Workload<'_>) -> Result<Vec<Chart>> {
@@ -44,15 +45,18 @@ fn of_operation(workload: &Workload<'_>, operation: &Operation) -> Result<Chart>
         .iter()
         .map(|line| {
             let at = |n: usize| format::time_ns(line.points[n].1);
-            format!("{} {} at p50, {} at most", line.name, at(0), at(5))
+            let last = line.points.len() - 1;
+            format!("{} {} at p50, {} at most", line.name, at(0), at(last))
         })
         .collect();
     let name = operation.words();
     let heading = Heading {
         title: format!("Latency of {name} on {}", workload.name),
-        subtitle: "Time of a single call by percentile, the clock’s own cost subtracted: lower is better. \
-                   Logarithmic scale; grey dashes are bounds, no allocators."
-            .to_owned(),
+        subtitle: format!(
+            "Time of a single call by percentile, less {} for the clock itself: lower is better. \
+             Logarithmic scale; grey dashes are bounds, no allocators.",
+            clock_cost(workload)
+        ),
     };
     let other = if operation.other_thread {
         "-other-thread"
@@ -66,10 +70,20 @@ fn of_operation(workload: &Workload<'_>, operation: &Operation) -> Result<Chart>
             workload.name,
             words.join("; ")
         ),
+        // It stands once, above all of these charts.
         caption: String::new(),
         wide: picture(&heading, &lines, WIDE, 360.0)?,
         narrow: Some(picture(&heading, &lines, NARROW, 320.0)?),
     }))
+}
+
+fn clock_cost(workload: &Workload<'_>) -> String {
+    let samples = workload.rows.iter().flat_map(latency::samples);
+    let costs: Vec<f64> = samples
+        .map(|sample| sample.clock_cost_ns)
+        .filter(|cost| cost.is_finite())
+        .collect();
+    median(&costs).map_or("the cost".to_owned(), format::time_ns)
 }
 
 /// A name that is safe in a file name, whatever stands in the file.
@@ -83,7 +97,7 @@ fn points(row: &LatencyRow) -> Vec<(f64, f64)> {
     percentiles(row)
         .iter()
         .enumerate()
-        .map(|(at, (_, ns))| (at as f64, (*ns).max(1) as f64))
+        .filter_map(|(at, ns)| Some((at as f64, (*ns)?.max(1) as f64)))
         .collect()
 }
 

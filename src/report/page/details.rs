@@ -1,203 +1,20 @@
-//! What stands below the results of a workload: memory, latency, threads, single samples.
+//! What stands below the results of a workload: memory, threads, single samples.
 
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
-
-use super::table::{Cell, Table, TableRow, optional, row_name, written};
-use super::{ChartView, chart_view};
+use super::table::{Table, TableRow, optional, row_name, written};
 use crate::measure::memory::allowed_difference_bytes;
 use crate::measure::pairs::Heap;
-use crate::measure::results::{Estimate, LatencyRow, MemorySample, ProgramSample, WorstOperation};
-use crate::report::charts::Chart;
-use crate::report::latency::{self, Operation, PERCENTILES, percentiles};
+use crate::measure::results::{Estimate, MemorySample, ProgramSample};
 use crate::report::model::{Row, Workload};
 use crate::report::samples;
 use crate::report::{bounds, format};
 use crate::statistics::median;
 
-/// One kind of operation.
-#[derive(Serialize)]
-pub(super) struct OperationView {
-    chart: ChartView,
-    table: Table,
-    /// The same by size class.
-    by_size: Table,
-}
-
-/// Latencies of a workload.
-#[derive(Serialize)]
-pub(super) struct LatencyView {
-    /// What the clock costs, and what was done about it.
-    clock: String,
-    operations: Vec<OperationView>,
-    /// The ten slowest operations of each subject.
-    worst: Vec<Table>,
-}
-
-/// `None` where no latency was measured.
-pub(super) fn latency(workload: &Workload<'_>, charts: &[Chart]) -> Option<LatencyView> {
-    let operations = latency::operations(workload);
-    if operations.is_empty() {
-        return None;
-    }
-    let views = operations
-        .iter()
-        .zip(charts)
-        .map(|(operation, chart)| OperationView {
-            chart: chart_view(chart),
-            table: percentile_table(workload, operation),
-            by_size: size_table(workload, operation),
-        });
-    Some(LatencyView {
-        clock: clock_words(workload),
-        operations: views.collect(),
-        worst: workload.rows.iter().filter_map(worst_table).collect(),
-    })
-}
-
-fn clock_words(workload: &Workload<'_>) -> String {
-    let costs: Vec<f64> = workload
-        .rows
-        .iter()
-        .flat_map(latency::samples)
-        .map(|sample| sample.clock_cost_ns)
-        .filter(|cost| cost.is_finite())
-        .collect();
-    let cost = median(&costs).map_or("its cost".to_owned(), format::time_ns);
-    format!(
-        "Each call was timed by itself with the time-stamp counter, in a pass of its own. Reading the counter costs \
-         {cost} here, which is subtracted. Nothing below a few nanoseconds can be told apart this way; the speed pass \
-         tells the mean."
-    )
-}
-
-fn percentile_headings() -> Vec<String> {
-    let names = PERCENTILES.iter().map(|name| (*name).to_owned());
-    names.chain(["calls".to_owned()]).collect()
-}
-
-fn percentile_cells(row: &LatencyRow) -> Vec<Cell> {
-    let times = percentiles(row)
-        .into_iter()
-        .map(|(_, ns)| written(format::time_ns(ns as f64)));
-    times.chain([written(format::count(row.count))]).collect()
-}
-
-fn percentile_table(workload: &Workload<'_>, operation: &Operation) -> Table {
-    let rows: Vec<(&Row<'_>, &LatencyRow)> = workload
-        .rows
-        .iter()
-        .filter_map(|row| Some((row, latency::row(row, operation)?)))
-        .collect();
-    let mut lines: Vec<TableRow> = rows
-        .iter()
-        .map(|(row, latency)| TableRow {
-            name: row_name(row),
-            cells: percentile_cells(latency),
-        })
-        .collect();
-    let candidates: Vec<usize> = (0..rows.len())
-        .filter(|&at| rows[at].0.is_candidate())
-        .collect();
-    for column in 0..PERCENTILES.len() {
-        let value = |at: &usize| percentiles(rows[*at].1)[column].1;
-        let least = candidates.iter().map(value).min();
-        if candidates.iter().map(value).max() == least {
-            continue;
-        }
-        for at in &candidates {
-            lines[*at].cells[column].best = Some(value(at)) == least;
-        }
-    }
-    Table {
-        title: format!("Latency of {}", operation.words()),
-        corner: "Subject",
-        headings: percentile_headings(),
-        rows: lines,
-    }
-}
-
-/// By size class, of the first latency sample of each subject: percentiles cannot be averaged.
-fn size_table(workload: &Workload<'_>, operation: &Operation) -> Table {
-    let rows = workload.rows.iter().filter_map(|row| {
-        let sample = latency::samples(row).next()?;
-        Some((row, sample))
-    });
-    let mut lines: Vec<(u64, TableRow)> = rows
-        .flat_map(|(row, sample)| {
-            let own = sample.rows.iter().filter(|latency| {
-                latency.operation == operation.name
-                    && latency.other_thread == operation.other_thread
-            });
-            own.map(|latency| {
-                let class = latency.size_class_bytes;
-                (
-                    class,
-                    TableRow {
-                        name: format!("{} up to {}", row_name(row), format::bytes(class as f64)),
-                        cells: percentile_cells(latency),
-                    },
-                )
-            })
-        })
-        .collect();
-    lines.sort_by_key(|(class, _)| *class);
-    Table {
-        title: format!("Latency of {} by size class", operation.words()),
-        corner: "Subject and size",
-        headings: percentile_headings(),
-        rows: lines.into_iter().map(|(_, row)| row).collect(),
-    }
-}
-
-fn worst_table(row: &Row<'_>) -> Option<Table> {
-    let mut worst: Vec<&WorstOperation> = latency::samples(row)
-        .flat_map(|sample| &sample.worst)
-        .collect();
-    worst.sort_by_key(|operation| std::cmp::Reverse(operation.latency_ns));
-    worst.truncate(10);
-    let known = |count: Option<u64>| optional(count, format::count);
-    let rows: Vec<TableRow> = worst
-        .into_iter()
-        .map(|operation| TableRow {
-            name: operation.call.clone(),
-            cells: vec![
-                written(format::time_ns(operation.latency_ns as f64)),
-                written(format::count(operation.operation)),
-                known(operation.minor_faults),
-                known(operation.major_faults),
-                known(operation.involuntary_switches),
-                written(
-                    operation
-                        .system_calls
-                        .as_ref()
-                        .map_or(format::ABSENT.to_owned(), calls_words),
-                ),
-            ],
-        })
-        .collect();
-    (!rows.is_empty()).then(|| Table {
-        title: row_name(row),
-        corner: "Call",
-        headings: [
-            "Latency",
-            "Operation",
-            "Minor faults",
-            "Major faults",
-            "Switches",
-            "System calls",
-        ]
-        .map(str::to_owned)
-        .to_vec(),
-        rows,
-    })
-}
-
 /// `mmap 41, munmap 12`; the most frequent first.
-fn calls_words(calls: &BTreeMap<String, u64>) -> String {
+pub(super) fn calls_words(calls: &BTreeMap<String, u64>) -> String {
     if calls.is_empty() {
         return "none".to_owned();
     }
