@@ -114,6 +114,7 @@ fn latency(subject: &Subject, trace: &Trace, order: Order) -> LatencySample {
 /// What holds of every sample.
 fn agrees_with_itself(sample: &LatencySample) {
     assert!(sample.clock_hertz > 1e6 && sample.clock_cost_ns > 0.0);
+    assert!(sample.clock_step_ns > 0.0 && sample.clock_step_ns < 1e4);
     for row in &sample.rows {
         let percentiles = [
             Some(row.p50_ns),
@@ -282,13 +283,6 @@ fn known_stalls_are_found() {
             }
         }
         assert!(named.count() >= 5, "{order:?}: {:?}", sample.worst);
-        // Those of each thread are there.
-        let on = |thread: u64| {
-            stalls
-                .iter()
-                .any(|stall| stall % u64::from(threads) == thread)
-        };
-        assert!(on(0) && (threads == 1 || on(1)));
     }
 }
 

@@ -52,7 +52,7 @@ fn latencies_are_measured_without_asking() {
         let calls: u64 = all.map(|row| row.count).sum();
         assert_eq!(calls, row.operations, "{subject}");
     }
-    for word in ["latency", "malloc p50", "free p50", "max"] {
+    for word in ["latency", "malloc p99", "free p99", "max"] {
         assert!(table.contains(word), "{word} is not in: {table}");
     }
     let page = page(folder.path());
@@ -60,7 +60,7 @@ fn latencies_are_measured_without_asking() {
         "<h3>Latency</h3>",
         "p99.99",
         "by size",
-        "at least ten calls lie beyond it",
+        "at least ten calls lie beyond",
         "memory that is resident already",
         "In a second replay",
         "which is subtracted",
@@ -74,7 +74,7 @@ fn threads_are_told_apart_where_there_are_any() {
     let folder = folder();
     let trace = folder.path().join("threads.txt");
     std::fs::write(&trace, THREADED).expect("ours");
-    for (order, crossing) in [("threads", 3), ("strict", 3), ("serial", 0)] {
+    for (order, crossing) in [("threads", 2), ("strict", 2), ("serial", 0)] {
         let (results, _) = run(folder.path(), &trace, &["--order", order]);
         for subject in ["system", "null", "bump"] {
             let rows = &row(&results, subject).latency;
@@ -102,7 +102,7 @@ fn the_pass_can_be_repeated_or_left_out() {
         let own = samples.filter(|one| one.subject == "system" && one.pass == Pass::Latency);
         assert_eq!(own.count(), expected);
         assert_eq!(row(&results, "system").latency.is_empty(), expected == 0);
-        assert_eq!(table.contains("malloc p50"), expected > 0);
+        assert_eq!(table.contains("malloc p99"), expected > 0);
         assert_eq!(
             page(folder.path()).contains("<h3>Latency</h3>"),
             expected > 0

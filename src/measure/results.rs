@@ -639,6 +639,8 @@ pub struct LatencySample {
     pub clock_hertz: f64,
     /// Cost of reading the clock, subtracted from every latency.
     pub clock_cost_ns: f64,
+    /// By so much it advances at once: nothing shorter is told apart.
+    pub clock_step_ns: f64,
     /// Calls that ended on another processor than they began on; `None` if the clock does not tell.
     pub migrated: Option<u64>,
     /// Calls whose second reading was below the first: they have no latency and are in no row.

@@ -173,15 +173,57 @@ impl Calibration {
     }
 }
 
-/// Median of the time between two readings with nothing between them, in ticks.
-pub(super) fn cost_ticks<C: Clock>() -> u64 {
+/// What two readings with nothing between them differ by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Cost {
+    /// The median.
+    pub(super) ticks: u64,
+    /// The counter advances by so much at once: some processors' counts by a slower clock than its
+    /// rate. 1 if no such step shows.
+    pub(super) step_ticks: u64,
+}
+
+/// Measures it.
+pub(super) fn cost<C: Clock>() -> Cost {
     let mut costs = [0u64; COST_PAIRS];
     for cost in &mut costs {
         let before = C::read().ticks;
         *cost = C::read().ticks.saturating_sub(before);
     }
     costs.sort_unstable();
-    costs[COST_PAIRS / 2]
+    cost_of(&costs)
+}
+
+/// Values that are this near are one: a step need not be a whole number of ticks.
+const NEAR_TICKS: u64 = 2;
+/// Rarer values than one in so many are disturbances.
+const RARE: usize = 100;
+
+/// The same of given differences, ascending.
+fn cost_of(sorted: &[u64]) -> Cost {
+    let mut step_ticks = u64::MAX;
+    let mut last = None;
+    for group in sorted.chunk_by(|one, next| next - one <= NEAR_TICKS) {
+        if group.len() < sorted.len() / RARE {
+            continue;
+        }
+        let middle = group[group.len() / 2];
+        if let Some(last) = last.replace(middle) {
+            step_ticks = step_ticks.min(middle - last);
+        }
+        // A counter of single ticks takes many neighbouring values.
+        if group[group.len() - 1] - group[0] > 2 * NEAR_TICKS {
+            step_ticks = 1;
+        }
+    }
+    Cost {
+        ticks: sorted[sorted.len() / 2],
+        step_ticks: if step_ticks == u64::MAX {
+            1
+        } else {
+            step_ticks
+        },
+    }
 }
 
 /// The shortest of several page faults, in ticks, the clock's cost included. `None` if the system
@@ -234,6 +276,34 @@ mod tests {
     }
 
     #[test]
+    fn a_counter_that_advances_in_steps_is_seen() {
+        let sorted = |parts: &[(u64, usize)]| -> Vec<u64> {
+            let parts = parts.iter();
+            parts
+                .flat_map(|(value, count)| vec![*value; *count])
+                .collect()
+        };
+        // As seen on a processor that counts by 100 MHz at a rate of 2.6 GHz, with disturbances.
+        let coarse = sorted(&[(26, 3000), (52, 6900), (78, 40), (79, 1), (9000, 2)]);
+        let expected = |ticks, step_ticks| Cost { ticks, step_ticks };
+        assert_eq!(cost_of(&coarse), expected(52, 26));
+        // A step of 29.5 ticks.
+        let uneven = sorted(&[(29, 2000), (30, 2000), (59, 3000), (88, 900), (89, 900)]);
+        assert_eq!(cost_of(&uneven).step_ticks, 29);
+        let fine = sorted(&[
+            (40, 100),
+            (41, 500),
+            (42, 900),
+            (43, 700),
+            (44, 300),
+            (45, 90),
+        ]);
+        assert_eq!(cost_of(&fine), expected(42, 1));
+        assert_eq!(cost_of(&sorted(&[(36, 10_000)])), expected(36, 1));
+        assert_eq!(cost_of(&[0]), expected(0, 1));
+    }
+
+    #[test]
     fn the_clocks_keep_pace_with_the_kernels() {
         keeps_pace::<Monotonic>();
         if choose() == LatencyClock::TimeStampCounter {
@@ -254,8 +324,12 @@ mod tests {
         // unit.
         let ratio = seconds / elapsed.as_secs_f64();
         assert!((ratio - 1.0).abs() < 0.1, "{hertz} Hz");
-        let cost = cost_ticks::<C>();
+        let Cost {
+            ticks: cost,
+            step_ticks,
+        } = cost::<C>();
         assert!((cost as f64) < hertz / 1e5, "less than 10 µs");
+        assert!((1..hertz as u64 / 100_000).contains(&step_ticks));
         let fault = shortest_fault_ticks::<C>().expect("memory");
         assert!(fault > cost, "a fault of {fault} ticks, readings of {cost}");
     }

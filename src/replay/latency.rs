@@ -164,6 +164,8 @@ pub struct LatencyOutcome {
     pub hertz: f64,
     /// Median of the time between two readings with nothing between them.
     pub cost_ticks: u64,
+    /// The clock advances by so many at once.
+    pub step_ticks: u64,
     /// Over all threads.
     pub tally: Tally,
 }
@@ -178,6 +180,7 @@ pub fn ticks_of(time: u64) -> Option<u64> {
 pub(super) struct Bench<C> {
     calibration: Calibration,
     pub(super) cost_ticks: u64,
+    step_ticks: u64,
     /// No page fault and no context switch is shorter.
     slow_ticks: u64,
     clock: PhantomData<fn() -> C>,
@@ -186,7 +189,10 @@ pub(super) struct Bench<C> {
 impl<C: Clock> Bench<C> {
     pub(super) fn set_up() -> Self {
         let calibration = Calibration::now::<C>();
-        let cost_ticks = clock::cost_ticks::<C>();
+        let clock::Cost {
+            ticks: cost_ticks,
+            step_ticks,
+        } = clock::cost::<C>();
         let hertz = calibration.hertz::<C>();
         let switch_ticks = (hertz * SWITCH_NS as f64 / 1e9) as u64 + cost_ticks;
         // Half of the shortest seen, since those seen are not all there are.
@@ -196,6 +202,7 @@ impl<C: Clock> Bench<C> {
         Self {
             calibration,
             cost_ticks,
+            step_ticks,
             slow_ticks,
             clock: PhantomData,
         }
@@ -211,6 +218,7 @@ impl<C: Clock> Bench<C> {
         outcome.is_time_stamp_counter = u64::from(C::KIND == LatencyClock::TimeStampCounter);
         outcome.hertz = self.hertz();
         outcome.cost_ticks = self.cost_ticks;
+        outcome.step_ticks = self.step_ticks;
     }
 }
 

@@ -65,18 +65,26 @@ pub(crate) fn percentiles(row: &LatencyRow) -> [Option<u64>; 6] {
     ]
 }
 
-/// A latency: nothing below a nanosecond is told apart.
-pub(crate) fn time(ns: u64) -> String {
+/// A latency. `step_ns`: see [`step_ns`].
+pub(crate) fn time(ns: u64, step_ns: u64) -> String {
     match ns {
-        0 => "< 1 ns".to_owned(),
-        1..1000 => format!("{ns} ns"),
+        _ if ns < step_ns => format!("< {step_ns} ns"),
+        0..1000 => format!("{ns} ns"),
         _ => format::time_ns(ns as f64),
     }
 }
 
 /// One that may be unknown.
-pub(crate) fn time_or_absent(ns: Option<u64>) -> String {
-    ns.map_or(format::ABSENT.to_owned(), time)
+pub(crate) fn time_or_absent(ns: Option<u64>, step_ns: u64) -> String {
+    ns.map_or(format::ABSENT.to_owned(), |ns| time(ns, step_ns))
+}
+
+/// Nothing shorter was told apart, in whole nanoseconds.
+pub(crate) fn step_ns(workload: &Workload<'_>) -> u64 {
+    let samples = workload.rows.iter().flat_map(samples);
+    let steps = samples.map(|sample| sample.clock_step_ns);
+    let longest = steps.filter(|step| step.is_finite()).fold(1.0, f64::max);
+    longest.round() as u64
 }
 
 /// The kinds of operation that any subject has latencies of.
@@ -178,18 +186,26 @@ pub(crate) fn clock_words(workload: &Workload<'_>) -> String {
     };
     format!(
         "Each call was timed by itself, in a pass of its own, on a fresh heap. The clock is {clock}; \
-         reading it costs {}, which is subtracted. {moved}{back}",
+         reading it costs {}, which is subtracted, and it advances in steps of {step} ns, so nothing \
+         shorter is told apart. {moved}{back}",
         cost.map_or("an unknown time".to_owned(), format::time_ns),
+        step = step_ns(workload),
     )
 }
 
 /// What the percentiles are, and what the bounds; below the charts and the tables.
 pub(crate) fn caption(workload: &Workload<'_>) -> String {
-    let replays = match replays(workload) {
-        0 | 1 => "Of one replay".to_owned(),
+    let latency_replays = replays(workload);
+    let replays = match latency_replays {
+        0 | 1 => "All figures are of one replay".to_owned(),
         count => format!(
-            "Each percentile is the median of {count} replays, the maximum the highest of all"
+            "Each percentile is the median of {count} replays, the maximum the highest of all, and \
+             the calls are counted over all"
         ),
+    };
+    let each = match latency_replays {
+        0 | 1 => "",
+        _ => " of one replay",
     };
     let bounds: Vec<&str> = workload
         .rows
@@ -207,7 +223,8 @@ pub(crate) fn caption(workload: &Workload<'_>) -> String {
         some => format!(" Bounds: {}.", some.join("; ")),
     };
     format!(
-        "{replays}. A percentile above the median is shown only if at least ten calls lie beyond it.{bounds}"
+        "{replays}. A percentile above the median is shown only if at least ten calls{each} lie beyond \
+         it.{bounds}"
     )
 }
 

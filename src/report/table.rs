@@ -250,7 +250,10 @@ fn table_lines(workload: &Workload<'_>, width: usize, lines: &mut Vec<String>) {
     }
 }
 
-/// Few figures of the most frequent kinds of operation, if latencies were measured.
+/// Kinds of operation that a terminal has room for.
+const OPERATIONS_MAX: usize = 3;
+
+/// The tail of the commonest kinds of operation, if latencies were measured; the page has them all.
 fn latency_lines(
     workload: &Workload<'_>,
     results: &Results,
@@ -261,30 +264,33 @@ fn latency_lines(
         lines.push(String::new());
         lines.extend(wrap(reason, width, "  "));
     }
-    let operations = latency::operations(workload);
+    let mut operations = latency::operations(workload);
+    operations.truncate(OPERATIONS_MAX);
     if operations.is_empty() {
         return;
     }
     let mut headings = Vec::new();
     for operation in &operations {
-        let other = if operation.other_thread {
-            " other’s"
+        let whose = if operation.other_thread {
+            "other’s "
         } else {
             ""
         };
-        headings.push(format!("{}{other} p50", operation.name));
-        headings.extend(["p99", "max"].map(str::to_owned));
+        headings.push(format!("{whose}{} p99", operation.name));
+        headings.push("max".to_owned());
     }
+    let step_ns = latency::step_ns(workload);
     let cells = |row: &Row<'_>| {
         let figures = operations.iter().flat_map(|operation| {
             let known = latency::row(row, operation);
             [
-                known.map(|latency| latency.p50_ns),
                 known.and_then(|latency| latency.p99_ns),
                 known.map(|latency| latency.max_ns),
             ]
         });
-        figures.map(latency::time_or_absent).collect()
+        figures
+            .map(|ns| latency::time_or_absent(ns, step_ns))
+            .collect()
     };
     let measured = |row: &&Row<'_>| !row.summary.latency.is_empty();
     let rows: Vec<(String, Vec<String>)> = workload

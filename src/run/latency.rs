@@ -74,6 +74,7 @@ pub(super) fn sample(
         clock,
         clock_hertz: found.hertz,
         clock_cost_ns: found.cost_ticks as f64 * 1e9 / found.hertz,
+        clock_step_ns: found.step_ticks as f64 * 1e9 / found.hertz,
         migrated: (clock == LatencyClock::TimeStampCounter).then_some(found.tally.migrated),
         backward: found.tally.backward,
         worst: worst
@@ -229,6 +230,7 @@ mod tests {
             is_time_stamp_counter: 0,
             hertz: 1e9,
             cost_ticks: 0,
+            step_ticks: 1,
             tally: Default::default(),
         };
         // The first free went backwards.

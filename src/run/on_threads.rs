@@ -16,7 +16,7 @@ use crate::replay::parts::SlotPlace;
 use crate::replay::serial::warm_up;
 use crate::replay::shadow::Shadow;
 use crate::replay::threaded::{self, Crew, SlotPattern, ThreadedView};
-use crate::subject::floor::Threads;
+use crate::subject::floor::{self, Threads};
 use crate::subject::functions::Functions;
 use crate::subject::linked::Linked;
 
@@ -49,11 +49,11 @@ pub(super) fn replay(
     answer: &mut Answer,
 ) -> Result<(), Ended> {
     let view = ThreadedView::new(bytes).ok_or_else(damaged)?;
+    let threads = Threads {
+        all: view.thread_count(),
+        alive: view.threads_alive_peak(),
+    };
     if let Some(floor_row @ (Linked::Null | Linked::Bump)) = linked {
-        let threads = Threads {
-            all: view.thread_count(),
-            alive: view.threads_alive_peak(),
-        };
         prepare_floor(floor_row, view.program(), arguments.pass, threads)?;
     }
     let slots = view.program().slots as usize;
@@ -140,6 +140,7 @@ pub(super) fn replay(
             if linked == Some(Linked::Bump) {
                 // As in `replay_program`.
                 threaded::timed_pass(&mut crew, touch)?;
+                floor::prefault_used(threads);
             }
             let outcome = &mut answer.latency;
             answer.operations = match times {

@@ -158,6 +158,19 @@ pub fn prefault() {
     }
 }
 
+/// Makes resident what another replay of `bump` will need, after [`reset`]: also what the last one had
+/// taken and not written, and some more, since several threads fill their chunks in another way each
+/// time.
+pub fn prefault_used(threads: Threads) {
+    let (start, high) = (ARENA.load(Relaxed), HIGH.load(Relaxed));
+    let further = (high - start) / 4 + threads.all as usize * SHARED_CHUNK_BYTES;
+    let end = END.load(Relaxed).min(high.saturating_add(further));
+    for address in (start..end).step_by(4096) {
+        // SAFETY: inside the arena that `prepare` mapped, in which no block is live.
+        unsafe { ptr::with_exposed_provenance_mut::<u8>(address).write_volatile(0) };
+    }
+}
+
 /// Forgets every block of `bump`, between replays: the next one finds its memory already faulted in.
 /// Called by the thread that called [`prepare`], when all others have ended.
 pub fn reset() {

@@ -215,6 +215,7 @@ fn add_details(results: &mut Results, at: usize) {
         clock: LatencyClock::TimeStampCounter,
         clock_hertz: 2.8e9,
         clock_cost_ns: 9.3,
+        clock_step_ns: 1.0,
         migrated: Some(3),
         backward: 0,
         rows: latency_rows(time, &workload),

@@ -59,6 +59,7 @@ mod tests {
                 clock: LatencyClock::TimeStampCounter,
                 clock_hertz: 1e9,
                 clock_cost_ns: 0.0,
+                clock_step_ns: 1.0,
                 migrated: Some(0),
                 backward: 0,
                 rows: latencies.rows(),

@@ -86,6 +86,7 @@ mod tests {
             clock,
             clock_hertz: 1e9,
             clock_cost_ns: 321.4,
+            clock_step_ns: 1.0,
             migrated: None,
             backward,
             rows: Vec::new(),

@@ -34,6 +34,7 @@ fn bench() -> Bench<Scripted> {
     Bench {
         calibration: Calibration::now::<Monotonic>(),
         cost_ticks: 0,
+        step_ticks: 1,
         slow_ticks: SLOW,
         clock: PhantomData,
     }

@@ -22,23 +22,30 @@ pub(super) fn draw(workload: &Workload<'_>) -> Result<Vec<Chart>> {
 }
 
 fn of_operation(workload: &Workload<'_>, operation: &Operation) -> Result<Chart> {
-    let lines: Vec<Line> = workload
-        .rows
-        .iter()
-        .filter_map(|row| {
-            let points = points(latency::row(row, operation)?);
+    let step_ns = latency::step_ns(workload);
+    let measured = || {
+        let rows = workload.rows.iter();
+        rows.filter_map(|row| Some((row, latency::row(row, operation)?)))
+    };
+    // Percentiles that nobody has are no places of the axis.
+    let columns: Vec<usize> = (0..PERCENTILES.len())
+        .filter(|&at| measured().any(|(_, latency)| percentiles(latency)[at].is_some()))
+        .collect();
+    let lines: Vec<Line> = measured()
+        .map(|(row, latency)| {
+            let points = points(latency, &columns, step_ns);
             let (ink, dash) = if row.is_floor {
                 (palette::NEUTRAL, Some((3, 4)))
             } else {
                 palette::series(row.color)
             };
-            Some(Line {
+            Line {
                 name: row.name().to_owned(),
                 points,
                 ink,
                 dash,
                 width: 2.0,
-            })
+            }
         })
         .collect();
     let words: Vec<String> = lines
@@ -72,8 +79,8 @@ fn of_operation(workload: &Workload<'_>, operation: &Operation) -> Result<Chart>
         ),
         // It stands once, above all of these charts.
         caption: String::new(),
-        wide: picture(&heading, &lines, WIDE, 360.0)?,
-        narrow: Some(picture(&heading, &lines, NARROW, 320.0)?),
+        wide: picture(&heading, &columns, &lines, WIDE, 360.0)?,
+        narrow: Some(picture(&heading, &columns, &lines, NARROW, 320.0)?),
     }))
 }
 
@@ -92,16 +99,23 @@ fn file_word(name: &str) -> String {
     safe.take(20).collect::<String>().to_lowercase()
 }
 
-/// Below one nanosecond nothing is told apart, and a logarithm needs more than 0.
-fn points(row: &LatencyRow) -> Vec<(f64, f64)> {
-    percentiles(row)
+/// The percentiles that there are, at their places among the columns. Below the clock's step nothing is told apart, and a logarithm needs more than 0.
+fn points(row: &LatencyRow, columns: &[usize], step_ns: u64) -> Vec<(f64, f64)> {
+    let times = percentiles(row);
+    columns
         .iter()
         .enumerate()
-        .filter_map(|(at, ns)| Some((at as f64, (*ns)?.max(1) as f64)))
+        .filter_map(|(at, column)| Some((at as f64, times[*column]?.max(step_ns) as f64)))
         .collect()
 }
 
-fn picture(heading: &Heading, lines: &[Line], width: f64, plot: f64) -> Result<Picture> {
+fn picture(
+    heading: &Heading,
+    columns: &[usize],
+    lines: &[Line],
+    width: f64,
+    plot: f64,
+) -> Result<Picture> {
     let top = heading.height(width) + 8.0;
     let bottom = top + plot - 60.0;
     let is_narrow = width < 600.0;
@@ -122,7 +136,7 @@ fn picture(heading: &Heading, lines: &[Line], width: f64, plot: f64) -> Result<P
     Canvas::draw(width, bottom + 34.0, |canvas| {
         canvas.heading(heading, width);
         let y = Scale::log(low, high, bottom, top);
-        let x = Scale::from_zero((PERCENTILES.len() - 1) as f64, left + 10.0, right);
+        let x = Scale::from_zero(columns.len().saturating_sub(1) as f64, left + 10.0, right);
         for tick in log_ticks(y.low, y.high, 8) {
             canvas.line(
                 &[(left, y.at(tick)), (right, y.at(tick))],
@@ -138,8 +152,8 @@ fn picture(heading: &Heading, lines: &[Line], width: f64, plot: f64) -> Result<P
             );
         }
         let mut free_from = f64::MIN;
-        for (at, name) in PERCENTILES.iter().enumerate() {
-            let middle = x.at(at as f64);
+        for (at, column) in columns.iter().enumerate() {
+            let (name, middle) = (PERCENTILES[*column], x.at(at as f64));
             canvas.line(
                 &[(middle, bottom), (middle, bottom + 5.0)],
                 palette::AXIS,
@@ -159,6 +173,12 @@ fn picture(heading: &Heading, lines: &[Line], width: f64, plot: f64) -> Result<P
         }
         canvas.line(&[(left, bottom), (right, bottom)], palette::AXIS, 1.0);
         draw_lines(canvas, lines, &x, &y);
+        // What was measured; between the dots the lines only lead the eye.
+        for line in lines {
+            for point in &line.points {
+                canvas.dot((x.at(point.0), y.at(point.1)), 2.5, line.ink);
+            }
+        }
         draw_labels(canvas, lines, &x, &y, (top, bottom), label_room);
     })
 }

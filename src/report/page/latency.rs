@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::details::calls_words;
 use super::table::{Cell, Table, TableRow, row_name, written};
 use super::{ChartView, chart_view};
-use crate::measure::latency::{ALL_SIZES, LARGEST_CLASS_BYTES};
+use crate::measure::latency::{ALL_SIZES, LARGEST_CLASS_BYTES, SIZE_CLASSES};
 use crate::measure::results::{LatencyRow, WorstOperation};
 use crate::report::charts::Chart;
 use crate::report::format;
@@ -17,11 +17,11 @@ use crate::report::model::{Row, Workload};
 /// One kind of operation.
 #[derive(Serialize)]
 struct OperationView {
-    title: String,
     chart: ChartView,
     table: Table,
-    /// The same by size class.
-    by_size: Table,
+    /// Title of the same by size class.
+    by_size_title: String,
+    by_size: Vec<Table>,
 }
 
 /// See the module text.
@@ -44,30 +44,27 @@ pub(super) fn latency(workload: &Workload<'_>, charts: &[Chart]) -> Option<Laten
     if operations.is_empty() {
         return None;
     }
+    let step_ns = latency::step_ns(workload);
     let views = operations
         .iter()
         .zip(charts)
         .map(|(operation, chart)| OperationView {
-            title: first_letter_large(&operation.words()),
             chart: chart_view(chart),
             table: percentile_table(workload, operation),
-            by_size: size_table(workload, operation),
+            by_size_title: format!("Latency of {} by size", operation.words()),
+            by_size: size_tables(workload, operation),
         });
     Some(LatencyView {
         clock: latency::clock_words(workload),
         caption: latency::caption(workload),
         operations: views.collect(),
-        worst: workload.rows.iter().filter_map(worst_table).collect(),
+        worst: workload
+            .rows
+            .iter()
+            .filter_map(|row| worst_table(row, step_ns))
+            .collect(),
         recurrence: recurrence(workload),
     })
-}
-
-/// Names of functions stay as they are.
-fn first_letter_large(words: &str) -> String {
-    match words.strip_prefix("aligned") {
-        Some(rest) => format!("Aligned{rest}"),
-        None => words.to_owned(),
-    }
 }
 
 fn percentile_headings() -> Vec<String> {
@@ -75,8 +72,8 @@ fn percentile_headings() -> Vec<String> {
     names.chain(["calls".to_owned()]).collect()
 }
 
-fn percentile_cells(row: &LatencyRow) -> Vec<Cell> {
-    let times = percentiles(row).map(|ns| written(latency::time_or_absent(ns)));
+fn percentile_cells(row: &LatencyRow, step_ns: u64) -> Vec<Cell> {
+    let times = percentiles(row).map(|ns| written(latency::time_or_absent(ns, step_ns)));
     times
         .into_iter()
         .chain([written(format::count(row.count))])
@@ -84,12 +81,12 @@ fn percentile_cells(row: &LatencyRow) -> Vec<Cell> {
 }
 
 /// Lines of one table: the least of each column among allocators is emphasised.
-fn lines(rows: &[(String, &Row<'_>, &LatencyRow)]) -> Vec<TableRow> {
+fn lines(rows: &[(String, &Row<'_>, &LatencyRow)], step_ns: u64) -> Vec<TableRow> {
     let mut lines: Vec<TableRow> = rows
         .iter()
         .map(|(name, _, latency)| TableRow {
             name: name.clone(),
-            cells: percentile_cells(latency),
+            cells: percentile_cells(latency, step_ns),
         })
         .collect();
     let candidates: Vec<usize> = (0..rows.len())
@@ -118,12 +115,12 @@ fn percentile_table(workload: &Workload<'_>, operation: &Operation) -> Table {
         title: format!("Latency of {}", operation.words()),
         corner: "Subject",
         headings: percentile_headings(),
-        rows: lines(&rows),
+        rows: lines(&rows, latency::step_ns(workload)),
     }
 }
 
-/// One class after the other, and in each all subjects.
-fn size_table(workload: &Workload<'_>, operation: &Operation) -> Table {
+/// One table for each size class.
+fn size_tables(workload: &Workload<'_>, operation: &Operation) -> Vec<Table> {
     let mut classes: Vec<u64> = workload
         .rows
         .iter()
@@ -133,41 +130,54 @@ fn size_table(workload: &Workload<'_>, operation: &Operation) -> Table {
         .collect();
     classes.sort_unstable();
     classes.dedup();
-    let of_class = |class: &u64| {
+    let step_ns = latency::step_ns(workload);
+    let of_class = |class: u64| {
+        let in_class = |row| {
+            let mut own = latency::classes(row, operation);
+            own.find(|latency| latency.size_class_bytes == class)
+        };
         let rows: Vec<(String, &Row<'_>, &LatencyRow)> = workload
             .rows
             .iter()
-            .filter_map(|row| {
-                let mut own = latency::classes(row, operation);
-                let latency = own.find(|latency| latency.size_class_bytes == *class)?;
-                Some((
-                    format!("{}, {}", class_words(*class), row_name(row)),
-                    row,
-                    latency,
-                ))
-            })
+            .filter_map(|row| Some((row_name(row), row, in_class(row)?)))
             .collect();
-        lines(&rows)
+        Table {
+            title: class_words(class),
+            corner: "Subject",
+            headings: percentile_headings(),
+            rows: lines(&rows, step_ns),
+        }
     };
-    Table {
-        title: format!("Latency of {} by size", operation.words()),
-        corner: "Size and subject",
-        headings: percentile_headings(),
-        rows: classes.iter().flat_map(of_class).collect(),
-    }
+    classes.into_iter().map(of_class).collect()
 }
 
-/// The sizes of a class, of which each begins where the one below ends.
+/// The sizes of a class, which begins where the one below ends: `17–64 B`, `4–16 KiB`.
 fn class_words(class: u64) -> String {
-    match class {
-        LARGEST_CLASS_BYTES => "above 1.00 MiB".to_owned(),
-        _ => format!("to {}", format::bytes(class as f64)),
+    let (kib, mib) = (1 << 10, 1 << 20);
+    let below = SIZE_CLASSES.into_iter().filter(|bound| *bound < class);
+    let low = below.max();
+    let in_unit = |bytes: u64| match bytes {
+        ..1024 => (bytes, "B"),
+        _ if bytes < mib => (bytes / kib, "KiB"),
+        _ => (bytes / mib, "MiB"),
+    };
+    match low {
+        _ if class == LARGEST_CLASS_BYTES => "above 1 MiB".to_owned(),
+        None => format!("0–{class} B"),
+        Some(low) if class <= kib => format!("{}–{class} B", low + 1),
+        Some(low) => match (in_unit(low), in_unit(class)) {
+            ((low, one), (high, other)) if one == other => format!("{low}–{high} {one}"),
+            ((low, one), (high, other)) => format!("{low} {one}–{high} {other}"),
+        },
     }
 }
 
-fn worst_table(row: &Row<'_>) -> Option<Table> {
+fn worst_table(row: &Row<'_>, step_ns: u64) -> Option<Table> {
     let worst = latency::worst(row);
-    let rows: Vec<TableRow> = worst.into_iter().map(worst_line).collect();
+    let rows: Vec<TableRow> = worst
+        .into_iter()
+        .map(|operation| worst_line(operation, step_ns))
+        .collect();
     (!rows.is_empty()).then(|| Table {
         title: row_name(row),
         corner: "Call",
@@ -187,7 +197,7 @@ fn worst_table(row: &Row<'_>) -> Option<Table> {
     })
 }
 
-fn worst_line(operation: &WorstOperation) -> TableRow {
+fn worst_line(operation: &WorstOperation, step_ns: u64) -> TableRow {
     let counts = [
         operation.minor_faults,
         operation.major_faults,
@@ -197,10 +207,10 @@ fn worst_line(operation: &WorstOperation) -> TableRow {
     let mut cells = vec![
         // Operations are counted from 1 in every text.
         written(format::count(operation.operation.saturating_add(1))),
-        written(latency::time(operation.latency_ns)),
+        written(latency::time(operation.latency_ns, step_ns)),
     ];
     cells.extend(counts.map(|count| written(format::count(count))));
-    let second = latency::time_or_absent(operation.second_latency_ns);
+    let second = latency::time_or_absent(operation.second_latency_ns, step_ns);
     cells.push(written(match latency::recurred(operation) {
         Some(false) => format!("{second}, not slow again"),
         _ => second,
@@ -231,5 +241,30 @@ fn recurrence(workload: &Workload<'_>) -> String {
     match subjects.as_slice() {
         [] => String::new(),
         some => format!("Slow again in the second replay: {}.", some.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_meet_without_gap() {
+        let words = SIZE_CLASSES.map(class_words);
+        assert_eq!(
+            words,
+            [
+                "0–16 B",
+                "17–64 B",
+                "65–256 B",
+                "257–1024 B",
+                "1–4 KiB",
+                "4–16 KiB",
+                "16–64 KiB",
+                "64–256 KiB",
+                "256 KiB–1 MiB",
+                "above 1 MiB",
+            ]
+        );
     }
 }
