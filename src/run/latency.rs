@@ -12,12 +12,12 @@ use crate::replay::program::{COLD_ALIGNED, COLD_CALLOC, COLD_MALLOC, Call, NULL_
 use crate::replay::threaded::ThreadedProgram;
 
 /// What was timed.
-pub(super) enum Timed<'a> {
+pub(super) enum Replayed<'a> {
     Serial(&'a Program),
     Threaded(&'a ThreadedProgram),
 }
 
-impl<'a> Timed<'a> {
+impl<'a> Replayed<'a> {
     /// `None` for a kernel, whose calls are not timed one by one.
     pub(super) fn of(work: &'a Work) -> Option<Self> {
         match work {
@@ -53,7 +53,7 @@ impl<'a> Timed<'a> {
 /// What the first child found, as a sample; `worst` are the slowest operations, explained as far as
 /// the second child could.
 pub(super) fn sample(
-    timed: &Timed<'_>,
+    timed: &Replayed<'_>,
     times: &[u64],
     found: &LatencyOutcome,
     worst: &[Worst],
@@ -85,7 +85,7 @@ pub(super) fn sample(
     }
 }
 
-fn worst_operation(timed: &Timed<'_>, latencies: &Latencies, entry: &Worst) -> WorstOperation {
+fn worst_operation(timed: &Replayed<'_>, latencies: &Latencies, entry: &Worst) -> WorstOperation {
     let operation = usize::try_from(entry.operation).unwrap_or(usize::MAX);
     WorstOperation {
         operation: entry.operation,
@@ -124,7 +124,7 @@ struct Block {
 
 /// Calls `visit` with the place of each operation's time, its kind, the size requested or of the block
 /// freed, and whether another thread of the replay had allocated the block that it releases.
-fn each_call(timed: &Timed<'_>, mut visit: impl FnMut(usize, Kind, u64, bool)) {
+fn each_call(timed: &Replayed<'_>, mut visit: impl FnMut(usize, Kind, u64, bool)) {
     let program = timed.program();
     let mut blocks = vec![Block::default(); program.slots as usize];
     for Call {
@@ -177,7 +177,7 @@ mod tests {
         builder.finish()
     }
 
-    fn found(timed: &Timed<'_>) -> (Vec<usize>, Vec<(Kind, u64, bool)>) {
+    fn found(timed: &Replayed<'_>) -> (Vec<usize>, Vec<(Kind, u64, bool)>) {
         let mut calls = (Vec::new(), Vec::new());
         each_call(timed, |place, kind, size, other_thread| {
             calls.0.push(place);
@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn calls_have_their_sizes_and_threads() {
         let program = ThreadedProgram::compile(&trace(), Order::Threads).expect("it compiles");
-        let (places, calls) = found(&Timed::Threaded(&program));
+        let (places, calls) = found(&Replayed::Threaded(&program));
         assert_eq!(calls, CALLS);
         // Each thread's times stand together, in its order.
         let of = |thread: &[usize]| thread.iter().map(|call| places[*call]).collect::<Vec<_>>();
@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn a_serial_replay_has_one_thread() {
         let program = Program::compile(&trace()).expect("it compiles");
-        let (places, calls) = found(&Timed::Serial(&program));
+        let (places, calls) = found(&Replayed::Serial(&program));
         assert_eq!(calls, CALLS.map(|(kind, size, _)| (kind, size, false)));
         assert!(places.iter().copied().eq(0..CALLS.len()));
     }
@@ -235,7 +235,7 @@ mod tests {
         };
         // The first free went backwards.
         let times = [11, 11, 0, 11, 11, 11, 11, 11];
-        let sample = sample(&Timed::Serial(&program), &times, &outcome, &[]);
+        let sample = sample(&Replayed::Serial(&program), &times, &outcome, &[]);
         let frees = sample.rows.iter().filter(|row| row.operation == "free");
         assert_eq!(frees.map(|row| row.count).sum::<u64>(), 2 * 3);
         assert!(sample.rows.iter().all(|row| row.max_ns == 10));

@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::answer::{Answer, AnswerFile, Commission, PASS_LIMIT, STATE_DONE};
 use super::child::EXIT_UNABLE;
 use super::judge::judge;
-use super::latency::{self, Timed};
+use super::latency::{self, Replayed};
 use super::process::{self, Ending, Finished, Limits};
 use super::receipt::{Builds, Identity};
 use super::request::{ChildArguments, FIRST_ARGUMENT, Request, Task, Work};
@@ -347,14 +347,14 @@ impl Session {
         child: &Child,
         outcome: &mut Outcome,
     ) -> Result<()> {
-        let (Some(times), Some(timed)) = (&child.times, Timed::of(&request.work)) else {
+        let (Some(times), Some(replayed)) = (&child.times, Replayed::of(&request.work)) else {
             return Ok(());
         };
         let found = &child.answer.get().latency;
         let second = |answer: &mut Answer| answer.latency = *found;
         if let Some(explained) = self.explain(request, second, outcome)? {
             let worst = explained.answer.get().latency.tally.worst();
-            outcome.latency = Some(latency::sample(&timed, times.as_slice(), found, worst));
+            outcome.latency = Some(latency::sample(&replayed, times.as_slice(), found, worst));
         }
         Ok(())
     }
