@@ -206,7 +206,7 @@ impl<'a> Watcher for Office<'a> {
     where
         Self: 'w;
 
-    fn observer(&self) -> Clerk<'_, 'a> {
+    fn observer(&self, _thread: u32) -> Clerk<'_, 'a> {
         let counting = Counting::join();
         if counting.is_none() {
             self.all_counted.store(false, Relaxed);
