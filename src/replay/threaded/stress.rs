@@ -45,7 +45,7 @@ impl<'a> Watcher for Stamping<'a> {
     where
         Self: 'w;
 
-    fn observer(&self) -> Stamper<'_> {
+    fn observer(&self, _thread: u32) -> Stamper<'_> {
         Stamper {
             stamps: self.stamps,
             operation: 0,
@@ -124,7 +124,7 @@ fn stamped(view: ThreadedView<'_>, functions: Functions, runs: u32) -> Result<()
     let mut crew = unsafe { Crew::new(view, &mut table, functions) }.expect("memory");
     for _ in 0..runs {
         crew.replay(&stamping)?;
-        crew.drain(&mut stamping.observer()).map_err(Ended::Wrong)?;
+        crew.drain(&mut stamping.observer(0)).map_err(Ended::Wrong)?;
     }
     Ok(())
 }
@@ -217,7 +217,7 @@ impl<'a> Watcher for Weighing<'a> {
     where
         Self: 'w;
 
-    fn observer(&self) -> Weigher<'_, 'a> {
+    fn observer(&self, _thread: u32) -> Weigher<'_, 'a> {
         Weigher(self)
     }
 }
