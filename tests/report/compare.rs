@@ -423,10 +423,10 @@ fn other_versions_and_builds_are_said() {
     for subject in &mut new.subjects {
         match subject.name.as_str() {
             "jemalloc" => subject.version = Some("5.3.1".into()),
-            "null" => subject.build = Some("feedbeef".into()),
             _ => {}
         }
     }
+    new.runs[0].tool.build = Some("feedbeef0123456".into());
     let comparison = compared(&old, &new);
     let notes = comparison.notes.join("\n");
     assert!(
@@ -434,7 +434,7 @@ fn other_versions_and_builds_are_said() {
         "{notes}"
     );
     assert!(
-        notes.contains("another build") && notes.contains("build feedbeef now"),
+        notes.contains("another build") && notes.contains("build feedbeef0123 now"),
         "{notes}"
     );
     assert!(!notes.contains("mimalloc:"), "{notes}");

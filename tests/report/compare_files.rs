@@ -108,6 +108,23 @@ fn what_cannot_be_compared_is_refused_with_the_reason() {
     program.unwrap().files_sha256 = "1".repeat(64);
     let message = refusal(&whole, &other);
     assert!(message.contains("gcc: the program's command or its input differs"));
+    let mut other = again(&whole);
+    let program = other
+        .workloads
+        .iter_mut()
+        .find_map(|one| one.program.as_mut());
+    let builds = &mut program.unwrap().executables;
+    builds.insert("cc1".into(), "0123".into());
+    let message = refusal(&whole, &other);
+    assert!(message.contains("gcc: the program, or one that it calls, is another build"));
+    let mut other = again(&whole);
+    let threads = other
+        .workloads
+        .iter_mut()
+        .find_map(|one| one.threaded.as_mut());
+    threads.unwrap().edges += 1;
+    let message = refusal(&whole, &other);
+    assert!(message.contains("systemui: its threads were held together"));
     let generated = |seed: u32| {
         let mut results = again(&old);
         let origin = results.workloads[0].origin.as_mut().unwrap();

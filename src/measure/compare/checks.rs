@@ -200,20 +200,16 @@ pub(super) fn tools(old: &Results, new: &Results, notes: &mut Vec<String>) {
         let tools = results.runs.iter().map(|run| {
             let tool = &run.tool;
             format!(
-                "{} {}, {}, optimisation level {}",
-                tool.name, tool.version, tool.rustc, tool.opt_level
+                "{} {}, {}, optimisation level {}, build {}",
+                tool.name,
+                tool.version,
+                tool.rustc,
+                tool.opt_level,
+                shortened(&shown(&tool.build))
             )
         });
-        let linked = results
-            .subjects
-            .iter()
-            .filter(|subject| matches!(subject.kind, SubjectKind::Linked | SubjectKind::Floor));
-        let builds = linked.filter_map(|subject| subject.build.as_deref());
-        let builds: BTreeSet<String> = builds
-            .map(|build| format!("build {}", shortened(build)))
-            .collect();
         let all: BTreeSet<String> = tools.collect();
-        all.into_iter().chain(builds).collect::<Vec<_>>().join(", ")
+        all.into_iter().collect::<Vec<_>>().join(" and ")
     };
     let (before, after) = (tools(old), tools(new));
     if before != after {
@@ -306,6 +302,9 @@ fn workload(before: &WorkloadRecord, after: &WorkloadRecord) -> Result<()> {
             return differs("not as many lines of the trace were dropped");
         }
     }
+    if before.threaded != after.threaded {
+        return differs("its threads were held together in different ways");
+    }
     let counts = |record: &WorkloadRecord| record.profile.as_ref().map(|profile| profile.counts);
     if counts(before) != counts(after) {
         return differs("the traces hold different operations");
@@ -316,6 +315,9 @@ fn workload(before: &WorkloadRecord, after: &WorkloadRecord) -> Result<()> {
     if let (Some(a), Some(b)) = (&before.program, &after.program) {
         if (&a.command, &a.version) != (&b.command, &b.version) {
             return differs("the program's command or version differs");
+        }
+        if a.executables != b.executables {
+            return differs("the program, or one that it calls, is another build");
         }
         if a.files_sha256 != b.files_sha256 {
             return differs(&format!(
