@@ -129,7 +129,8 @@ pub struct Settings {
     /// Half the width, as a share of the ratio, that every interval shall have before no more blocks
     /// are added; `None` if the number of blocks was given.
     pub precision: Option<f64>,
-    /// Time after which no more blocks are added, for each workload; `None` for no limit.
+    /// Time after which no more blocks are added, for each workload; `None` for no limit. It is looked
+    /// at after each block, and `speed_blocks_min` blocks are always run: it can be overrun.
     pub budget_seconds: Option<f64>,
     /// Replays of the trace inside one speed sample; the first is on a fresh heap.
     pub passes_per_sample: u32,
