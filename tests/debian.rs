@@ -5,8 +5,14 @@
 mod suite;
 
 use std::path::Path;
+use std::process::Output;
+use std::time::{Duration, Instant};
 
-use suite::{assert_complete, folder, replay, results, row, stderr, stdout, write_trace};
+use mymalloc::measure::results::{Pass, Results, Status, SummaryRow};
+use suite::{
+    assert_complete, folder, mymalloc, processes_of, replay, results, row, shared_object, stderr,
+    stdout, write_trace,
+};
 
 const OBJECTS: [(&str, &str); 3] = [
     (
@@ -88,6 +94,129 @@ fn catalogue_entries_of_debian_packages_work_by_name() {
         assert_complete(row(&results(&out), name));
         assert!(stdout(&output).contains(name));
     }
+}
+
+/// The bundled programs that fit a pattern, once each under these subjects.
+fn programs(
+    folder: &Path,
+    pattern: &str,
+    subjects: &[&str],
+    extra: &[String],
+) -> (Output, Results) {
+    let out = folder.join("report");
+    let output = mymalloc()
+        .args([
+            "suite",
+            "--blocks",
+            "1",
+            "--fresh",
+            "--timeout",
+            "240",
+            "--name",
+            pattern,
+        ])
+        .args(["--subjects", &subjects.join(",")])
+        .args(extra)
+        .arg("--out")
+        .arg(&out)
+        .output()
+        .expect("the program starts");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let results = results(&out);
+    (output, results)
+}
+
+fn row_of<'a>(results: &'a Results, workload: &str, subject: &str) -> &'a SummaryRow {
+    let mut rows = results.summary.iter();
+    rows.find(|row| row.workload == workload && row.subject == subject)
+        .expect("a row")
+}
+
+/// Every bundled program does its work, and prints what its definition expects, under the C library's
+/// malloc and under a preloaded one. Only the Rust compiler may be one that cannot be measured: the
+/// one that rustup installs is linked with an allocator of its own.
+#[test]
+fn each_bundled_program_runs_under_the_c_library_and_a_preloaded_allocator() {
+    let folder = folder();
+    let start = Instant::now();
+    let (_, results) = programs(
+        folder.path(),
+        "program-*",
+        &["system", "jemalloc-debian"],
+        &[],
+    );
+    // Each runs seven times, for some seconds; none waits for a time limit.
+    assert!(
+        start.elapsed() < Duration::from_secs(1500),
+        "{:?}",
+        start.elapsed()
+    );
+    assert_eq!(results.workloads.len(), 8);
+    for workload in &results.workloads {
+        for subject in ["system", "jemalloc-debian"] {
+            let row = row_of(&results, &workload.name, subject);
+            let reason = row.reason.as_deref().unwrap_or_default();
+            if workload.name == "program-rust-build" && row.status == Status::Refused {
+                assert!(
+                    reason.contains("rustc is linked with an allocator of its own"),
+                    "{reason}"
+                );
+                continue;
+            }
+            assert_eq!(
+                row.status,
+                Status::Ok,
+                "{} {subject}: {reason}",
+                workload.name
+            );
+            assert!(
+                row.rss_peak_bytes > Some(1 << 20) && row.wall_ns.is_some(),
+                "{row:?}"
+            );
+            let of_row = |sample: &&mymalloc::measure::results::Sample| {
+                sample.workload == workload.name && sample.subject == subject
+            };
+            for sample in results.samples.iter().filter(of_row) {
+                let receipt = sample.receipt.as_ref().expect("a receipt");
+                assert_eq!(receipt.functions.len(), 7, "{receipt:?}");
+                assert!(
+                    receipt.build.is_some() && receipt.version.is_some(),
+                    "{receipt:?}"
+                );
+                assert_eq!(receipt.path.contains("jemalloc"), subject != "system");
+                assert_eq!(sample.program.is_some(), sample.pass != Pass::Verify);
+            }
+        }
+    }
+}
+
+/// An allocator that changes what programs keep: they end well, and their output is wrong.
+#[test]
+fn an_allocator_that_corrupts_the_output_of_a_real_program_is_wrong() {
+    let folder = folder();
+    let object = shared_object(
+        folder.path(),
+        "faulty.c",
+        "corrupt",
+        &["FAULT_CORRUPT_TEXT"],
+    );
+    let extra = [
+        "--subject".to_owned(),
+        format!("corrupt={}", object.display()),
+    ];
+    let (output, results) = programs(folder.path(), "program-perl", &["system"], &extra);
+    let system = row_of(&results, "program-perl", "system");
+    assert_eq!(system.status, Status::Ok, "{system:?}");
+    let corrupt = row_of(&results, "program-perl", "corrupt");
+    assert_eq!(corrupt.status, Status::Wrong, "{corrupt:?}");
+    let reason = corrupt.reason.as_ref().expect("a reason");
+    assert!(
+        reason.starts_with("wrong output: it has SHA-256 "),
+        "{reason}"
+    );
+    assert!(corrupt.ns_per_operation.is_none(), "it is not ranked");
+    assert!(stdout(&output).contains("corrupt"), "{}", stdout(&output));
+    assert_eq!(processes_of(folder.path()), [""; 0]);
 }
 
 /// The page of a report in a browser: no sideways scrolling at the widths of a desk and a phone, no

@@ -1,16 +1,16 @@
-//! `mymalloc suite`: selection, shards, real programs.
+//! `mymalloc suite`: selection, shards.
 
 mod suite;
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use mymalloc::measure::results::{Pass, Results, Status};
 use suite::small::{
-    RIGHT, cells, output, small_suite, small_workloads, succeeds, write_definition, write_generated,
+    cells, output, small_suite, small_workloads, succeeds, write_definition, write_generated,
 };
-use suite::{assert_one_line_error, folder, mymalloc, results, row, shared_object, stderr, stdout};
+use suite::{assert_one_line_error, folder, mymalloc, results, shared_object, stderr, stdout};
 
 #[test]
 fn four_shards_merged_are_one_whole_run() {
@@ -195,177 +195,4 @@ fn filters_that_fit_nothing_are_refused() {
     assert_one_line_error(&list(&["--name", "x*"]), 2, &["--name \"x*\"", "w1, w2"]);
     assert_one_line_error(&list(&["--kind", "fleet"]), 2, &["no workload fits"]);
     assert_one_line_error(&list(&["--shard", "6/6"]), 2, &["only 5 workloads"]);
-}
-
-/// Runs one program under the C library and one preloaded object.
-fn program(
-    folder: &Path,
-    table: &str,
-    subject: Option<&Path>,
-    extra: &[&str],
-) -> (Output, Results) {
-    let definitions = folder.join("definitions");
-    std::fs::create_dir_all(&definitions).expect("ours");
-    let common = "setup = 'apt-get install -y it'";
-    write_definition(&definitions, "p", "program", &format!("{common}\n{table}"));
-    let out = folder.join("report");
-    let mut command = mymalloc();
-    command
-        .args(["suite", "--subjects", "system", "--blocks", "1", "--fresh"])
-        .args(extra)
-        .arg("--definitions")
-        .arg(&definitions)
-        .arg("--out")
-        .arg(&out);
-    if let Some(path) = subject {
-        command.args(["--subject", &format!("other={}", path.display())]);
-    }
-    let output = output(&mut command);
-    let results = results(&out);
-    (output, results)
-}
-
-/// A C program of `tests/programs`, built into the folder, and a table that runs it.
-fn compiled(folder: &Path, flags: &[&str]) -> String {
-    let definitions = folder.join("definitions");
-    std::fs::create_dir_all(&definitions).expect("ours");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs/grow.c");
-    let done = Command::new("cc")
-        .args(["-O1", "-fno-builtin", "-o"])
-        .args([&definitions.join("grow"), &source])
-        .args(flags)
-        .output()
-        .expect("a C compiler is needed to build mimalloc, so it is there");
-    assert!(done.status.success(), "{}", stderr(&done));
-    format!("command = ['./grow']\nfiles = ['grow']\nexpected_sha256 = '{RIGHT}'")
-}
-
-#[test]
-fn a_program_is_measured_as_a_tree() {
-    let folder = folder();
-    let table = compiled(folder.path(), &[]);
-    let object = shared_object(folder.path(), "faulty.c", "right", &[]);
-    let (done, results) = program(folder.path(), &table, Some(&object), &[]);
-    assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
-    for subject in ["system", "other", "system-again"] {
-        assert_eq!(row(&results, subject).status, Status::Ok, "{results:?}");
-        let of = |one: &&mymalloc::measure::results::Sample| one.subject == subject;
-        let sample = results.samples.iter().find(of).expect("a sample");
-        let found = sample.program.as_ref().expect("measured");
-        assert_eq!(found.output_sha256, RIGHT);
-        // Two processes of 40 MB each at once, one of which outlives its parent.
-        assert!(found.processes_peak >= 2, "{found:?}");
-        assert!(
-            (80_000_000..400_000_000).contains(&found.rss_peak_bytes),
-            "{found:?}"
-        );
-        assert!(
-            found.wall_ns >= 300_000_000 && found.user_ns + found.system_ns > 0,
-            "{found:?}"
-        );
-        let receipt = sample.receipt.as_ref().expect("a receipt");
-        assert_eq!(receipt.path.ends_with("right.so"), subject == "other");
-        assert_eq!(receipt.functions.len(), 7);
-    }
-    let record = results.workloads[0].program.as_ref().expect("a program");
-    assert_eq!(record.command, ["./grow"]);
-}
-
-#[test]
-fn wrong_output_is_wrong_with_both_hashes() {
-    let folder = folder();
-    let table = compiled(folder.path(), &[]);
-    let object = shared_object(folder.path(), "faulty.c", "lossy", &["FAULT_LOSSY_REALLOC"]);
-    let (done, results) = program(folder.path(), &table, Some(&object), &[]);
-    assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
-    assert_eq!(row(&results, "system").status, Status::Ok);
-    let wrong = row(&results, "other");
-    assert_eq!(wrong.status, Status::Wrong, "{wrong:?}");
-    let reason = wrong.reason.as_ref().expect("a reason");
-    assert!(
-        reason.contains("wrong output") && reason.contains(RIGHT),
-        "{reason}"
-    );
-    assert!(wrong.ns_per_operation.is_none(), "not ranked");
-    assert!(
-        stdout(&done).contains("warning: other on p"),
-        "{}",
-        stdout(&done)
-    );
-}
-
-#[test]
-fn a_program_that_cannot_be_measured_is_refused_with_its_reason() {
-    for (flags, words) in [
-        (vec!["-static"], ["linked statically", "grow"]),
-        (
-            vec!["-DOWN_MALLOC", "-rdynamic"],
-            ["allocator of its own", "grow"],
-        ),
-    ] {
-        let folder = folder();
-        let table = compiled(folder.path(), &flags);
-        let (_, results) = program(folder.path(), &table, None, &[]);
-        let row = row(&results, "system");
-        assert_eq!(row.status, Status::Refused, "{row:?}");
-        let reason = row.reason.as_ref().expect("a reason");
-        assert!(words.iter().all(|word| reason.contains(word)), "{reason}");
-    }
-    let folder = folder();
-    let table = format!("command = ['no-such-program']\nexpected_sha256 = '{RIGHT}'");
-    let (done, results) = program(folder.path(), &table, None, &[]);
-    assert_eq!(row(&results, "system").status, Status::Refused);
-    assert!(
-        stdout(&done).contains("no-such-program is not"),
-        "{}",
-        stdout(&done)
-    );
-    let reason = row(&results, "system").reason.clone().expect("a reason");
-    assert!(reason.contains("run `apt-get install -y it`"), "{reason}");
-}
-
-#[test]
-fn programs_that_hang_or_eat_memory_are_ended_with_their_trees() {
-    for (script, extra, status, word) in [
-        (
-            "sleep 1000 & sleep 1000",
-            ["--timeout", "1"],
-            Status::TimedOut,
-            "sleep",
-        ),
-        // Left behind in a session of its own, it is found all the same.
-        (
-            "setsid sleep 1000 & exit 0",
-            ["--timeout", "1"],
-            Status::TimedOut,
-            "sleep",
-        ),
-        (
-            "x=0123456789; while true; do x=$x$x; done",
-            ["--memory-limit", "100M"],
-            Status::OutOfMemory,
-            "memory limit of 100 MiB",
-        ),
-        (
-            "exit 3",
-            ["--timeout", "20"],
-            Status::Crashed,
-            "exit code 3",
-        ),
-        (
-            "kill -SEGV $$",
-            ["--timeout", "20"],
-            Status::Crashed,
-            "SIGSEGV",
-        ),
-    ] {
-        let folder = folder();
-        let table =
-            format!("command = ['sh', '-c', 'sleep 0.1; {script}']\nexpected_sha256 = '{RIGHT}'");
-        let (_, results) = program(folder.path(), &table, None, &extra);
-        let row = row(&results, "system");
-        assert_eq!(row.status, status, "{script}: {row:?}");
-        let reason = row.reason.as_ref().expect("a reason");
-        assert!(reason.contains(word), "{script}: {reason}");
-    }
 }

@@ -633,15 +633,28 @@ pub struct ProgramSample {
     pub user_ns: u64,
     /// CPU time in the kernel.
     pub system_ns: u64,
-    /// Highest sum of the RSS of its processes at one moment: private memory, and shared memory in
-    /// proportion (PSS).
-    pub rss_peak_bytes: u64,
-    /// Most processes at one moment.
-    pub processes_peak: u32,
-    /// Times at which memory was looked at.
-    pub memory_samples: u64,
     /// SHA-256 of what it wrote.
     pub output_sha256: String,
+    /// Memory, in the memory pass: its looks disturb the times of that run.
+    pub memory: Option<ProgramMemory>,
+}
+
+/// Memory of a real program: the whole tree of its processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProgramMemory {
+    /// The larger of the two below: the tree held at least so much at one moment.
+    pub rss_peak_bytes: u64,
+    /// Highest sum of the RSS of its processes at one look: private memory, and shared memory in
+    /// proportion (PSS). What comes and goes between two looks is missing.
+    pub rss_sum_peak_bytes: u64,
+    /// Peak RSS of the largest single process, which the kernel counts without looks (`ru_maxrss`):
+    /// shared memory counted in full. 0 if unknown.
+    pub rss_largest_bytes: u64,
+    /// Most processes at one look.
+    pub processes_peak: u32,
+    /// Times at which memory was looked at.
+    pub looks: u64,
 }
 
 /// A median with its bootstrap 95 % interval.

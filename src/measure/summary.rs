@@ -15,8 +15,8 @@ mod threads;
 use std::collections::BTreeMap;
 
 use super::results::{
-    Estimate, MemorySample, ProgramSample, Results, Sample, Status, SubjectKind, SubjectRecord,
-    SummaryRow, WorkloadRecord,
+    Estimate, MemorySample, Pass, Results, Sample, Status, SubjectKind, SubjectRecord, SummaryRow,
+    WorkloadRecord,
 };
 use crate::statistics::{bootstrap_median, combined_median, geometric_mean, median};
 
@@ -145,19 +145,22 @@ fn row(
 
 /// Wall time and memory of a real program; its CPU time is taken as all times are.
 fn add_program(row: &mut SummaryRow, own: &[&Sample], frame: &Frame<'_>) {
-    let programs: Vec<&ProgramSample> = own
-        .iter()
-        .filter_map(|sample| sample.program.as_ref())
+    let programs = |pass: Pass| {
+        own.iter()
+            .filter(move |sample| sample.pass == pass)
+            .filter_map(|sample| sample.program.as_ref())
+    };
+    let wall_ns: Vec<f64> = programs(Pass::Program)
+        .map(|program| program.wall_ns as f64)
         .collect();
-    if programs.is_empty() {
+    if wall_ns.is_empty() {
         return;
     }
-    let values = |of: fn(&ProgramSample) -> u64| -> Vec<f64> {
-        programs.iter().map(|program| of(program) as f64).collect()
-    };
-    row.wall_ns = estimate(&values(|program| program.wall_ns), frame);
-    row.rss_peak_bytes =
-        median(&values(|program| program.rss_peak_bytes)).map(|bytes| bytes.round() as u64);
+    row.wall_ns = estimate(&wall_ns, frame);
+    let peaks: Vec<f64> = programs(Pass::Memory)
+        .filter_map(|program| Some(program.memory?.rss_peak_bytes as f64))
+        .collect();
+    row.rss_peak_bytes = median(&peaks).map(|bytes| bytes.round() as u64);
 }
 
 /// The first run that measured a workload.
@@ -256,10 +259,8 @@ fn rss_peaks(samples: &[Sample], workload: &str, subject: &str) -> BTreeMap<u32,
         .filter(|sample| sample.workload == workload && sample.subject == subject);
     for sample in own {
         let memory = sample.memory.as_ref().map(|memory| memory.rss_peak_bytes);
-        let program = sample
-            .program
-            .as_ref()
-            .map(|program| program.rss_peak_bytes);
+        let program = sample.program.as_ref();
+        let program = program.and_then(|program| Some(program.memory?.rss_peak_bytes));
         if let Some(bytes) = memory.or(program) {
             peaks.entry(sample.run).or_default().push(bytes as f64);
         }
@@ -272,7 +273,7 @@ fn rss_peaks(samples: &[Sample], workload: &str, subject: &str) -> BTreeMap<u32,
 
 #[cfg(test)]
 mod tests {
-    use super::super::results::{MemoryPoint, Pass, SpeedSample, Verdict};
+    use super::super::results::{MemoryPoint, SpeedSample, Verdict};
     use super::*;
 
     fn sample(subject: &str, pass: Pass, block: u32) -> Sample {

@@ -12,6 +12,7 @@ use memmap2::{Mmap, MmapMut, MmapOptions};
 use procfs::Current as _;
 
 use super::answer::{Answer, AnswerFile, PASS_LIMIT, STATE_DONE, STATE_REPLAYING, STATE_WRONG};
+use super::interrupt;
 use super::on_threads;
 use super::request::{ChildArguments, FIRST_ARGUMENT, Task};
 use super::supervisor;
@@ -32,9 +33,10 @@ use crate::subject::floor::{self, Threads};
 use crate::subject::functions::{FUNCTION_NAMES, Functions};
 use crate::subject::linked::Linked;
 
-/// Must be called first in every `main` that takes samples: does nothing in the parent; in a child
-/// it performs the request and ends the process.
+/// Must be called first in every `main` that takes samples: in the parent it sees to it that children
+/// can be waited for; in a child it performs the request and ends the process.
 pub fn intercept() {
+    interrupt::expect_children();
     let mut arguments = std::env::args_os();
     let first = arguments.nth(1);
     if first.as_deref() == Some(OsStr::new(supervisor::FIRST_ARGUMENT)) {

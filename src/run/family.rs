@@ -2,46 +2,68 @@
 //! or session, or whose own parent is gone.
 //!
 //! A process that loses its parent becomes a child of this one (a "subreaper"). Among the children
-//! of this process a sample's are known by a mark in their environment, which a fork copies.
+//! of this process a sample's are known by a mark that each process inherits, whatever it executes
+//! and whatever its environment: its own limit of the size of files.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::fs;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-/// Environment variable that carries the mark.
-const MARK_NAME: &str = "MYMALLOC_SAMPLE";
+/// So many marks are told apart; far fewer samples run at once.
+const MARKS: u64 = 1 << 14;
 /// Rounds of killing after which whatever forks faster than it is killed is left.
 const ROUNDS: u32 = 200;
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
-/// A mark that no other sample on this machine bears; always of the same length, so that it does not
-/// move the child's stack.
-#[derive(Clone, Debug)]
-pub(super) struct Mark(String);
+/// A limit of the size of files (RLIMIT_FSIZE) that no other sample of this process has. It also
+/// keeps a sample from filling the disk, with what it writes to standard error for instance.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark {
+    bytes: u64,
+}
 
 impl Mark {
-    /// A new one; from here on, orphans of this process's children are its own children.
-    pub(super) fn new() -> Self {
+    /// A new one, slightly below `file_bytes`; from here on, orphans of this process's children are
+    /// its own children.
+    pub(super) fn new(file_bytes: u64) -> Self {
         // SAFETY: numbers only. Where it fails, orphans that left their group go undetected.
         unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) };
-        let number = NUMBER.fetch_add(1, Relaxed);
-        Self(format!("{:010}-{number:010}", std::process::id()))
+        let mut own = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
+        // SAFETY: the place has room for the result.
+        let known = unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut own) } == 0;
+        // A process cannot raise what it inherited.
+        let largest = if known { own.rlim_max } else { u64::MAX };
+        let number = u64::from(NUMBER.fetch_add(1, Relaxed)) % MARKS;
+        Self {
+            bytes: file_bytes.min(largest).saturating_sub(number),
+        }
     }
 
-    /// Name and value for the child's environment.
-    pub(super) fn variable(&self) -> (&'static str, OsString) {
-        (MARK_NAME, self.0.clone().into())
+    /// Marks the calling process, and whatever it starts. Async-signal-safe.
+    pub(super) fn set(self) -> std::io::Result<()> {
+        let limit = libc::rlimit {
+            rlim_cur: self.bytes,
+            rlim_max: self.bytes,
+        };
+        // SAFETY: a valid limit.
+        match unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
     }
 
-    fn is_on(&self, pid: i32) -> bool {
-        let wanted = format!("{MARK_NAME}={}", self.0);
-        fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environment| {
-            environment
-                .split(|byte| *byte == 0)
-                .any(|variable| variable == wanted.as_bytes())
-        })
+    /// Whether a process bears it; one that has ended and was not waited for still does.
+    fn is_on(self, pid: i32) -> bool {
+        let text = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap_or_default();
+        let limits = text
+            .lines()
+            .find_map(|line| line.strip_prefix("Max file size"));
+        let soft = limits.and_then(|words| words.split_whitespace().next());
+        soft.is_some_and(|soft| soft.parse() == Ok(self.bytes))
     }
 }
 
@@ -89,8 +111,25 @@ impl Family {
         start.is_some_and(|start| self.others.insert(pid, start).is_none())
     }
 
-    /// Processes besides the child that live.
-    pub(super) fn others_alive(&self) -> usize {
+    /// Processes besides the child that were seen, living or not; at least one if the child waited
+    /// for some that were not.
+    pub(super) fn others_started(&self) -> usize {
+        let waited = Stat::of(self.root).is_some_and(|stat| stat.has_waited);
+        self.others.len().max(usize::from(waited))
+    }
+
+    /// Whether the child lets the kernel forget its children without waiting for them (SIGCHLD is
+    /// ignored), so that those it started may have gone unseen.
+    pub(super) fn forgets_children(&self) -> bool {
+        ignores_children(self.root)
+    }
+
+    /// Whether a signal has stopped the child.
+    pub(super) fn is_stopped(&self) -> bool {
+        Stat::of(self.root).is_some_and(|stat| stat.state == b'T')
+    }
+
+    fn others_alive(&self) -> usize {
         let living = |(pid, start): (&i32, &u64)| is_alive(*pid, *start);
         self.others.iter().filter(|other| living(*other)).count()
     }
@@ -134,6 +173,8 @@ impl Family {
 struct Stat {
     state: u8,
     start: u64,
+    /// Whether it has waited for a child: each has page faults.
+    has_waited: bool,
 }
 
 impl Stat {
@@ -141,12 +182,24 @@ impl Stat {
         let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         // The name stands in parentheses and may hold anything.
         let (_, after) = text.rsplit_once(") ")?;
-        let mut fields = after.split(' ');
-        let state = *fields.next()?.as_bytes().first()?;
-        // Field 22 of proc(5), the state being field 3.
-        let start = fields.nth(18)?.parse().ok()?;
-        Some(Self { state, start })
+        // Fields by their numbers in proc(5).
+        let field = |number: usize| after.split(' ').nth(number - 3);
+        let count = |number: usize| field(number)?.parse::<u64>().ok();
+        Some(Self {
+            state: *field(3)?.as_bytes().first()?,
+            start: count(22)?,
+            has_waited: count(11)? + count(13)? > 0,
+        })
     }
+}
+
+/// Whether a process ignores SIGCHLD; the kernel then neither keeps its children for it to wait for
+/// nor adds their time to its own.
+pub(super) fn ignores_children(pid: i32) -> bool {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & 1 << (libc::SIGCHLD - 1) != 0)
 }
 
 fn is_alive(pid: i32, start: u64) -> bool {

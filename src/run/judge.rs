@@ -60,14 +60,19 @@ pub(super) fn judge(request: &Request<'_>, child: &mut Child, receipt: Option<Re
         },
     }
     if outcome.status == Status::Ok {
-        let left = match finished.left_processes {
-            0 => None,
-            count => Some(format!(
-                "it started processes of its own, whose time and memory are not measured; \
-                     {count} of them still ran at the end"
-            )),
+        let others = if finished.started_processes > 0 {
+            Some("it started processes of its own, whose time and memory are not measured")
+        } else if finished.forgets_processes {
+            Some(
+                "it ignores the end of its own processes (SIGCHLD): whether it started some is not \
+                 known, and their time and memory are not measured",
+            )
+        } else {
+            None
         };
-        if let Some(reason) = foreign_object(request.subject, answer, Some(said)).or(left) {
+        if let Some(reason) =
+            foreign_object(request.subject, answer, Some(said)).or(others.map(str::to_owned))
+        {
             outcome.status = Status::Refused;
             outcome.reason = Some(reason);
         }
@@ -92,7 +97,7 @@ fn crash_text(request: &Request<'_>, answer: &Answer, ending: Ending, said: &mut
     let how = match ending {
         Ending::Signalled(signal) => process::signal_name(signal),
         Ending::Exited(code) => format!("ended early with exit code {code}"),
-        Ending::TimedOut | Ending::OutOfMemory { .. } | Ending::Interrupted => {
+        Ending::TimedOut | Ending::OutOfMemory { .. } | Ending::Interrupted | Ending::Stopped => {
             unreachable!("handled by the caller")
         }
     };

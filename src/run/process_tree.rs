@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// All processes below this one. A process that another of them left behind is below this one too, if
 /// this one is a subreaper (`prctl(2)`, PR_SET_CHILD_SUBREAPER).
@@ -63,10 +64,54 @@ fn descendants_by_parents(own: u32) -> Vec<u32> {
 }
 
 fn parent(process: u32) -> Option<u32> {
-    let text = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // The name stands in parentheses and may hold anything; behind it: state, parent.
-    let (_, rest) = text.rsplit_once(')')?;
-    rest.split_whitespace().nth(1)?.parse().ok()
+    stat_fields(&stat(process)?).nth(1)?.parse().ok()
+}
+
+fn stat(process: u32) -> Option<String> {
+    fs::read_to_string(format!("/proc/{process}/stat")).ok()
+}
+
+/// The fields of `/proc/PID/stat` from the third, the state, on: the name before them stands in
+/// parentheses and may hold anything.
+fn stat_fields(text: &str) -> impl Iterator<Item = &str> {
+    text.rsplit_once(')')
+        .map_or("", |(_, rest)| rest)
+        .split_whitespace()
+}
+
+/// What a process is and has used, cheaply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Usage {
+    /// Its parent.
+    pub(super) parent: u32,
+    /// When it started, in ticks since the machine did: tells it from an older one of its number.
+    pub(super) start: u64,
+    /// CPU time, without its children's; rounded down to ticks.
+    pub(super) cpu: Duration,
+    /// Resident memory, shared or not.
+    pub(super) resident_bytes: u64,
+    /// Of that, what no file is behind.
+    pub(super) private_bytes: u64,
+}
+
+/// `None` if the process has ended.
+pub(super) fn usage(process: u32) -> Option<Usage> {
+    let stat = stat(process)?;
+    let fields: Vec<&str> = stat_fields(&stat).collect();
+    // By their numbers in proc(5).
+    let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
+    let statm = fs::read_to_string(format!("/proc/{process}/statm")).ok()?;
+    let mut pages = statm.split_whitespace().skip(1).map(str::parse::<u64>);
+    let (resident, shared) = (pages.next()?.ok()?, pages.next()?.ok()?);
+    let page_bytes = super::experiment::page_size_bytes();
+    let ticks = (field(14)? + field(15)?) as f64;
+    Some(Usage {
+        parent: u32::try_from(field(4)?).ok()?,
+        start: field(22)?,
+        cpu: Duration::from_secs_f64(ticks / procfs::ticks_per_second() as f64),
+        resident_bytes: resident * page_bytes,
+        private_bytes: resident.saturating_sub(shared) * page_bytes,
+    })
 }
 
 /// Resident memory: private, and shared in proportion (PSS), in bytes. `None` if the process has
@@ -120,6 +165,12 @@ mod tests {
             assert!(list.contains(&child.id()) && list.contains(&inner));
         }
         assert!(pss_bytes(inner).expect("it lives") > 4096);
+        let used = usage(inner).expect("it lives");
+        assert_eq!(used.parent, child.id());
+        assert!(
+            (4096..used.resident_bytes).contains(&used.private_bytes),
+            "{used:?}"
+        );
         let (path, _) = executable(inner).expect("it lives");
         let mapped = has_mapped(inner, path.to_str().expect("text"));
         assert_eq!(mapped, Some(true));
@@ -127,5 +178,6 @@ mod tests {
         drop(child.stdin.take());
         child.wait().expect("it ends");
         assert_eq!(pss_bytes(inner), None);
+        assert_eq!(usage(inner), None);
     }
 }

@@ -43,7 +43,7 @@ impl Identity {
 pub(super) struct Builds(RefCell<HashMap<PathBuf, (Identity, Option<String>)>>);
 
 impl Builds {
-    fn of(&self, path: &Path) -> Option<String> {
+    pub(super) fn of(&self, path: &Path) -> Option<String> {
         let identity = Identity::of(path)?;
         let mut known = self.0.borrow_mut();
         match known.get(path) {

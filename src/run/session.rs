@@ -160,7 +160,7 @@ impl Session {
     }
 
     /// A subject's version, where it tells one.
-    fn version(&self, subject: &Subject) -> Option<String> {
+    pub(super) fn version(&self, subject: &Subject) -> Option<String> {
         if let Some(known) = self.versions.borrow().get(&subject.name) {
             return known.clone();
         }
@@ -168,6 +168,11 @@ impl Session {
         let mut versions = self.versions.borrow_mut();
         versions.insert(subject.name.clone(), version.clone());
         version
+    }
+
+    /// Build of an object.
+    pub(super) fn build(&self, object: &Path) -> Option<String> {
+        self.builds.of(object)
     }
 
     fn learn_version(&self, subject: &Subject) -> Option<String> {

@@ -1,18 +1,16 @@
 //! A suite: definitions and subjects in, [`Results`] out, through a journal.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::engine::{Cell, Sampler};
 use super::execute::{Conditions, Prepared, Replays};
 use super::experiment::{Experiment, Ready, Tell, prepare, tool};
 use super::journal::{Journal, Plan, PlannedWorkload};
-use super::programs::{self, Limits};
+use super::programs::{self, Limits, Programs};
 use super::request::Work;
 use super::session::Session;
 use crate::error::Result;
 use crate::measure::environment::Environment;
-use crate::measure::results::{Order, Pass, Results, Sample, Status, WorkloadKind, WorkloadRecord};
-use crate::subject::Subject;
+use crate::measure::results::{Order, Results, WorkloadKind, WorkloadRecord};
 use crate::trace::profile::Profile;
 use crate::workload::definition::{Definition, Kind};
 use crate::workload::digest::digest;
@@ -149,16 +147,15 @@ fn program<'a>(
             program: Some(programs::record(&program)?),
             ..described(definition)
         },
-        sampler: Box::new(Programs {
+        sampler: Box::new(Programs::new(
             session,
-            name: definition.name.clone(),
-            executables: programs::executables(&program).into_values().collect(),
+            &definition.name,
             program,
-            limits: Limits {
+            Limits {
                 timeout,
                 memory_limit_bytes: experiment.memory_limit_bytes,
             },
-        }),
+        )),
     })
 }
 
@@ -181,68 +178,5 @@ fn described(definition: &Definition) -> WorkloadRecord {
         order: None,
         threaded: None,
         program: None,
-    }
-}
-
-/// Takes the samples of a real program.
-struct Programs<'a> {
-    session: &'a Session,
-    name: String,
-    program: RealProgram,
-    executables: Vec<PathBuf>,
-    limits: Limits,
-}
-
-impl Programs<'_> {
-    /// Why what was run is not what the workload began with, if so: samples of two builds must not mix.
-    fn replaced(&self, subject: &Subject) -> Option<String> {
-        let mut files = self.executables.iter();
-        let replaced = files.find_map(|path| self.session.replaced_file(path));
-        replaced.or_else(|| self.session.replaced_object(subject))
-    }
-}
-
-impl Sampler for Programs<'_> {
-    fn workload(&self) -> &str {
-        &self.name
-    }
-
-    fn timed_pass(&self) -> Pass {
-        Pass::Program
-    }
-
-    fn has(&self, pass: Pass, subject: &Subject) -> bool {
-        pass == Pass::Program && programs::can_run(subject)
-    }
-
-    fn take(&mut self, cell: &Cell<'_>) -> Result<Sample> {
-        // Notes the files as they are before the first sample.
-        let _ = self.replaced(cell.subject);
-        let mut outcome = programs::run(
-            &self.program,
-            cell.subject,
-            &self.limits,
-            cell.environment_bytes,
-        )?;
-        if matches!(outcome.status, Status::Ok | Status::Refused)
-            && let Some(reason) = self.replaced(cell.subject)
-        {
-            outcome.status = Status::Refused;
-            outcome.reason = Some(reason);
-        }
-        let mut sample = Sample::untaken(&self.name, &cell.subject.name, cell.pass, cell.block);
-        sample.position = cell.position;
-        sample.status = outcome.status;
-        sample.reason = outcome.reason;
-        sample.receipt = outcome.receipt;
-        sample.program = outcome.program;
-        if let Some(found) = outcome.found {
-            sample.minor_faults = found.minor_faults;
-            sample.major_faults = found.major_faults;
-            sample.involuntary_switches = found.involuntary_switches;
-            sample.voluntary_switches = found.voluntary_switches;
-        }
-        debug_assert!(sample.status == Status::Ok || sample.reason.is_some());
-        Ok(sample)
     }
 }

@@ -36,6 +36,11 @@ pub const FUNCTION_NAMES: [&CStr; 7] = [
 /// Index of `realloc` among them.
 pub const REALLOC_INDEX: usize = 3;
 
+/// [`FUNCTION_NAMES`] as text.
+pub fn function_names() -> [&'static str; 7] {
+    FUNCTION_NAMES.map(|name| name.to_str().unwrap_or_default())
+}
+
 impl Functions {
     /// The addresses, in the order of [`FUNCTION_NAMES`].
     pub fn addresses(&self) -> [*const c_void; 7] {

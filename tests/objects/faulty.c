@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #ifndef AFTER
@@ -114,6 +115,42 @@ static void *take(size_t alignment, size_t size) {
         }
     }
 #endif
+#ifdef FAULT_FORK_AND_WAIT
+    /* One that works a little and is waited for. */
+    if (count == AFTER) {
+        pid_t worker = fork();
+        if (worker == 0) _exit(0);
+        waitpid(worker, 0, 0);
+    }
+#endif
+#ifdef FAULT_FORK_AND_FORGET
+    /* The same, but nobody can know. */
+    if (count == AFTER) {
+        signal(SIGCHLD, SIG_IGN);
+        if (fork() == 0) _exit(0);
+    }
+#endif
+#ifdef FAULT_LEAVE_A_PROGRAM
+    /* One that executes something else, in a session of its own, without any environment. */
+    if (count == AFTER && fork() == 0) {
+        setsid();
+        if (fork()) _exit(0);
+        Dl_info self;
+        dladdr((void *)&arena, &self);
+        char *words[] = {"sh", "-c", "while :; do sleep 1; done", (char *)self.dli_fname, 0};
+        char *nothing[] = {0};
+        execve("/bin/sh", words, nothing);
+        _exit(95);
+    }
+#endif
+#ifdef FAULT_FLOOD
+    if (faulty()) {
+        static char lines[6 << 10];
+        for (size_t at = 0; at < sizeof lines; at++) lines[at] = "flood\n"[at % 6];
+        while (write(2, lines, sizeof lines) > 0) {}
+        for (;;) pause();
+    }
+#endif
 #ifdef FAULT_SURROUNDINGS
     if (count == AFTER) {
         sigset_t all;
@@ -195,6 +232,14 @@ void *realloc(void *old, size_t size) {
         if (faulty()) kept /= 2;
 #endif
         memcpy(block, old, kept);
+#ifdef FAULT_CORRUPT_TEXT
+        /* Words that grow, which are no program and no pointers, have a letter changed: nothing
+         * crashes by that. */
+        size_t plain = 0;
+        char *text = block;
+        while (plain < kept && (text[plain] == ' ' || (text[plain] >= 'a' && text[plain] <= 'z'))) plain++;
+        if (plain >= 12 && text[4] >= 'b' && text[4] <= 'y') text[4] ^= 1;
+#endif
     }
     return block;
 }

@@ -26,6 +26,15 @@ void *realloc(void *old, size_t size) {
 }
 #endif
 
+#ifdef OWN_REALLOC
+/* Only this one: everything else is the C library's. */
+void *realloc(void *old, size_t size) {
+    void *block = malloc(size);
+    if (old && block) memcpy(block, old, size / 2);
+    return block;
+}
+#endif
+
 static int wrong;
 
 static void grow_a_string(void) {

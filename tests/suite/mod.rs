@@ -122,3 +122,23 @@ pub(crate) fn assert_complete(row: &SummaryRow) {
         "{row:?}"
     );
 }
+
+/// Processes of this machine that have to do with a folder, whoever their parent is: they work in it,
+/// name it in their command, or have mapped a file of it. Each with its command.
+pub(crate) fn processes_of(folder: &Path) -> Vec<String> {
+    let folder = folder.to_str().expect("text");
+    let has = |process: &procfs::process::Process| -> Option<String> {
+        let command = process.cmdline().ok()?.join(" ");
+        let there = |path: PathBuf| path.to_string_lossy().contains(folder);
+        let maps = std::fs::read_to_string(format!("/proc/{}/maps", process.pid()));
+        let concerned = command.contains(folder)
+            || process.cwd().is_ok_and(there)
+            || maps.is_ok_and(|maps| maps.contains(folder));
+        concerned.then(|| format!("{} {command}", process.pid()))
+    };
+    procfs::process::all_processes()
+        .expect("Linux has /proc")
+        .flatten()
+        .filter_map(|process| has(&process))
+        .collect()
+}

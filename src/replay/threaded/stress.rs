@@ -124,7 +124,8 @@ fn stamped(view: ThreadedView<'_>, functions: Functions, runs: u32) -> Result<()
     let mut crew = unsafe { Crew::new(view, &mut table, functions) }.expect("memory");
     for _ in 0..runs {
         crew.replay(&stamping)?;
-        crew.drain(&mut stamping.observer(0)).map_err(Ended::Wrong)?;
+        crew.drain(&mut stamping.observer(0))
+            .map_err(Ended::Wrong)?;
     }
     Ok(())
 }

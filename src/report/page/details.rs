@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use super::table::{Table, TableRow, optional, row_name, written};
 use crate::measure::memory::allowed_difference_bytes;
 use crate::measure::pairs::Heap;
-use crate::measure::results::{Estimate, MemorySample, ProgramSample};
+use crate::measure::results::{Estimate, MemorySample, Pass, ProgramMemory, ProgramSample};
 use crate::report::model::{Row, Workload};
 use crate::report::samples;
 use crate::report::{bounds, format};
@@ -200,33 +200,39 @@ pub(super) fn threads(workload: &Workload<'_>) -> Option<Table> {
 /// A real program under each subject.
 pub(super) fn program(workload: &Workload<'_>) -> Option<Table> {
     workload.program()?;
-    let of = |samples: &[&ProgramSample], value: fn(&ProgramSample) -> f64| {
-        let values: Vec<f64> = samples.iter().map(|sample| value(sample)).collect();
-        median(&values)
-    };
     let rows = workload.rows.iter().filter(|row| row.is_ok());
     let rows = rows.map(|row| {
-        let samples: Vec<&ProgramSample> = row
-            .samples
-            .iter()
-            .filter_map(|sample| sample.program.as_ref())
+        let of_pass = |pass: Pass| {
+            let samples = row.samples.iter().filter(move |sample| sample.pass == pass);
+            samples.filter_map(|sample| sample.program.as_ref())
+        };
+        let timed: Vec<&ProgramSample> = of_pass(Pass::Program).collect();
+        let looked: Vec<ProgramMemory> = of_pass(Pass::Memory)
+            .filter_map(|sample| sample.memory)
             .collect();
-        let time = |value| optional(of(&samples, value), format::time_ns);
+        let time = |value: fn(&ProgramSample) -> u64| {
+            let values: Vec<f64> = timed.iter().map(|sample| value(sample) as f64).collect();
+            optional(median(&values), format::time_ns)
+        };
+        let memory = |value: fn(&ProgramMemory) -> u64| {
+            let values: Vec<f64> = looked.iter().map(|memory| value(memory) as f64).collect();
+            // 0 is what the kernel did not tell.
+            optional(median(&values).filter(|bytes| *bytes > 0.0), format::bytes)
+        };
         TableRow {
             name: row_name(row),
             cells: vec![
-                time(|sample| sample.wall_ns as f64),
-                time(|sample| sample.user_ns as f64),
-                time(|sample| sample.system_ns as f64),
+                time(|sample| sample.wall_ns),
+                time(|sample| sample.user_ns),
+                time(|sample| sample.system_ns),
+                written(format::count(timed.len() as u64)),
+                memory(|memory| memory.rss_peak_bytes),
+                memory(|memory| memory.rss_sum_peak_bytes),
+                memory(|memory| memory.rss_largest_bytes),
                 optional(
-                    of(&samples, |sample| sample.rss_peak_bytes as f64),
-                    format::bytes,
-                ),
-                optional(
-                    samples.iter().map(|sample| sample.processes_peak).max(),
+                    looked.iter().map(|memory| memory.processes_peak).max(),
                     |count| format::count(count.into()),
                 ),
-                written(format::count(samples.len() as u64)),
             ],
         }
     });
@@ -237,9 +243,11 @@ pub(super) fn program(workload: &Workload<'_>) -> Option<Table> {
             "Wall time",
             "User time",
             "System time",
-            "Peak memory, all processes",
+            "Timed runs",
+            "Peak memory",
+            "Its processes together, as sampled",
+            "Its largest process, by the kernel",
             "Processes at once",
-            "Runs",
         ]
         .map(str::to_owned)
         .to_vec(),
