@@ -172,7 +172,8 @@ pub enum Order {
     /// The recorded total order, on one thread.
     Serial,
     /// The recorded threads, each in its own order; one waits for another only where a block changes
-    /// hands and where a thread starts or ends.
+    /// hands, where a thread starts or ends, and so as not to run further ahead of the recorded order
+    /// than [`ThreadedRecord::window`].
     Threads,
     /// The recorded total order, on the recorded threads.
     Strict,
@@ -760,7 +761,8 @@ pub struct SummaryRow {
     pub harness_share: Option<f64>,
     /// Median of the samples' highest RSS.
     pub rss_peak_bytes: Option<u64>,
-    /// Peak RSS divided by the baseline's. Below 1 is leaner.
+    /// Peak RSS divided by the baseline's. Below 1 is leaner. `None` also where the peaks of live bytes
+    /// differ by more than 5 % of the baseline's peak RSS: threads came in another order.
     pub rss_peak_ratio_to_baseline: Option<f64>,
     /// Highest sum of requested bytes.
     pub live_bytes_peak: Option<u64>,

@@ -236,6 +236,9 @@ fn add_memory_ratio(row: &mut SummaryRow, samples: &[Sample], frame: &Frame<'_>)
     if has_failed(samples, &row.workload, frame.baseline) {
         return;
     }
+    if !is_alike(samples, &row.workload, &row.subject, frame.baseline) {
+        return;
+    }
     let own = rss_peaks(samples, &row.workload, &row.subject);
     let baseline = rss_peaks(samples, &row.workload, frame.baseline);
     let ratios: Option<Vec<Vec<f64>>> = own
@@ -249,6 +252,30 @@ fn add_memory_ratio(row: &mut SummaryRow, samples: &[Sample], frame: &Frame<'_>)
         [one] => one.first().copied(),
         several => geometric_mean(&[several.to_vec()], 1, frame.seed).map(|mean| mean.median),
     });
+}
+
+/// Above this share of the baseline's peak RSS, another peak of live bytes is a reason of its own for
+/// another RSS.
+const LIVE_LIMIT: f64 = 0.05;
+
+/// Whether two subjects had about the same live bytes at their peaks: where threads may run ahead of
+/// each other they depend on who came first, and what a subject needed more of was then not its own
+/// doing. True where nothing is known.
+fn is_alike(samples: &[Sample], workload: &str, own: &str, baseline: &str) -> bool {
+    let peak = |subject: &str, of: fn(&MemorySample) -> u64| {
+        let peaks: Vec<f64> = samples
+            .iter()
+            .filter(|sample| sample.workload == workload && sample.subject == subject)
+            .filter_map(|sample| Some(of(sample.memory.as_ref()?) as f64))
+            .collect();
+        median(&peaks)
+    };
+    let live = |subject: &str| peak(subject, |memory| memory.live_bytes_peak);
+    let rss = peak(baseline, |memory| memory.rss_peak_bytes);
+    match (live(own), live(baseline), rss) {
+        (Some(own), Some(baseline), Some(rss)) => (own - baseline).abs() <= LIVE_LIMIT * rss,
+        _ => true,
+    }
 }
 
 /// Median of the samples' highest RSS in each run.
@@ -518,5 +545,28 @@ mod tests {
         assert_eq!(mine.rss_peak_ratio_to_baseline, Some(0.5));
         // (100·90 + 400·10) / (100·90 + 200·10)
         assert_eq!(mine.fragmentation_time_weighted, Some(13_000.0 / 11_000.0));
+    }
+
+    #[test]
+    fn memory_is_not_compared_where_other_blocks_were_live() {
+        let measured = |subject: &str, rss_peak_bytes, live_bytes_peak| Sample {
+            memory: Some(MemorySample {
+                rss_peak_bytes,
+                live_bytes_peak,
+                ..MemorySample::default()
+            }),
+            ..sample(subject, Pass::Memory, 0)
+        };
+        for (live_bytes, ratio) in [(840, Some(2.0)), (860, None), (760, Some(2.0)), (740, None)] {
+            let samples = [
+                measured("base", 1000, 800),
+                measured("mine", 2000, live_bytes),
+            ];
+            let rows = summary(&samples);
+            let mine = rows.iter().find(|row| row.subject == "mine");
+            let mine = mine.expect("a row");
+            assert_eq!(mine.rss_peak_ratio_to_baseline, ratio, "{live_bytes}");
+            assert_eq!(mine.rss_peak_bytes, Some(2000));
+        }
     }
 }

@@ -215,7 +215,9 @@ fn edge_words(threaded: &ThreadedRecord) -> String {
 pub(crate) fn order_words(order: Order) -> &'static str {
     match order {
         Order::Serial => "serial: threads replayed in recorded order on one thread",
-        Order::Threads => "threads: a thread waits for another where a block changes hands",
+        Order::Threads => {
+            "threads: a thread waits for another where a block changes hands, and so as not to run far ahead"
+        }
         Order::Strict => "strict: the recorded total order on the recorded threads",
         Order::Paced => "paced: threads, and no operation before its recorded time",
     }
