@@ -1,5 +1,7 @@
 //! Reports from made-up results: what a reader must find, what must not get through.
 
+#[path = "report/bounds.rs"]
+mod bounds;
 #[path = "report/compare.rs"]
 mod compare;
 #[path = "report/compare_files.rs"]

@@ -158,6 +158,12 @@ impl BarChart {
             }
             let half = text_width(name, SMALL) / 2.0;
             let center = x.clamp(half + 2.0, (scale.end + 10.0 - half).max(half + 2.0));
+            // The line of the mark before may run behind the name.
+            canvas.rectangle(
+                (center - half - 2.0, y - 7.0),
+                (center + half + 2.0, y + 7.0),
+                palette::BACKGROUND,
+            );
             canvas.text(name, (center, y), Anchor::Middle, SMALL, palette::MUTED);
         }
     }

@@ -380,29 +380,32 @@ fn bounds(canvas: &mut Canvas<'_>, plane: &Plane, x: &Scale, y: &Scale) -> Vec<A
             bottom: at,
         });
     }
-    // The two of memory often lie on one another: both are drawn, the last is named.
-    for (n, (memory, name)) in plane.memory_bounds.iter().enumerate() {
-        if *memory < x.low {
-            continue;
-        }
+    // They often lie close together: the names stand below one another, before the lines.
+    let drawn = || {
+        let bounds = plane.memory_bounds.iter().enumerate();
+        bounds.filter(|(_, bound)| bound.0 >= x.low)
+    };
+    for (n, (memory, _)) in drawn() {
         let at = x.at(*memory);
-        canvas.dashed_line(&[(at, y.start), (at, y.end)], palette::NEUTRAL, 1.5, (4, 4));
-        if n + 1 == plane.memory_bounds.len() {
-            let width = text_width(name, SMALL);
-            canvas.text(
-                name,
-                (at + 6.0, y.end + 8.0),
-                Anchor::Left,
-                SMALL,
-                palette::MUTED,
-            );
-            taken.push(Area {
-                left: at,
-                right: at + 6.0 + width,
-                top: y.end,
-                bottom: y.end + 16.0,
-            });
-        }
+        let dash = if n == 0 { (4, 4) } else { (2, 4) };
+        canvas.dashed_line(&[(at, y.start), (at, y.end)], palette::NEUTRAL, 1.5, dash);
+    }
+    for (n, (memory, name)) in drawn() {
+        let (at, middle) = (x.at(*memory), y.end + 8.0 + 16.0 * n as f64);
+        let width = text_width(name, SMALL);
+        let left = (at + 6.0).min(x.end - width);
+        canvas.rectangle(
+            (left - 2.0, middle - 7.0),
+            (left + width + 2.0, middle + 7.0),
+            palette::BACKGROUND,
+        );
+        canvas.text(name, (left, middle), Anchor::Left, SMALL, palette::MUTED);
+        taken.push(Area {
+            left: left - 6.0,
+            right: left + width,
+            top: middle - 8.0,
+            bottom: middle + 8.0,
+        });
     }
     taken
 }

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use super::table::{Table, TableRow, optional, row_name, written};
 use crate::measure::memory::allowed_difference_bytes;
 use crate::measure::pairs::Heap;
-use crate::measure::results::{Estimate, MemorySample, Pass, ProgramMemory, ProgramSample};
+use crate::measure::results::{
+    Estimate, MemorySample, Pass, ProgramMemory, ProgramSample, WorkloadKind,
+};
 use crate::report::model::{Row, Workload};
 use crate::report::samples;
 use crate::report::{bounds, format};
@@ -102,6 +104,9 @@ const MEMORY_NOTES: [&str; 2] = [
      nor at the start and end of threads.",
 ];
 
+const KERNEL_NOTE: &str = "The threads of this workload are its own: nobody can look between their operations. So there are no \
+     parts and no system calls, and pages of the C library's heap that the start of the process touched are not in its RSS.";
+
 /// What must be known beside the table of memory: its words, and what was found that is not in it.
 pub(super) fn memory_notes(workload: &Workload<'_>) -> Vec<String> {
     let memories: Vec<(&Row<'_>, &MemorySample)> = workload
@@ -113,6 +118,12 @@ pub(super) fn memory_notes(workload: &Workload<'_>) -> Vec<String> {
     let mut notes = Vec::new();
     if !memories.is_empty() {
         notes.extend(MEMORY_NOTES.map(str::to_owned));
+    }
+    let is_kernel = workload
+        .record
+        .is_some_and(|record| record.kind == WorkloadKind::Threads);
+    if is_kernel && !memories.is_empty() {
+        notes.push(KERNEL_NOTE.to_owned());
     }
     let list = |words: Vec<String>, sentence: &dyn Fn(String) -> String| {
         (!words.is_empty()).then(|| sentence(format::list(&words)))
