@@ -22,6 +22,15 @@ fn label(html: &str, start: &str) -> String {
         .to_owned()
 }
 
+/// What a reader sees, in one line: the lines of a chart's text are elements of their own.
+fn words(html: &str) -> String {
+    let pieces = html
+        .split('<')
+        .map(|piece| piece.split_once('>').map_or(piece, |(_, text)| text));
+    let text: Vec<&str> = pieces.flat_map(str::split_whitespace).collect();
+    text.join(" ")
+}
+
 /// `bump` on a fresh heap takes 200 ns, on a used one 4 ns.
 fn with_dear_pages() -> Results {
     let mut results = fixture::results();
@@ -55,9 +64,10 @@ fn the_bound_of_time_is_bump_on_a_used_heap() {
 #[test]
 fn live_bytes_are_the_bound_of_memory_and_page_runs_a_reference() {
     let html = page(&whole::whole());
+    let seen = words(&html);
     for text in [
-        "Memory, lower bound: live bytes: ",
-        "Memory, reference: page runs: ",
+        "Memory, lower bound: live bytes:",
+        "Memory, reference: page runs:",
         "an allocator that mixes classes can undercut",
         "Grey area, the lower bound: live bytes",
         "(lower bound: live bytes)",
@@ -67,9 +77,9 @@ fn live_bytes_are_the_bound_of_memory_and_page_runs_a_reference() {
         // A real program has none, and says so.
         "bump cannot serve a real program",
     ] {
-        assert!(html.contains(text), "{text} is missing");
+        assert!(seen.contains(text), "{text} is missing");
     }
-    assert!(!html.contains("lower bound: live bytes in"));
+    assert!(!seen.contains("lower bound: live bytes in"));
     // Over the workloads as well.
     let front = label(&html, "Time against peak RSS over the workloads");
     let rest = &html[html.find(&front).expect("just found")..];
