@@ -196,12 +196,15 @@ fn replay_program(
     arguments: &ChildArguments,
     bytes: &[u8],
     linked: Option<Linked>,
-    functions: Functions,
+    mut functions: Functions,
     answer: &mut Answer,
 ) -> Result<(), Ended> {
     let program = ProgramView::new(bytes).ok_or_else(damaged)?;
     if let Some(floor_row @ (Linked::Null | Linked::Bump)) = linked {
         prepare_floor(floor_row, &program, arguments.pass, Threads::ONE)?;
+        if floor_row == Linked::Null {
+            functions = floor::NULL_ALONE;
+        }
     }
     let mut table = harness_memory::<*mut c_void>(program.slots as usize)?;
     // SAFETY: the functions are an allocator's, as far as the user says; one that is not is what this
