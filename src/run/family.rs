@@ -151,18 +151,24 @@ impl Family {
     /// Kills every member but the child itself, which must have been reaped, until there are none.
     pub(super) fn kill_others(&mut self) {
         for _ in 0..ROUNDS {
+            // One that ends while it is looked for hands its children on, to where they may just have
+            // been looked for: only a look that began when all had ended shows that none is left.
+            let had_ended = self.others_alive() == 0;
+            for pid in self.others.keys() {
+                // SAFETY: numbers; only a child of this process, as orphans become, is waited for.
+                unsafe { libc::waitpid(*pid, std::ptr::null_mut(), libc::WNOHANG) };
+            }
+            let known = self.others.len();
             self.look();
+            if had_ended && self.others.len() == known {
+                return;
+            }
             for (pid, start) in &self.others {
                 if is_alive(*pid, *start) {
                     // SAFETY: numbers. It is the process meant, or one that took its number in the
                     // last microseconds, after the kernel went once through all the others.
                     unsafe { libc::kill(*pid, libc::SIGKILL) };
                 }
-                // SAFETY: as above; only a child of this process, as orphans become, is waited for.
-                unsafe { libc::waitpid(*pid, std::ptr::null_mut(), libc::WNOHANG) };
-            }
-            if self.others_alive() == 0 {
-                return;
             }
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
