@@ -119,7 +119,7 @@ pub(super) struct Arguments {
 
     /// Blocks of the latency pass, in which every call is timed by itself; 0 for none
     /// [default: 3; --quick: 1]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1000))]
+    #[arg(long, help_heading = MEASURING, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1000))]
     latency_blocks: Option<u32>,
 
     /// What to write into new blocks
@@ -130,7 +130,7 @@ pub(super) struct Arguments {
     #[arg(long, help_heading = MEASURING, value_enum)]
     order: Option<OrderArgument>,
 
-    /// Kill a sample after this many seconds [default: 60; --quick: 10]
+    /// Kill a sample after this many seconds [default: 60; --quick: 5]
     #[arg(long, help_heading = MEASURING, value_name = "SECONDS", value_parser = parse_seconds)]
     timeout: Option<Duration>,
 
@@ -398,10 +398,10 @@ fn experiment(arguments: &Arguments, definitions: &[Definition]) -> Result<Exper
                 .latency_blocks
                 .unwrap_or(if quick { 1 } else { 3 }),
         },
-        passes_per_sample: 3,
+        passes_per_sample: if quick { 2 } else { 3 },
         touch: arguments.touch.into(),
         order: arguments.order.map(Into::into),
-        timeout: arguments.timeout.unwrap_or(seconds(10, 60)),
+        timeout: arguments.timeout.unwrap_or(seconds(5, 60)),
         memory_limit_bytes: arguments.memory_limit.or_else(default_memory_limit_bytes),
         settle: !quick,
         seed: arguments.seed,
@@ -410,6 +410,7 @@ fn experiment(arguments: &Arguments, definitions: &[Definition]) -> Result<Exper
 }
 
 /// Known shared objects that are there and not chosen yet: real programs can be run under these only.
+/// As they come: an allocator under other settings is a row for who asks for it by name.
 fn installed(catalogue: &Catalogue, chosen: &[Subject]) -> Vec<Subject> {
     let usable = |subject: &&Subject| match &subject.access {
         Access::Preloaded(path) => object_file::check_allocator(path).is_ok(),
@@ -417,7 +418,9 @@ fn installed(catalogue: &Catalogue, chosen: &[Subject]) -> Vec<Subject> {
     };
     let is_new = |subject: &&Subject| !chosen.iter().any(|one| one.name == subject.name);
     let known = catalogue.subjects().iter();
-    known.filter(is_new).filter(usable).cloned().collect()
+    let as_it_comes = |subject: &&Subject| subject.environment.is_empty();
+    let fitting = known.filter(is_new).filter(as_it_comes).filter(usable);
+    fitting.cloned().collect()
 }
 
 /// One line per workload: name, kind, what it is, and what keeps it from running here.
