@@ -62,7 +62,17 @@ fn main() -> ExitCode {
 /// Calls that warm an allocator up: malloc, realloc, calloc and posix_memalign, and as many frees.
 const WARM_UP: u64 = 4;
 
+/// A sample whose figures agree, of a replay that has the same peak each time.
 fn memory(subject: &Subject, trace: &Trace, order: Order, settle: bool) -> MemorySample {
+    let sample = consistent(subject, trace, order, settle);
+    let parts = sample.parts.expect("checked before");
+    let peak = sample.rss_peak_between_calls_bytes;
+    assert_near(&format!("parts in {order:?}"), parts.rss_bytes, peak);
+    sample
+}
+
+/// The same, where the peak depends on the order that the threads take.
+fn consistent(subject: &Subject, trace: &Trace, order: Order, settle: bool) -> MemorySample {
     let sample = take(subject, trace, Pass::Memory, order, settle).memory;
     let sample = sample.expect("a memory sample");
     assert_eq!(sample.unmeasurable, None);
@@ -83,8 +93,6 @@ fn memory(subject: &Subject, trace: &Trace, order: Order, settle: bool) -> Memor
     let sum = parts.live_bytes + parts.internal_bytes + parts.external_bytes + parts.metadata_bytes;
     assert_eq!(sum, parts.rss_bytes, "{parts:?}");
     assert_near("counted", parts.counted_bytes, parts.rss_bytes);
-    let peak = sample.rss_peak_between_calls_bytes;
-    assert_near(&format!("parts in {order:?}"), parts.rss_bytes, peak);
     assert!(sample.live_page_bytes_peak >= sample.live_bytes_peak);
     assert!(sample.live_bytes_peak > 0 && sample.replay_minor_faults > 0);
     assert!(sample.curve.is_sorted_by_key(|point| point.elapsed_ns));
@@ -265,8 +273,15 @@ fn parts_add_up_for_every_allocator() {
     let linked = ["mimalloc", "jemalloc", "bump"].map(linked);
     for subject in linked.into_iter().chain([system()]) {
         for order in [Order::Serial, Order::Threads] {
-            let sample = memory(&subject, &trace, order, false);
+            let sample = match order {
+                Order::Threads => consistent(&subject, &trace, order, false),
+                _ => memory(&subject, &trace, order, false),
+            };
             let parts = sample.parts.expect("checked before");
+            // The parts are of a second replay, in which the threads take another order and come to
+            // another peak.
+            let peak = sample.rss_peak_between_calls_bytes;
+            assert!(parts.rss_bytes.abs_diff(peak) < peak / 4, "{subject:?}");
             assert!(
                 parts.live_bytes <= sample.live_bytes_peak * 11 / 10,
                 "{subject:?}"

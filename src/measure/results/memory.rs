@@ -71,7 +71,8 @@ pub struct MemorySample {
     /// of the allocator's own threads, are not counted. `None` where the kernel does not let them be
     /// counted, and for kernels with threads of their own.
     pub system_calls: Option<BTreeMap<String, u64>>,
-    /// The curve, by time and so by operation number, ascending.
+    /// The curve, by time, ascending. Operation numbers never fall; points share one where time
+    /// passed without an operation being done, and at the end.
     pub curve: Vec<MemoryPoint>,
 }
 
