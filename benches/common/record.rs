@@ -190,6 +190,8 @@ fn is_comparable(results: &Results, earlier: &Results) -> bool {
         memory_available_bytes: None,
         load_average_start: None,
         load_average_end: None,
+        // What happened during a run is no condition that it was made under.
+        disturbance: None,
         ..environment.clone()
     };
     let settings = |settings: &Settings| Settings {
@@ -211,9 +213,10 @@ fn own_warnings(results: &Results) -> Vec<String> {
     let mut warnings: Vec<String> = unoptimised_warning().into_iter().collect();
     warnings.extend(results.first_run().environment.warnings());
     warnings.push(
-        "criterion measures one subject after the other, so a change of the machine's speed in \
-         between falls on the ratios. Use `replay` for a decision: it takes the subjects side by \
-         side."
+        "criterion measures one subject after the other, and the baseline once: a change of the \
+         machine's speed in between falls on the ratios, and no noise floor shows it. So there are \
+         medians and intervals, and no verdicts. Use `replay` for a decision: it takes the subjects \
+         side by side, and the baseline twice."
             .to_owned(),
     );
     warnings.push(

@@ -32,6 +32,7 @@ pub(crate) fn of(workload: &Workload<'_>, results: &Results) -> Conclusion {
             .blocks()
             .unwrap_or(results.settings.speed_blocks_max as usize),
         needed: workload.blocks_needed,
+        has_twin: results.settings.baseline_twin.is_some(),
         is_noisy: results.warnings.iter().any(|warning| is_of_noise(warning)),
     };
     let mut verdict = match (workload.baseline_row(), workload.ranking(false).as_slice()) {
@@ -132,6 +133,9 @@ struct Measured {
     blocks: usize,
     /// Blocks that a verdict needs.
     needed: usize,
+    /// Whether the baseline was measured twice. Without, no number of blocks gives a verdict; criterion
+    /// measures so, one subject after the other.
+    has_twin: bool,
     /// Whether a warning of the run names a source of noise.
     is_noisy: bool,
 }
@@ -141,10 +145,11 @@ impl Measured {
         self.blocks < BLOCKS_FOR_INTERVAL
     }
 
-    /// That there are too few blocks for a verdict, if so.
+    /// That there are too few blocks for a verdict, if so and if more could give one.
     fn lacking(&self) -> Option<String> {
         let (blocks, needed) = (self.blocks, self.needed);
-        (blocks < needed).then(|| format!("too few blocks for a verdict: {blocks} of {needed}"))
+        (self.has_twin && blocks < needed)
+            .then(|| format!("too few blocks for a verdict: {blocks} of {needed}"))
     }
 }
 
@@ -251,6 +256,10 @@ fn unjudged_sentence(
 ) -> String {
     let why = match measured.lacking() {
         Some(words) => words,
+        None if !measured.has_twin => {
+            "no verdict, since the baseline was measured once and so the noise is unknown"
+                .to_owned()
+        }
         None => "no verdict, since there is no noise floor".to_owned(),
     };
     let nearest = rivals

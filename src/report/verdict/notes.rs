@@ -78,19 +78,24 @@ pub(super) fn how_sure(
     workload: &Workload<'_>,
     measured: &Measured,
 ) -> String {
-    let blocks = format!(
-        "Measured in {}, side by side",
-        format::plural(measured.blocks as u64, "block", "blocks")
-    );
+    let count = format::plural(measured.blocks as u64, "block", "blocks");
+    let rows = || workload.rows.iter().filter(|row| row.is_candidate());
+    let is_unjudged = || rows().all(|row| row.standing() == Verdict::Unknown);
+    if !measured.has_twin && !measured.is_few() && is_unjudged() {
+        return format!(
+            "Measured in {count}: medians and intervals are shown. What is noise is known only where \
+             the baseline runs a second time, so there are no verdicts; `replay` gives them."
+        );
+    }
+    let blocks = format!("Measured in {count}, side by side");
     if measured.is_few() {
         return format!(
             "{blocks}: too few for an interval that holds in 95 of 100 cases ({BLOCKS_FOR_INTERVAL} are needed). \
              Take it as a hint and repeat it with more blocks."
         );
     }
-    let rows = || workload.rows.iter().filter(|row| row.is_candidate());
     if let Some(words) = measured.lacking()
-        && rows().all(|row| row.standing() == Verdict::Unknown)
+        && is_unjudged()
     {
         return format!(
             "{blocks}: {words}. The intervals hold all the same; repeat it with more blocks."
