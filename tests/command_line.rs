@@ -92,8 +92,9 @@ fn samples_are_complete_and_in_blocks() {
         .expect("starts");
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let results = results(&out);
-    // The baseline joined by itself; verify once, speed seven times, memory once. Its twin is timed.
-    assert_eq!(results.samples.len(), 2 * (1 + 7 + 1) + 7);
+    // The baseline joined by itself; verify once, speed seven times, memory once, latency once, which
+    // `--quick` has too. Its twin is timed.
+    assert_eq!(results.samples.len(), 2 * (1 + 7 + 1 + 1) + 7);
     assert_eq!(
         results.settings.baseline_twin.as_deref(),
         Some("system-again")
