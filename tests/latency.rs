@@ -210,13 +210,14 @@ fn known_stalls_are_found() {
         );
         let right = |operation: u64| stalls.contains(&operation);
         let named = sample.worst.iter().filter(|worst| right(worst.operation));
+        let mut faultless = 0;
         for worst in named.clone() {
             assert!(worst.call.starts_with("malloc(777)"), "{worst:?}");
-            assert_eq!(
-                (worst.minor_faults, worst.major_faults),
-                (0, 0),
-                "{worst:?}"
-            );
+            // The memory of its blocks was written beforehand. Only the first stall may touch pages
+            // that nobody did (the clock's, the table through which it is called), and the kernel
+            // may take any page away and let it fault once more: most have no fault.
+            let faults = worst.minor_faults + worst.major_faults;
+            faultless += usize::from(faults == 0);
             // It stalls each time.
             assert!(
                 worst.second_latency_ns.expect("replayed again") >= STALL_NS,
@@ -226,7 +227,9 @@ fn known_stalls_are_found() {
             let expected = kernel_can_count().then(BTreeMap::new);
             assert_eq!(worst.second_system_calls, expected, "{worst:?}");
         }
-        assert!(named.count() >= 5, "{order:?}: {:?}", sample.worst);
+        let count = named.count();
+        assert!(count >= 5, "{order:?}: {:?}", sample.worst);
+        assert!(2 * faultless > count, "{order:?}: {:?}", sample.worst);
     }
 }
 
