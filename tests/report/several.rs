@@ -223,3 +223,21 @@ fn a_baseline_that_differs_from_itself_is_a_noisy_machine() {
         assert!(found.contains(words) && found.contains("repeat"), "{found}");
     }
 }
+
+#[test]
+fn a_baseline_measured_once_asks_for_no_more_blocks() {
+    let mut results = machine("Fast", 0.8, 6);
+    results.samples.retain(|sample| sample.subject != TWIN);
+    results.subjects.retain(|subject| subject.name != TWIN);
+    results.settings.baseline_twin = None;
+    results.summary = summary::of(&results);
+    // The benches have warnings of their own.
+    results.warnings.clear();
+    let text = report::table::render(&results, 10_000);
+    assert!(text.contains("the baseline was measured once"), "{text}");
+    assert!(text.contains("so there are no verdicts"), "{text}");
+    assert!(
+        !text.contains("too few blocks for a verdict") && !text.contains("side by side"),
+        "{text}"
+    );
+}
