@@ -42,7 +42,8 @@ pub struct Ranking {
     pub noise_floor: Option<f64>,
     /// Why there are no places and no front, if so.
     pub unplaced: Option<String>,
-    /// Allocators that finished fewer than half of the workloads.
+    /// Allocators that finished fewer than half of the workloads, or failed on more than a quarter:
+    /// with them, there would be too few that all finished.
     pub unranked: Vec<Unranked>,
 }
 
@@ -155,9 +156,10 @@ pub fn rank(results: &Results, without_own: bool) -> Ranking {
         .map(|name| finished(name))
         .max()
         .unwrap_or(0);
-    let (ranked, unranked): (Vec<&str>, Vec<&str>) = subjects
-        .iter()
-        .partition(|name| finished(name) > 0 && 2 * finished(name) >= rankable);
+    let (ranked, unranked): (Vec<&str>, Vec<&str>) = subjects.iter().partition(|name| {
+        let failed = failures(results, name).len();
+        finished(name) > 0 && 2 * finished(name) >= rankable && 4 * failed <= rankable
+    });
     let table: Vec<(&str, Vec<Cell>)> = workloads
         .iter()
         .filter_map(|workload| {

@@ -266,6 +266,36 @@ fn failures_are_named_and_shrink_the_common_set_for_all() {
 }
 
 #[test]
+fn one_that_fails_often_takes_no_workloads_from_the_others() {
+    let mut results = fixture::many();
+    let fail = |results: &mut Results, workloads: usize| {
+        let names: Vec<String> = results
+            .workloads
+            .iter()
+            .map(|one| one.name.clone())
+            .collect();
+        for row in &mut results.summary {
+            if row.subject == "mimalloc" && names[..workloads].contains(&row.workload) {
+                row.status = Status::TimedOut;
+                row.ratio_to_baseline = None;
+            }
+        }
+    };
+    fail(&mut results, 3);
+    assert!(names(&rank(&results, false)).contains(&"mimalloc"));
+    fail(&mut results, 5);
+    let ranking = rank(&results, false);
+    assert!(!names(&ranking).contains(&"mimalloc"));
+    assert_eq!(ranking.workloads_time.len(), 12);
+    assert!(
+        ranking
+            .unranked
+            .iter()
+            .any(|row| row.subject == "mimalloc" && row.finished == 10)
+    );
+}
+
+#[test]
 fn twins_and_floors_are_not_ranked() {
     let ranking = rank(&whole::whole(), false);
     for name in [whole::TWIN, "null", "bump"] {
