@@ -18,37 +18,42 @@ pub(super) fn of(results: &Results) -> Vec<String> {
         return Vec::new();
     };
     let rows = results.summary.iter().filter(|row| row.subject == *twin);
-    let mut warnings: Vec<String> = rows
-        .flat_map(|row| Heap::ALL.map(|heap| of_row(results, row, heap)))
+    let places: Vec<String> = rows
+        .flat_map(|row| Heap::ALL.map(|heap| place(results, row, heap)))
         .flatten()
         .collect();
+    let mut warnings = Vec::new();
+    if !places.is_empty() {
+        let places: Vec<&str> = places.iter().map(String::as_str).collect();
+        warnings.push(format!(
+            "The machine was noisy: the baseline differs from itself by up to so much: {}. Smaller \
+             differences are not called ones. Stop other work, and repeat with more blocks or a longer \
+             --budget.",
+            listed(&places)
+        ));
+    }
     warnings.extend(without_floor(results, twin));
     warnings
 }
 
-fn of_row(results: &Results, twin: &SummaryRow, heap: Heap) -> Option<String> {
+/// Where the floor is high or off centre, and by how much.
+fn place(results: &Results, twin: &SummaryRow, heap: Heap) -> Option<String> {
     // Below, there is no interval to judge by, and that is told.
     let ratio = twin.ratio(heap).filter(|_| twin.blocks >= FEW_BLOCKS)?;
     let floor = noise::reach(ratio);
     let precision = results.settings.precision.unwrap_or(PRECISION);
-    let place = match heap {
-        Heap::Fresh => twin.workload.clone(),
-        Heap::Used => format!("{} on a used heap", twin.workload),
+    let heap = match heap {
+        Heap::Fresh => "",
+        Heap::Used => " on a used heap",
     };
     let off = if ratio.low > 1.0 || ratio.high < 1.0 {
-        ", and its interval does not even hold 1"
+        " (its interval does not even hold 1)"
     } else {
         ""
     };
     let is_high = floor > FLOOR_LIMIT * precision;
-    (is_high || !off.is_empty()).then(|| {
-        format!(
-            "{place}: the machine was noisy: the baseline differs from itself by up to {:.1} %{off}. \
-             Smaller differences are not called ones. Stop other work, and repeat with more blocks or \
-             a longer --budget.",
-            100.0 * floor
-        )
-    })
+    (is_high || !off.is_empty())
+        .then(|| format!("{}{heap} {:.1} %{off}", twin.workload, 100.0 * floor))
 }
 
 /// Workloads whose subjects have ratios, and blocks enough, but nothing to hold them against.
