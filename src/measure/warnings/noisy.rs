@@ -18,15 +18,16 @@ pub(super) fn of(results: &Results) -> Vec<String> {
         return Vec::new();
     };
     let rows = results.summary.iter().filter(|row| row.subject == *twin);
-    let places: Vec<String> = rows
+    let mut places: Vec<(f64, String)> = rows
         .flat_map(|row| Heap::ALL.map(|heap| place(results, row, heap)))
         .flatten()
         .collect();
+    places.sort_by(|(a, _), (b, _)| b.total_cmp(a));
     let mut warnings = Vec::new();
     if !places.is_empty() {
-        let places: Vec<&str> = places.iter().map(String::as_str).collect();
+        let places: Vec<&str> = places.iter().map(|(_, text)| text.as_str()).collect();
         warnings.push(format!(
-            "The machine was noisy: the baseline differs from itself by up to so much: {}. Smaller \
+            "The machine was noisy: the baseline differs from itself by up to {}. Smaller \
              differences are not called ones. Stop other work, and repeat with more blocks or a longer \
              --budget.",
             listed(&places)
@@ -36,8 +37,8 @@ pub(super) fn of(results: &Results) -> Vec<String> {
     warnings
 }
 
-/// Where the floor is high or off centre, and by how much.
-fn place(results: &Results, twin: &SummaryRow, heap: Heap) -> Option<String> {
+/// The floor, in words as well, where it is high or off centre.
+fn place(results: &Results, twin: &SummaryRow, heap: Heap) -> Option<(f64, String)> {
     // Below, there is no interval to judge by, and that is told.
     let ratio = twin.ratio(heap).filter(|_| twin.blocks >= FEW_BLOCKS)?;
     let floor = noise::reach(ratio);
@@ -52,8 +53,10 @@ fn place(results: &Results, twin: &SummaryRow, heap: Heap) -> Option<String> {
         ""
     };
     let is_high = floor > FLOOR_LIMIT * precision;
-    (is_high || !off.is_empty())
-        .then(|| format!("{}{heap} {:.1} %{off}", twin.workload, 100.0 * floor))
+    (is_high || !off.is_empty()).then(|| {
+        let text = format!("{:.1} % on {}{heap}{off}", 100.0 * floor, twin.workload);
+        (floor, text)
+    })
 }
 
 /// Workloads whose subjects have ratios, and blocks enough, but nothing to hold them against.
