@@ -6,7 +6,7 @@
 //!
 //! Nothing that the old file has a result of is left out in silence: what the new file lacks, or what
 //! fails in it, closes a gate; what cannot be compared is a note. How differences are judged stands in
-//! [`judge`]; what the two files must have in common, in [`checks`]; what becomes a row, in [`rows`].
+//! `judge`; what the two files must have in common, in `checks`; what becomes a row, in `rows`.
 
 #![forbid(unsafe_code)]
 

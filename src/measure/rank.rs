@@ -2,7 +2,7 @@
 //!
 //! Each workload counts the same, whatever its length: the geometric mean of its ratios. Allocators
 //! are compared only on workloads on which all of the ranked ones finished; where one failed is said
-//! beside it. Places and the front come from comparing all pairs: see [`standing`].
+//! beside it. Places and the front come from comparing all pairs: see `standing`.
 
 #![forbid(unsafe_code)]
 

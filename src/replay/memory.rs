@@ -106,7 +106,7 @@ impl MemoryOutcome {
     }
 
     /// Takes in what only the end of the replay tells; to be called before draining. `before` is what
-    /// [`page_faults`] said before the allocator's first call.
+    /// `page_faults` said before the allocator's first call.
     pub fn finish(&mut self, gauge: &mut Gauge, before: [u64; 2]) {
         let after = page_faults();
         [self.minor_faults, self.major_faults] = [0, 1].map(|kind| after[kind] - before[kind]);
