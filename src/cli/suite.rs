@@ -130,7 +130,7 @@ pub(super) struct Arguments {
     #[arg(long, help_heading = MEASURING, value_enum)]
     order: Option<OrderArgument>,
 
-    /// Kill a sample after this many seconds [default: 60; --quick: 5]
+    /// Kill a sample after this many seconds [default: 60; --quick: 3]
     #[arg(long, help_heading = MEASURING, value_name = "SECONDS", value_parser = parse_seconds)]
     timeout: Option<Duration>,
 
@@ -401,7 +401,7 @@ fn experiment(arguments: &Arguments, definitions: &[Definition]) -> Result<Exper
         passes_per_sample: if quick { 2 } else { 3 },
         touch: arguments.touch.into(),
         order: arguments.order.map(Into::into),
-        timeout: arguments.timeout.unwrap_or(seconds(5, 60)),
+        timeout: arguments.timeout.unwrap_or(seconds(3, 60)),
         memory_limit_bytes: arguments.memory_limit.or_else(default_memory_limit_bytes),
         settle: !quick,
         seed: arguments.seed,
