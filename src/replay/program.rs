@@ -383,6 +383,7 @@ impl Program {
             }
             Operation::ThreadStart
             | Operation::ThreadEnd
+            | Operation::FreeUnseen
             | Operation::Mark
             | Operation::FailedAllocation => unreachable!("filtered by is_replayed"),
         };

@@ -6,7 +6,11 @@
 
 #![forbid(unsafe_code)]
 
-use super::{AlignedFunction, BlockId, Event, EventCounts, Operation, Origin, ThreadIndex, Trace};
+use super::stream::{Batch, Ending, EventSink, LiveBlocks};
+use super::{
+    AlignedFunction, BlockId, Event, EventCounts, Operation, Origin, SiteId, ThreadIndex, Trace,
+};
+use crate::error::{Error, Result};
 
 /// Collects events. See the module text.
 #[derive(Debug)]
@@ -14,10 +18,11 @@ pub struct TraceBuilder {
     origin: Origin,
     events: Vec<Event>,
     times_ns: Vec<u64>,
+    sites: Vec<SiteId>,
+    site_names: Vec<String>,
     counts: EventCounts,
     threads: u32,
-    /// One entry per block: still live?
-    live: Vec<bool>,
+    live: LiveBlocks,
 }
 
 impl TraceBuilder {
@@ -27,9 +32,11 @@ impl TraceBuilder {
             origin,
             events: Vec::new(),
             times_ns: Vec::new(),
+            sites: Vec::new(),
+            site_names: Vec::new(),
             counts: EventCounts::default(),
             threads: 0,
-            live: Vec::new(),
+            live: LiveBlocks::default(),
         }
     }
 
@@ -66,24 +73,20 @@ impl TraceBuilder {
     }
 
     fn new_block(&mut self) -> BlockId {
-        let block = BlockId(u32::try_from(self.live.len()).expect("fewer blocks than events"));
-        self.live.push(true);
-        block
+        self.live.allocate()
     }
 
     fn release(&mut self, block: BlockId) {
-        let live = &mut self.live[block.0 as usize];
         assert!(
-            *live,
+            self.live.release(block),
             "block {} released twice: the reader or generator must see to it",
             block.0
         );
-        *live = false;
     }
 
     /// Whether a block has been allocated and not yet released.
     pub fn is_live(&self, block: BlockId) -> bool {
-        self.live.get(block.0 as usize).copied().unwrap_or(false)
+        self.live.contains(block)
     }
 
     /// `malloc(size)`.
@@ -146,6 +149,11 @@ impl TraceBuilder {
         self.push(thread, Operation::FreeNull);
     }
 
+    /// `free` of a block that was allocated before the recording began.
+    pub fn free_unseen(&mut self, thread: ThreadIndex) {
+        self.push(thread, Operation::FreeUnseen);
+    }
+
     /// The thread begins.
     pub fn thread_start(&mut self, thread: ThreadIndex) {
         self.push(thread, Operation::ThreadStart);
@@ -171,18 +179,61 @@ impl TraceBuilder {
         self.times_ns.push(time_ns);
     }
 
+    /// Gives the last pushed event a call site. Either every event gets one or the trace has none.
+    pub fn site(&mut self, site: SiteId) {
+        self.sites.push(site);
+    }
+
+    /// Names the call sites.
+    pub fn name_sites(&mut self, names: Vec<String>) {
+        self.site_names = names;
+    }
+
+    /// Ends a trace that was taken from a reader.
+    pub fn finish_as(mut self, ending: Ending) -> Trace {
+        self.origin = ending.origin;
+        self.site_names = ending.site_names;
+        self.finish()
+    }
+
     /// Ends the trace.
     pub fn finish(mut self) -> Trace {
         // Traces live as long as a comparison runs; what doubling left over need not.
         self.events.shrink_to_fit();
-        let complete = !self.events.is_empty() && self.times_ns.len() == self.events.len();
+        let complete = |stamps: usize| !self.events.is_empty() && stamps == self.events.len();
+        let (timed, sited) = (complete(self.times_ns.len()), complete(self.sites.len()));
         Trace {
             origin: self.origin,
             events: self.events,
-            times_ns: complete.then_some(self.times_ns),
+            times_ns: timed.then_some(self.times_ns),
+            sites: sited.then_some(self.sites),
+            site_names: self.site_names,
             counts: self.counts,
             threads: self.threads,
-            blocks: u32::try_from(self.live.len()).expect("fewer blocks than events"),
+            blocks: self.live.allocated(),
         }
+    }
+}
+
+impl EventSink for TraceBuilder {
+    fn take(&mut self, batch: &Batch) -> Result<()> {
+        for &Event { thread, operation } in &batch.events {
+            if self.is_full() {
+                return Err(Error::Failed(
+                    "a trace in memory holds at most 2^32 - 2 events; take a slice of it".into(),
+                ));
+            }
+            if let Some(block) = operation.releases() {
+                self.release(block);
+            }
+            if let Some(block) = operation.allocates() {
+                let numbered = self.live.allocate();
+                assert_eq!(block, numbered, "blocks are numbered without gaps");
+            }
+            self.push(thread, operation);
+        }
+        self.times_ns.extend_from_slice(&batch.times_ns);
+        self.sites.extend_from_slice(&batch.sites);
+        Ok(())
     }
 }

@@ -188,6 +188,13 @@ impl<'s> Lines<'s> {
         self.opening.path
     }
 
+    /// The text to come, `bytes` of it or all there is, without taking it; before the first line.
+    pub(super) fn peek(&mut self, bytes: usize) -> Result<&[u8]> {
+        debug_assert!(bytes <= BUFFER_BYTES / 2);
+        while self.end - self.start < bytes && self.fill()? > 0 {}
+        Ok(&self.buffer[self.start..self.end.min(self.start + bytes)])
+    }
+
     /// What is wrong with the stored bytes behind the text, known once the last line was handed out.
     pub(super) fn take_trailing(&mut self) -> Option<Error> {
         self.trailing.take()
@@ -325,6 +332,24 @@ impl<'s> Lines<'s> {
     }
 }
 
+/// The bytes of a file that is no text. Whatever goes wrong is told by an [`Error`] inside the
+/// `io::Error`.
+impl Read for Lines<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if self.start == self.end && self.fill().map_err(io::Error::other)? == 0 {
+            return match self.take_trailing() {
+                Some(error) => Err(io::Error::other(error)),
+                None => Ok(0),
+            };
+        }
+        let count = out.len().min(self.end - self.start);
+        out[..count].copy_from_slice(&self.buffer[self.start..self.start + count]);
+        self.start += count;
+        self.last = None;
+        Ok(count)
+    }
+}
+
 /// Position of the first line end. Eight bytes at a time: lines are short, so the set-up cost of a
 /// vectorised search would dominate.
 #[inline]
@@ -414,6 +439,17 @@ mod tests {
             !lines_of(&[b'y'; LINE_BYTES_MAX])[0].2,
             "the limit itself is allowed"
         );
+    }
+
+    #[test]
+    fn bytes_can_be_looked_at_and_then_read() {
+        let text: Vec<u8> = (0..3 * BUFFER_BYTES).map(|n| (n % 251) as u8).collect();
+        let mut lines = lines(&text);
+        assert_eq!(lines.peek(1000).unwrap(), &text[..1000]);
+        let mut read = Vec::new();
+        lines.read_to_end(&mut read).unwrap();
+        assert_eq!(read, text);
+        assert!(lines.peek(10).unwrap().is_empty());
     }
 
     #[test]

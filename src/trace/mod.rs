@@ -11,14 +11,18 @@ mod export;
 pub mod import;
 mod input;
 pub mod profile;
+mod recording;
 #[cfg(test)]
 mod round_trip;
 mod slice;
+pub mod stream;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod wire;
 
 pub use export::{Losses, TextFormat, write, write_to};
-pub use import::{ReadOptions, read};
+pub use import::{ReadOptions, read, read_into};
+pub use recording::Recording;
 pub use slice::slice;
 
 use serde::{Deserialize, Serialize};
@@ -30,6 +34,11 @@ pub struct BlockId(pub u32);
 /// Number of a thread, from 0, in the order of first appearance.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ThreadIndex(pub u32);
+
+/// Number of a call site: where in the program the call stands, as the recording names it. Its name
+/// stands in a table; number 0 is "unknown".
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct SiteId(pub u32);
 
 /// The C function an aligned allocation was asked through.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -94,6 +103,9 @@ pub enum Operation {
     },
     /// `free(NULL)`: an operation all the same, and replayed.
     FreeNull,
+    /// `free` of a block that was allocated before the recording began. Not replayed: no allocator
+    /// can be given a block that it never gave. A `realloc` of such a block is this and a `malloc`.
+    FreeUnseen,
     /// The thread began. Not an allocator operation.
     ThreadStart,
     /// The thread ended. Not an allocator operation.
@@ -140,7 +152,11 @@ impl Operation {
     pub fn is_replayed(&self) -> bool {
         !matches!(
             self,
-            Self::ThreadStart | Self::ThreadEnd | Self::Mark | Self::FailedAllocation
+            Self::FreeUnseen
+                | Self::ThreadStart
+                | Self::ThreadEnd
+                | Self::Mark
+                | Self::FailedAllocation
         )
     }
 }
@@ -169,6 +185,9 @@ pub struct EventCounts {
     pub free: u64,
     /// `free(NULL)`
     pub free_null: u64,
+    /// `free` of a block that was allocated before the recording began: not replayed
+    #[serde(default)]
+    pub free_unseen: u64,
     /// Thread starts: not an allocator operation
     pub thread_start: u64,
     /// Thread ends: not an allocator operation
@@ -189,6 +208,7 @@ impl EventCounts {
             Operation::Aligned { .. } => &mut self.aligned,
             Operation::Free { .. } => &mut self.free,
             Operation::FreeNull => &mut self.free_null,
+            Operation::FreeUnseen => &mut self.free_unseen,
             Operation::ThreadStart => &mut self.thread_start,
             Operation::ThreadEnd => &mut self.thread_end,
             Operation::Mark => &mut self.mark,
@@ -204,7 +224,12 @@ impl EventCounts {
 
     /// All events, replayed or not.
     pub fn total(&self) -> u64 {
-        self.operations() + self.thread_start + self.thread_end + self.mark + self.failed_allocation
+        self.operations()
+            + self.free_unseen
+            + self.thread_start
+            + self.thread_end
+            + self.mark
+            + self.failed_allocation
     }
 }
 
@@ -220,6 +245,40 @@ pub enum Format {
     Android,
     /// CMU malloc lab `.rep`.
     Rep,
+    /// The native binary format.
+    Binary,
+    /// glibc's `mtrace`.
+    Mtrace,
+    /// Valgrind's `--trace-malloc=yes`.
+    Valgrind,
+    /// `ltrace`.
+    Ltrace,
+    /// heaptrack, as recorded.
+    HeaptrackRaw,
+    /// heaptrack, after its interpreter.
+    HeaptrackInterpreted,
+    /// bytehound's `replay.dat`.
+    Bytehound,
+    /// DJ Delorie's malloc trace, one record per call.
+    DjTrace,
+    /// The text that `trace_dump` makes of it.
+    DjDump,
+    /// DJ Delorie's malloc workload.
+    DjWorkload,
+    /// Clayton Knittel's protocol buffers.
+    Protobuf,
+    /// alk's processed trace.
+    Alk,
+    /// chattymalloc's records.
+    Chattymalloc,
+    /// The text that chattymalloc's tools make of them.
+    ChattymallocText,
+    /// tracing-allocator's log.
+    Tralloc,
+    /// bcc's `memleak -t`.
+    Memleak,
+    /// `Allocate TAG SIZE`, `Free TAG`.
+    Tags,
     /// Made by a generator of this project.
     Generated,
 }
@@ -245,6 +304,9 @@ pub struct Origin {
     /// sentences: whoever reads the trace's results must see them. Empty in older results.
     #[serde(default)]
     pub warnings: Vec<String>,
+    /// How our own recorder made it, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recording: Option<Recording>,
 }
 
 impl Origin {
@@ -259,6 +321,7 @@ impl Origin {
             dropped_examples: Vec::new(),
             notes,
             warnings: Vec::new(),
+            recording: None,
         }
     }
 }
@@ -270,6 +333,8 @@ pub struct Trace {
     origin: Origin,
     events: Vec<Event>,
     times_ns: Option<Vec<u64>>,
+    sites: Option<Vec<SiteId>>,
+    site_names: Vec<String>,
     counts: EventCounts,
     threads: u32,
     blocks: u32,
@@ -289,6 +354,16 @@ impl Trace {
     /// Time stamp of each event in nanoseconds, if the recording had them; as long as `events`.
     pub fn times_ns(&self) -> Option<&[u64]> {
         self.times_ns.as_deref()
+    }
+
+    /// Call site of each event, if the recording had them; as long as `events`.
+    pub fn sites(&self) -> Option<&[SiteId]> {
+        self.sites.as_deref()
+    }
+
+    /// Name of each call site, by number.
+    pub fn site_names(&self) -> &[String] {
+        &self.site_names
     }
 
     /// Events by kind.

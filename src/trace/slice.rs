@@ -74,6 +74,10 @@ impl Copy {
                 builder.free_null(thread);
                 None
             }
+            Operation::FreeUnseen => {
+                builder.free_unseen(thread);
+                None
+            }
             Operation::ThreadStart => {
                 builder.thread_start(thread);
                 None

@@ -342,6 +342,7 @@ fn workload(name: &str) -> WorkloadRecord {
             dropped_examples: vec![],
             notes: vec!["The format has no alignments for calloc.".into()],
             warnings: vec![],
+            recording: None,
         }),
         profile: Some(Profile {
             counts: EventCounts {
@@ -351,6 +352,7 @@ fn workload(name: &str) -> WorkloadRecord {
                 aligned: 12,
                 free: 420_000,
                 free_null: 4_490,
+                free_unseen: 0,
                 thread_start: 393,
                 thread_end: 393,
                 mark: 0,

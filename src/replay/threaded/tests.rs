@@ -436,11 +436,17 @@ fn memory_that_is_given_out_twice_is_found() {
             let Err(Ended::Wrong(Failure { operation, fault })) = ended else {
                 panic!("{ended:?}");
             };
-            assert_eq!(fault, Fault::Overlap);
+            // Where threads run freely, the block can be given out again while its holder is inside
+            // realloc: the bytes that call brings along are then the first sign.
+            let call = match fault {
+                Fault::Overlap => "malloc",
+                Fault::ReallocLost if order != Order::Strict => "realloc",
+                other => panic!("{other:?} in {order:?}"),
+            };
             let text = program.describe(operation);
             assert!(
                 text.contains(&format!(
-                    "operation {} of the trace, malloc(",
+                    "operation {} of the trace, {call}(",
                     operation + 1
                 )),
                 "{text}"

@@ -15,11 +15,14 @@ pub(super) fn write(trace: &Trace, out: &mut impl Write) -> io::Result<Losses> {
     let mut losses = Losses::default();
     let mut slots = Slots::new(trace);
     for (index, Event { thread, operation }) in trace.events().iter().enumerate() {
-        if matches!(operation, Operation::ThreadStart | Operation::Mark) {
-            losses.add(match operation {
-                Operation::Mark => "marks",
-                _ => "starts of threads",
-            });
+        let untold = match operation {
+            Operation::Mark => Some("marks"),
+            Operation::ThreadStart => Some("starts of threads"),
+            Operation::FreeUnseen => Some("frees of blocks from before the recording"),
+            _ => None,
+        };
+        if let Some(what) = untold {
+            losses.add(what);
             continue;
         }
         write!(out, "{}: ", thread.0 + 1)?;
@@ -87,6 +90,6 @@ fn call(
             losses.add("sizes of allocations that failed while recording");
             out.write_all(b"malloc 0x0 0")
         }
-        Operation::ThreadStart | Operation::Mark => Ok(()),
+        Operation::FreeUnseen | Operation::ThreadStart | Operation::Mark => Ok(()),
     }
 }

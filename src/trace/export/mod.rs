@@ -35,7 +35,7 @@ impl TextFormat {
     /// Whether the grammar has a line for this operation.
     fn tells(self, operation: &Operation) -> bool {
         match operation {
-            Operation::ThreadStart => false,
+            Operation::FreeUnseen | Operation::ThreadStart => false,
             Operation::ThreadEnd => self == Self::Android,
             Operation::Mark => self == Self::Native,
             Operation::FailedAllocation => self != Self::Rep,

@@ -18,6 +18,7 @@ pub(super) fn write(trace: &Trace, out: &mut impl Write) -> io::Result<Losses> {
     let mut slots = Slots::new(trace);
     for Event { thread, operation } in trace.events() {
         match operation {
+            Operation::FreeUnseen => losses.add("frees of blocks from before the recording"),
             Operation::ThreadStart => losses.add("starts of threads"),
             Operation::ThreadEnd => losses.add("ends of threads"),
             _ => {
@@ -74,7 +75,7 @@ fn call(
             losses.add("sizes of allocations that failed while recording");
             writeln!(out, "malloc(0)=#0")
         }
-        Operation::ThreadStart | Operation::ThreadEnd => Ok(()),
+        Operation::FreeUnseen | Operation::ThreadStart | Operation::ThreadEnd => Ok(()),
     }
 }
 

@@ -65,6 +65,7 @@ pub(super) fn write(trace: &Trace, out: &mut impl Write) -> io::Result<Losses> {
                 writeln!(out, "f {}", ids[block.0 as usize])?;
             }
             Operation::FreeNull => writeln!(out, "f -1")?,
+            Operation::FreeUnseen => losses.add("frees of blocks from before the recording"),
             Operation::ThreadStart => losses.add("starts of threads"),
             Operation::ThreadEnd => losses.add("ends of threads"),
             Operation::Mark => losses.add("marks"),

@@ -5,8 +5,8 @@ use rustc_hash::FxHashMap;
 
 use super::fault::{Fault, SIZE_BYTES_MAX};
 use super::{Record, Request};
-use crate::trace::builder::TraceBuilder;
-use crate::trace::{AlignedFunction, BlockId, ThreadIndex};
+use crate::trace::stream::{Emitter, EventSink};
+use crate::trace::{AlignedFunction, BlockId, Operation, ThreadIndex};
 
 /// What a pointer named last. Freed pointers stay, to tell a double free from an unknown pointer;
 /// allocators hand the same addresses out again, so there are far fewer of them than events.
@@ -33,8 +33,8 @@ pub(super) struct Rules {
 }
 
 /// Collects the events of one file.
-pub(super) struct Intake {
-    pub(super) builder: TraceBuilder,
+pub(super) struct Intake<'s> {
+    pub(super) events: Emitter<'s>,
     pub(super) rules: Rules,
     /// Pointers taken as null because they were never assigned.
     pub(super) unknown_slots: u64,
@@ -48,10 +48,10 @@ pub(super) struct Intake {
     timed: Option<bool>,
 }
 
-impl Intake {
-    pub(super) fn new(builder: TraceBuilder, rules: Rules) -> Self {
+impl<'s> Intake<'s> {
+    pub(super) fn new(sink: &'s mut dyn EventSink, rules: Rules) -> Self {
         Self {
-            builder,
+            events: Emitter::new(sink),
             rules,
             unknown_slots: 0,
             times_mixed: false,
@@ -71,7 +71,7 @@ impl Intake {
     /// Takes a record, or refuses it and changes nothing.
     #[inline]
     pub(super) fn take(&mut self, record: &Record, line: u64) -> Result<(), Fault> {
-        if self.builder.is_full() {
+        if self.events.is_full() {
             return Err(Fault::Full);
         }
         let timed = record.time_ns.is_some();
@@ -83,9 +83,12 @@ impl Intake {
         let thread_key = record.thread.or(record.process).unwrap_or(0);
         self.request(record.request, thread_key, line)?;
         self.timed = Some(timed);
-        self.times_mixed |= differs;
+        if differs && !self.times_mixed {
+            self.times_mixed = true;
+            self.events.drop_times();
+        }
         if let Some(time_ns) = record.time_ns {
-            self.builder.stamp(time_ns);
+            self.events.stamp(time_ns);
         }
         Ok(())
     }
@@ -99,9 +102,15 @@ impl Intake {
                 match block {
                     Some(block) => {
                         self.names.insert(pointer, Name { block: FREED, line });
-                        self.builder.free(thread, block, false);
+                        self.events.push(
+                            thread,
+                            Operation::Free {
+                                block,
+                                sized: false,
+                            },
+                        );
                     }
-                    None => self.builder.free_null(thread),
+                    None => self.events.push(thread, Operation::FreeNull),
                 }
             }
             Request::Realloc { old, size, result } => {
@@ -109,26 +118,27 @@ impl Intake {
             }
             Request::ThreadEnd => {
                 let index = self.thread(thread);
-                self.builder.thread_end(index);
+                self.events.push(index, Operation::ThreadEnd);
                 // The system gives the number to a new thread later, which is another thread.
                 self.threads.remove(&thread);
                 self.last_thread = None;
             }
             Request::Mark => {
                 let thread = self.thread(thread);
-                self.builder.mark(thread);
+                self.events.push(thread, Operation::Mark);
             }
             Request::Malloc { result: 0, .. }
             | Request::Calloc { result: 0, .. }
             | Request::Aligned { result: 0, .. } => {
                 let thread = self.thread(thread);
-                self.builder.failed_allocation(thread);
+                self.events.push(thread, Operation::FailedAllocation);
             }
             Request::Malloc { size, result } => {
                 sane(size)?;
                 self.vacant(result)?;
                 let thread = self.thread(thread);
-                let block = self.builder.malloc(thread, size);
+                let block = self.events.new_block();
+                self.events.push(thread, Operation::Malloc { block, size });
                 self.names.insert(
                     result,
                     Name {
@@ -145,7 +155,9 @@ impl Intake {
                 let (count, size) = calloc_sizes(count, size)?;
                 self.vacant(result)?;
                 let thread = self.thread(thread);
-                let block = self.builder.calloc(thread, count, size);
+                let block = self.events.new_block();
+                self.events
+                    .push(thread, Operation::Calloc { block, count, size });
                 self.names.insert(
                     result,
                     Name {
@@ -164,7 +176,16 @@ impl Intake {
                 let alignment_log2 = alignment_log2(function, alignment)?;
                 self.vacant(result)?;
                 let thread = self.thread(thread);
-                let block = self.builder.aligned(thread, function, alignment_log2, size);
+                let block = self.events.new_block();
+                self.events.push(
+                    thread,
+                    Operation::Aligned {
+                        block,
+                        alignment_log2,
+                        function,
+                        size,
+                    },
+                );
                 self.names.insert(
                     result,
                     Name {
@@ -203,9 +224,15 @@ impl Intake {
             match old_block {
                 Some(block) if size == 0 => {
                     self.names.insert(old, Name { block: FREED, line });
-                    self.builder.free(thread, block, false);
+                    self.events.push(
+                        thread,
+                        Operation::Free {
+                            block,
+                            sized: false,
+                        },
+                    );
                 }
-                _ => self.builder.failed_allocation(thread),
+                _ => self.events.push(thread, Operation::FailedAllocation),
             }
             return Ok(());
         }
@@ -217,7 +244,15 @@ impl Intake {
         if old_block.is_some() {
             self.names.insert(old, Name { block: FREED, line });
         }
-        let block = self.builder.realloc(thread, old_block, size);
+        let block = self.events.new_block();
+        self.events.push(
+            thread,
+            Operation::Realloc {
+                old: old_block,
+                block,
+                size,
+            },
+        );
         self.names.insert(
             result,
             Name {

@@ -2,6 +2,7 @@
 //! makes it an event. The grammar is told by the content, never by the file's name.
 
 mod android;
+mod bytes;
 mod fault;
 mod intake;
 mod logalloc;
@@ -11,7 +12,9 @@ mod scan;
 
 use std::path::Path;
 
-use super::{AlignedFunction, Trace};
+use super::builder::TraceBuilder;
+use super::stream::{Ending, EventSink};
+use super::{AlignedFunction, Origin, Trace};
 use crate::error::Result;
 
 /// How to read a trace.
@@ -34,7 +37,18 @@ pub struct ReadOptions {
 /// The first line that cannot be used, with its number, unless `options.lenient`; a file that
 /// cannot be read, is empty or damaged, or holds no allocator operation.
 pub fn read(path: &Path, options: &ReadOptions) -> Result<Trace> {
-    reader::read(path, options)
+    let mut builder = TraceBuilder::new(Origin::generated("", Vec::new()));
+    let ending = read_into(path, options, &mut builder)?;
+    Ok(builder.finish_as(ending))
+}
+
+/// The same, handing the events on to `sink` instead of keeping them: memory stays within what the
+/// live blocks need, however long the trace. Events that were handed on before an error are valid.
+///
+/// # Errors
+/// As [`read`], and those of the sink.
+pub fn read_into(path: &Path, options: &ReadOptions, sink: &mut dyn EventSink) -> Result<Ending> {
+    reader::read_into(path, options, sink)
 }
 
 /// One line of any grammar.

@@ -7,11 +7,11 @@ use std::path::Path;
 use super::fault::{Fault, show};
 use super::intake::{Intake, Rules};
 use super::scan::Parse;
-use super::{Pointers, ReadOptions, Record, android, logalloc, rep};
+use super::{Pointers, ReadOptions, Record, android, bytes, logalloc, rep};
 use crate::error::{Error, Result};
-use crate::trace::builder::TraceBuilder;
 use crate::trace::input::{self, Lines, Opening};
-use crate::trace::{Format, Origin, Trace, plural};
+use crate::trace::stream::{Ending, EventSink};
+use crate::trace::{Format, Origin, plural};
 
 /// Strict reading looks this far for the first line of a known grammar.
 const DETECTION_LINES: u64 = 1000;
@@ -91,22 +91,36 @@ impl Grammar {
     }
 }
 
-/// Reads a trace; see [`super::read`].
-pub(super) fn read(path: &Path, options: &ReadOptions) -> Result<Trace> {
+/// Reads a trace into `sink`; see [`super::read_into`].
+pub(super) fn read_into(
+    path: &Path,
+    options: &ReadOptions,
+    sink: &mut dyn EventSink,
+) -> Result<Ending> {
     let opening = Opening {
         path,
         progress: options.progress,
         interrupted: options.interrupted,
     };
-    let (mut builder, stored) = input::with_lines(opening, |lines| {
+    let (mut ending, stored) = input::with_lines(opening, |lines| {
+        if let Some(format) = bytes::of(lines.peek(bytes::HEAD_BYTES)?) {
+            if options.process.is_some() {
+                let message = "--process: this format has no process numbers";
+                return Err(Error::usage(message));
+            }
+            return (format.read)(lines, options, sink);
+        }
         let mut dropped = Dropped::default();
         let grammar = detect(lines, options, &mut dropped)?;
-        Reader::new(path, options, grammar, dropped).run(lines)
+        let origin = Reader::new(path, options, grammar, dropped, sink).run(lines)?;
+        Ok(Ending {
+            origin,
+            site_names: Vec::new(),
+        })
     })?;
-    let origin = builder.origin_mut();
-    origin.compression = stored.compression;
-    origin.sha256 = stored.sha256;
-    Ok(builder.finish())
+    ending.origin.compression = stored.compression;
+    ending.origin.sha256 = stored.sha256;
+    Ok(ending)
 }
 
 /// Lines that were not used.
@@ -192,7 +206,8 @@ fn detect(lines: &mut Lines, options: &ReadOptions, dropped: &mut Dropped) -> Re
 struct Reader<'o> {
     options: &'o ReadOptions,
     grammar: Grammar,
-    intake: Intake,
+    origin: Origin,
+    intake: Intake<'o>,
     header: rep::Header,
     operations: u64,
     pointers: Pointers,
@@ -205,7 +220,13 @@ struct Reader<'o> {
 }
 
 impl<'o> Reader<'o> {
-    fn new(path: &Path, options: &'o ReadOptions, grammar: Grammar, dropped: Dropped) -> Self {
+    fn new(
+        path: &Path,
+        options: &'o ReadOptions,
+        grammar: Grammar,
+        dropped: Dropped,
+        sink: &'o mut dyn EventSink,
+    ) -> Self {
         let origin = Origin {
             source: path.display().to_string(),
             format: grammar.format(Pointers::default()),
@@ -215,6 +236,7 @@ impl<'o> Reader<'o> {
             dropped_examples: Vec::new(),
             notes: Vec::new(),
             warnings: Vec::new(),
+            recording: None,
         };
         let rules = Rules {
             unknown_slot_is_null: false,
@@ -224,7 +246,8 @@ impl<'o> Reader<'o> {
         Self {
             options,
             grammar,
-            intake: Intake::new(TraceBuilder::new(origin), rules),
+            origin,
+            intake: Intake::new(sink, rules),
             header: rep::Header::default(),
             operations: 0,
             pointers: Pointers::default(),
@@ -235,7 +258,7 @@ impl<'o> Reader<'o> {
         }
     }
 
-    fn run(mut self, lines: &mut Lines) -> Result<TraceBuilder> {
+    fn run(mut self, lines: &mut Lines) -> Result<Origin> {
         if self.options.process.is_some() && self.grammar != Grammar::Logalloc {
             let (name, _) = self.grammar.name_and_example();
             let message = format!("--process: {name} traces have no process numbers");
@@ -247,7 +270,7 @@ impl<'o> Reader<'o> {
                 Ok(None) => break,
                 // A recording that was cut off is worth what it holds.
                 Err(error @ (Error::File { .. } | Error::Line { .. }))
-                    if self.options.lenient && !self.intake.builder.is_empty() =>
+                    if self.options.lenient && self.intake.events.counts().total() > 0 =>
                 {
                     self.warn(without_path(error));
                     break;
@@ -264,7 +287,10 @@ impl<'o> Reader<'o> {
             } else {
                 self.take(text, number)
             };
-            let Err(fault) = taken else { continue };
+            let Err(fault) = taken else {
+                self.intake.events.flush_full()?;
+                continue;
+            };
             if self.options.lenient && fault != Fault::Full {
                 self.drop_line(fault, number, text, line.overlong);
                 continue;
@@ -428,14 +454,14 @@ impl<'o> Reader<'o> {
     }
 
     /// What can be judged only at the end.
-    fn finish(mut self, lines: &mut Lines) -> Result<TraceBuilder> {
+    fn finish(mut self, lines: &mut Lines) -> Result<Origin> {
         match lines.take_trailing() {
             Some(error) if !self.options.lenient => return Err(error),
             Some(error) => self.warn(without_path(error)),
             None => {}
         }
         let path = lines.path();
-        if self.intake.builder.counts().operations() == 0 {
+        if self.intake.events.counts().operations() == 0 {
             return Err(Error::file(path, self.nothing_left()));
         }
         if let Some(message) = self.broken_promise() {
@@ -456,18 +482,19 @@ impl<'o> Reader<'o> {
         if self.intake.times_mixed {
             self.warn("only some lines have time stamps: none was kept".to_owned());
         }
+        self.intake.events.flush()?;
         let notes = self.notes();
-        let origin = self.intake.builder.origin_mut();
+        let mut origin = self.origin;
         origin.format = self.grammar.format(self.pointers);
         origin.notes.extend(notes);
         origin.dropped_lines = self.dropped.lines;
         origin.dropped_examples = self.dropped.examples;
-        Ok(self.intake.builder)
+        Ok(origin)
     }
 
     /// Tells of an input that is not as it should be.
     fn warn(&mut self, message: String) {
-        self.intake.builder.origin_mut().warnings.push(message);
+        self.origin.warnings.push(message);
     }
 
     fn nothing_left(&self) -> String {

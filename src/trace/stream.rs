@@ -1,0 +1,242 @@
+//! Events on their way from a reader to whoever takes them: a trace in memory, a file in another
+//! format, a statistic. Handed on in batches, so that a trace of any length passes in bounded memory.
+
+#![forbid(unsafe_code)]
+
+use super::{BlockId, Event, EventCounts, Operation, Origin, SiteId, ThreadIndex};
+use crate::error::Result;
+
+/// Events of a batch that readers make: enough to hide the call, few enough for the cache.
+pub const BATCH_EVENTS: usize = 4096;
+
+/// Consecutive events of a trace.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Batch {
+    /// The events, in recorded order.
+    pub events: Vec<Event>,
+    /// Moment of each event in nanoseconds; empty if the recording has none.
+    pub times_ns: Vec<u64>,
+    /// Call site of each event; empty if the recording has none.
+    pub sites: Vec<SiteId>,
+}
+
+impl Batch {
+    /// Forgets the events and keeps the memory.
+    pub fn clear(&mut self) {
+        self.events.clear();
+        self.times_ns.clear();
+        self.sites.clear();
+    }
+}
+
+/// Takes the events of a trace, batch by batch.
+///
+/// Whoever hands them on guarantees what [`super::Trace`] guarantees: blocks are numbered without
+/// gaps in the order of their allocation, and released at most once, after it.
+pub trait EventSink {
+    /// Takes the next events.
+    ///
+    /// # Errors
+    /// They cannot be kept (a full disk, a trace too long for memory).
+    fn take(&mut self, batch: &Batch) -> Result<()>;
+}
+
+/// What is known of a trace once all its events were handed on.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Ending {
+    /// Where it came from.
+    pub origin: Origin,
+    /// Name of each [`SiteId`]; empty if the recording has no call sites.
+    pub site_names: Vec<String>,
+}
+
+/// Numbers blocks and collects events into batches for a sink.
+pub struct Emitter<'s> {
+    sink: &'s mut dyn EventSink,
+    batch: Batch,
+    counts: EventCounts,
+    blocks: u32,
+    /// Stamps are no longer taken: some events have none.
+    timeless: bool,
+}
+
+impl<'s> Emitter<'s> {
+    /// Nothing handed on yet.
+    pub fn new(sink: &'s mut dyn EventSink) -> Self {
+        Self {
+            sink,
+            batch: Batch::default(),
+            counts: EventCounts::default(),
+            blocks: 0,
+            timeless: false,
+        }
+    }
+
+    /// Events so far, by kind.
+    pub fn counts(&self) -> &EventCounts {
+        &self.counts
+    }
+
+    /// Whether the next event still fits: block numbers are 32 bits wide, and so are the numbers of
+    /// events in memory.
+    pub fn is_full(&self) -> bool {
+        self.counts.total() >= u64::from(u32::MAX) - 1
+    }
+
+    /// The number of the next block. The event that allocates it must be pushed next.
+    pub fn new_block(&mut self) -> BlockId {
+        let block = BlockId(self.blocks);
+        self.blocks += 1;
+        block
+    }
+
+    /// Adds an event.
+    ///
+    /// # Panics
+    /// The trace is full: see [`Emitter::is_full`].
+    #[inline]
+    pub fn push(&mut self, thread: ThreadIndex, operation: Operation) {
+        assert!(!self.is_full(), "a trace holds at most 2^32 - 2 events");
+        self.counts.add(&operation);
+        self.batch.events.push(Event { thread, operation });
+    }
+
+    /// Gives the last pushed event a time stamp.
+    #[inline]
+    pub fn stamp(&mut self, time_ns: u64) {
+        if !self.timeless {
+            self.batch.times_ns.push(time_ns);
+        }
+    }
+
+    /// Gives the last pushed event a call site. All events get one, or none does.
+    #[inline]
+    pub fn site(&mut self, site: SiteId) {
+        self.batch.sites.push(site);
+    }
+
+    /// Takes no more stamps, since some events have none.
+    pub fn drop_times(&mut self) {
+        self.timeless = true;
+        self.batch.times_ns.clear();
+    }
+
+    /// Hands on what has been collected, if it is enough.
+    ///
+    /// # Errors
+    /// Those of the sink.
+    #[inline]
+    pub fn flush_full(&mut self) -> Result<()> {
+        if self.batch.events.len() < BATCH_EVENTS {
+            return Ok(());
+        }
+        self.flush()
+    }
+
+    /// Hands on what has been collected.
+    ///
+    /// # Errors
+    /// Those of the sink.
+    pub fn flush(&mut self) -> Result<()> {
+        if !self.batch.events.is_empty() {
+            self.sink.take(&self.batch)?;
+            self.batch.clear();
+        }
+        Ok(())
+    }
+}
+
+/// Which blocks are live. A trace may allocate billions: runs of blocks that are all dead cost two
+/// bytes in a thousand blocks.
+#[derive(Clone, Debug, Default)]
+pub struct LiveBlocks {
+    /// One bit per block, in runs of [`RUN_BLOCKS`]; none where all are dead.
+    runs: Vec<Option<Box<[u64; RUN_BLOCKS / 64]>>>,
+    /// Blocks that have been allocated.
+    allocated: u32,
+}
+
+const RUN_BLOCKS: usize = 4096;
+
+impl LiveBlocks {
+    /// The next block begins; blocks are numbered without gaps.
+    #[inline]
+    pub fn allocate(&mut self) -> BlockId {
+        let block = self.allocated;
+        let (run, word, bit) = place(block);
+        if run == self.runs.len() {
+            self.runs.push(None);
+        }
+        self.runs[run].get_or_insert_with(|| Box::new([0; RUN_BLOCKS / 64]))[word] |= bit;
+        self.allocated += 1;
+        BlockId(block)
+    }
+
+    /// The block ends. Returns whether it was live.
+    #[inline]
+    pub fn release(&mut self, block: BlockId) -> bool {
+        let (run, word, bit) = place(block.0);
+        let Some(Some(words)) = self.runs.get_mut(run) else {
+            return false;
+        };
+        let live = words[word] & bit != 0;
+        words[word] &= !bit;
+        if words[word] == 0 && words.iter().all(|&word| word == 0) {
+            self.runs[run] = None;
+        }
+        live
+    }
+
+    /// Whether it has been allocated and not yet released.
+    pub fn contains(&self, block: BlockId) -> bool {
+        let (run, word, bit) = place(block.0);
+        matches!(self.runs.get(run), Some(Some(words)) if words[word] & bit != 0)
+    }
+
+    /// Blocks that have been allocated, live or not.
+    pub fn allocated(&self) -> u32 {
+        self.allocated
+    }
+}
+
+#[inline]
+fn place(block: u32) -> (usize, usize, u64) {
+    let block = block as usize;
+    let word = block % RUN_BLOCKS / 64;
+    (block / RUN_BLOCKS, word, 1 << (block % 64))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn live_blocks_equal_a_set(steps in proptest::collection::vec((any::<bool>(), 0_u32..9000), 0..9000)) {
+            let mut live = LiveBlocks::default();
+            let mut set = std::collections::BTreeSet::new();
+            for (allocate, block) in steps {
+                if allocate {
+                    let block = live.allocate();
+                    prop_assert!(set.insert(block.0));
+                } else {
+                    prop_assert_eq!(live.release(BlockId(block)), set.remove(&block));
+                }
+                prop_assert_eq!(live.contains(BlockId(block)), set.contains(&block));
+            }
+        }
+    }
+
+    #[test]
+    fn dead_runs_keep_no_bits() {
+        let mut live = LiveBlocks::default();
+        for _ in 0..1_000_000 {
+            let block = live.allocate();
+            assert!(live.release(block));
+        }
+        assert!(live.runs.iter().all(Option::is_none));
+        assert_eq!(live.allocated(), 1_000_000);
+    }
+}

@@ -1,0 +1,252 @@
+//! The file that the preloaded recorder writes while a program runs: the one agreement between the
+//! shim (`preload/recorder`, which includes this file by path) and its reader (`import/wire`).
+//! Imports `core` alone.
+//!
+//! The file is mapped, shared, by the recorded process, so that whatever was stored is there after a
+//! SIGKILL. All numbers are little-endian.
+//!
+//! ```text
+//! file   := header chunk...                      every chunk begins at a multiple of UNIT_BYTES
+//! header := UNIT_BYTES bytes: the fields of `header`, zero where not set
+//! chunk  := CHUNK_MAGIC u32, units u32, zero u64, word...        units * UNIT_BYTES bytes in all
+//! word   := u64; its low four bits are a tag. Zero: nothing further in this chunk
+//! ```
+//! A unit that does not begin with [`CHUNK_MAGIC`] was reserved and never used: skip one unit.
+//!
+//! A chunk is used by one thread at a time, and its words are in the order of their sequence numbers.
+//! Its first two words are [`TAG_SEQUENCE`] and [`TAG_THREAD`]; so are the first two after it has
+//! passed to another thread. Every event takes one sequence number: the one told by the
+//! [`TAG_SEQUENCE`] word right before it, otherwise one more than the event before it in the chunk.
+//! Over a whole process the numbers are dense from 0, so a missing one is an event that was begun and
+//! not written before the process was killed.
+//!
+//! `free` takes its number before the call, an allocation after it, `realloc` one before
+//! ([`TAG_REALLOC_BEGIN`]) and one after: if a block passes from one thread to another through the
+//! allocator, its free has the smaller number.
+//!
+//! | word | bits 4..20 | bits 20..64 |
+//! |---|---|---|
+//! | malloc, realloc end, sized free | size | address / 8 |
+//! | calloc | count | address / 8; the size in a second word, whole |
+//! | free, realloc begin | 0 | address / 8 |
+//! | sequence, thread, time, site | a number of 60 bits | |
+//! | general | kind (4..12), log2 of the alignment (12..20) | 0; then address, size, count: three words |
+//!
+//! What does not fit (a size of 64 KiB, an address that is no multiple of 8) is written as `general`.
+//! A general event's first word is stored last, so that it is never read half written; of two words
+//! likewise. Times are nanoseconds since the header's `BEGAN_MONOTONIC_NS`; time and site belong to the
+//! next event.
+
+/// First eight bytes of the file.
+pub const MAGIC: [u8; 8] = *b"MMWIRE\0\x01";
+/// Version of what this file describes.
+pub const VERSION: u32 = 1;
+/// Chunks are made of these, and so is the header.
+pub const UNIT_BYTES: usize = 16 * 1024;
+/// Begins a chunk: "CHNK".
+pub const CHUNK_MAGIC: u32 = u32::from_le_bytes(*b"CHNK");
+/// Bytes before the first word of a chunk.
+pub const CHUNK_HEADER_BYTES: usize = 16;
+
+/// `malloc(size) = address`
+pub const TAG_MALLOC: u64 = 1;
+/// `calloc(count, size) = address`
+pub const TAG_CALLOC: u64 = 2;
+/// `free(address)`, null included
+pub const TAG_FREE: u64 = 3;
+/// `free` of a block whose size the caller told (C++ sized delete)
+pub const TAG_FREE_SIZED: u64 = 4;
+/// `realloc(address, ...)` is about to be called; null included
+pub const TAG_REALLOC_BEGIN: u64 = 5;
+/// `realloc(..., size) = address`: belongs to the thread's last [`TAG_REALLOC_BEGIN`]
+pub const TAG_REALLOC_END: u64 = 6;
+/// The sequence number of the next event.
+pub const TAG_SEQUENCE: u64 = 7;
+/// The thread, from 0 in the order of their first event, to which the following events belong.
+pub const TAG_THREAD: u64 = 8;
+/// The moment of the next event.
+pub const TAG_TIME: u64 = 9;
+/// The return address of the next event's call.
+pub const TAG_SITE: u64 = 10;
+/// The thread began: an event.
+pub const TAG_THREAD_START: u64 = 11;
+/// The thread ends: an event. Some of its own may follow, as other destructors run.
+pub const TAG_THREAD_END: u64 = 12;
+/// Recording was switched off (1) or on again (0, in bits 4..64): an event. What happened meanwhile is
+/// unknown: blocks may have been freed and their addresses used anew.
+pub const TAG_SWITCH: u64 = 13;
+/// Any other event: see [`Kind`].
+pub const TAG_GENERAL: u64 = 15;
+
+/// What a general event is. The address is 0 where the call failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Kind {
+    /// `malloc(size)`
+    Malloc = 0,
+    /// `calloc(count, size)`
+    Calloc = 1,
+    /// `free(address)`; `count` is 1 if the caller told the size
+    Free = 2,
+    /// `realloc(address, ...)` is about to be called
+    ReallocBegin = 3,
+    /// `realloc(..., size) = address`
+    ReallocEnd = 4,
+    /// `memalign(alignment, size)`
+    Memalign = 5,
+    /// `posix_memalign(..., alignment, size)`
+    PosixMemalign = 6,
+    /// `aligned_alloc(alignment, size)`
+    AlignedAlloc = 7,
+    /// `valloc(size)`
+    Valloc = 8,
+    /// `pvalloc(size)`
+    Pvalloc = 9,
+}
+
+impl Kind {
+    /// The kind of a number in the file.
+    pub const fn of(number: u8) -> Option<Self> {
+        Some(match number {
+            0 => Self::Malloc,
+            1 => Self::Calloc,
+            2 => Self::Free,
+            3 => Self::ReallocBegin,
+            4 => Self::ReallocEnd,
+            5 => Self::Memalign,
+            6 => Self::PosixMemalign,
+            7 => Self::AlignedAlloc,
+            8 => Self::Valloc,
+            9 => Self::Pvalloc,
+            _ => return None,
+        })
+    }
+}
+
+/// Sizes and counts below this fit an event's only word.
+pub const SMALL_END: u64 = 1 << 16;
+/// Addresses below this do.
+pub const ADDRESS_END: u64 = 1 << 47;
+
+/// Whether an event with this size (or count) and address takes one word.
+#[inline(always)]
+pub const fn is_small(size: u64, address: u64) -> bool {
+    size < SMALL_END && address & 7 == 0 && address < ADDRESS_END
+}
+
+/// An event of one word; [`is_small`] must hold.
+#[inline(always)]
+pub const fn small(tag: u64, size: u64, address: u64) -> u64 {
+    tag | size << 4 | address << 17
+}
+
+/// Tag, size and address of a word made by [`small`].
+#[inline(always)]
+pub const fn small_parts(word: u64) -> (u64, u64, u64) {
+    (word & 15, word >> 4 & (SMALL_END - 1), word >> 20 << 3)
+}
+
+/// A word that holds one number below 2^60.
+#[inline(always)]
+pub const fn number(tag: u64, number: u64) -> u64 {
+    tag | number << 4
+}
+
+/// The first word of a general event.
+#[inline(always)]
+pub const fn general(kind: Kind, alignment_log2: u8) -> u64 {
+    TAG_GENERAL | (kind as u64) << 4 | (alignment_log2 as u64) << 12
+}
+
+/// Offsets into the header, in bytes. Each field is a u64 unless it says otherwise.
+pub mod header {
+    /// [`super::MAGIC`].
+    pub const MAGIC: usize = 0;
+    /// u32: [`super::VERSION`].
+    pub const VERSION: usize = 8;
+    /// u32: bits of `FLAG_...`.
+    pub const FLAGS: usize = 12;
+    /// u32: process.
+    pub const PROCESS: usize = 16;
+    /// u32: its parent if that is recorded too, else 0.
+    pub const PARENT: usize = 20;
+    /// Nanoseconds since 1970 when recording began.
+    pub const BEGAN_REALTIME_NS: usize = 24;
+    /// `CLOCK_MONOTONIC` at the same moment.
+    pub const BEGAN_MONOTONIC_NS: usize = 32;
+    /// `CLOCK_MONOTONIC` when the process ended in order; 0 if it was killed or still runs.
+    pub const ENDED_MONOTONIC_NS: usize = 40;
+    /// Bytes of the file handed out: where the next chunk goes. Added to atomically.
+    pub const FILE_BYTES: usize = 48;
+    /// The file may not grow above this.
+    pub const LIMIT_BYTES: usize = 56;
+    /// Calls that were seen and not kept. Added to atomically.
+    pub const UNRECORDED_CALLS: usize = 64;
+    /// Calls of malloc_usable_size. Added to atomically.
+    pub const USABLE_SIZE_CALLS: usize = 72;
+    /// Threads so far. Added to atomically.
+    pub const THREADS: usize = 80;
+    /// u32: why recording ended before the program did: `STOPPED_...`; the first reason stays.
+    pub const STOPPED: usize = 88;
+    /// u32: the system's error number that belongs to it.
+    pub const STOPPED_ERRNO: usize = 92;
+    /// Number of the program image in this process: 0, then 1 more after each exec.
+    pub const IMAGE: usize = 96;
+    /// Start time of the process as in field 22 of /proc/PID/stat: tells it from a later process of
+    /// the same number.
+    pub const PROCESS_START_TICKS: usize = 104;
+    /// Bytes of an OS page.
+    pub const PAGE_BYTES: usize = 112;
+
+    /// The program's file, ended by NUL.
+    pub const PROGRAM: usize = 1024;
+    /// Bytes of it.
+    pub const PROGRAM_BYTES: usize = 2048;
+    /// The object that serves malloc, ended by NUL.
+    pub const ALLOCATOR: usize = 3072;
+    /// Bytes of it.
+    pub const ALLOCATOR_BYTES: usize = 1024;
+    /// `gnu_get_libc_version()`, ended by NUL.
+    pub const C_LIBRARY: usize = 4096;
+    /// Bytes of it.
+    pub const C_LIBRARY_BYTES: usize = 64;
+    /// The command line as in /proc/PID/cmdline: words ended by NUL, cut off if it is long.
+    pub const COMMAND_LINE: usize = 4160;
+    /// Bytes of it.
+    pub const COMMAND_LINE_BYTES: usize = 8192;
+
+    /// Events carry times.
+    pub const FLAG_TIMES: u32 = 1;
+    /// Events carry call sites.
+    pub const FLAG_SITES: u32 = 2;
+    /// Recording began in mid-life: blocks from before are met.
+    pub const FLAG_ATTACHED: u32 = 4;
+    /// The process was forked by a recorded one and holds its blocks.
+    pub const FLAG_FORKED: u32 = 8;
+
+    /// `LIMIT_BYTES` was reached.
+    pub const STOPPED_LIMIT: u32 = 1;
+    /// The file system is full.
+    pub const STOPPED_DISK_FULL: u32 = 2;
+    /// The file cannot be reached or grown any more.
+    pub const STOPPED_IO: u32 = 3;
+}
+
+const _: () = assert!(header::COMMAND_LINE + header::COMMAND_LINE_BYTES <= UNIT_BYTES);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_keep_their_parts() {
+        for (size, address) in [(0, 0), (65_535, ADDRESS_END - 8), (64, 0x7f12_3456_7898)] {
+            assert!(is_small(size, address));
+            let word = small(TAG_MALLOC, size, address);
+            assert_eq!(small_parts(word), (TAG_MALLOC, size, address));
+        }
+        for (size, address) in [(65_536, 0), (0, 4), (0, ADDRESS_END)] {
+            assert!(!is_small(size, address));
+        }
+    }
+}
