@@ -9,6 +9,8 @@
 
 mod latency;
 mod memory;
+mod rows;
+mod workload;
 
 use std::collections::BTreeMap;
 
@@ -16,11 +18,12 @@ use serde::{Deserialize, Serialize};
 
 pub use self::latency::{LatencyClock, LatencyRow, LatencySample, WorstOperation};
 pub use self::memory::{MemoryParts, MemoryPoint, MemorySample};
+pub use self::rows::{RunRow, SummaryRow};
+pub use self::workload::{
+    Order, ProgramRecord, ThreadedRecord, Window, WorkloadKind, WorkloadRecord,
+};
 use super::environment::Environment;
-use super::pairs::Heap;
 use crate::statistics::Interval;
-use crate::trace::Origin;
-use crate::trace::profile::Profile;
 
 /// Version of the layout below; raised with every change of meaning.
 pub const SCHEMA_VERSION: u32 = 2;
@@ -165,132 +168,6 @@ pub enum Touch {
     Page,
     /// Every byte.
     All,
-}
-
-/// In which order the operations of several threads are replayed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Order {
-    /// The recorded total order, on one thread.
-    Serial,
-    /// The recorded threads, each in its own order; one waits for another only where a block changes
-    /// hands, where a thread starts or ends, and so as not to run further ahead of the recorded order
-    /// than [`ThreadedRecord::window`].
-    Threads,
-    /// The recorded total order, on the recorded threads.
-    Strict,
-    /// As [`Order::Threads`], and no operation before its recorded time.
-    Paced,
-}
-
-impl Order {
-    /// As on the command line and in the file.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Serial => "serial",
-            Self::Threads => "threads",
-            Self::Strict => "strict",
-            Self::Paced => "paced",
-        }
-    }
-
-    /// The inverse of [`Order::name`].
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Serial, Self::Threads, Self::Strict, Self::Paced]
-            .into_iter()
-            .find(|order| order.name() == name)
-    }
-}
-
-/// What a workload is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WorkloadKind {
-    /// A recorded trace.
-    Trace,
-    /// A generated trace.
-    Synthetic,
-    /// A trace generated from the profile of a fleet.
-    Fleet,
-    /// A kernel with threads of its own.
-    Threads,
-    /// A real program.
-    Program,
-}
-
-/// How a trace was made into a program for several threads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ThreadedRecord {
-    /// Threads replayed.
-    pub threads: u32,
-    /// Most of them alive at once.
-    pub threads_alive_peak: u32,
-    /// Places where a thread must wait for another's operation: a block that changes hands, or a
-    /// thread's start or end.
-    pub edges: u64,
-    /// Blocks freed or reallocated by another thread than allocated them.
-    pub cross_thread_frees: u64,
-    /// How far threads may run ahead of each other; `None` in the order `strict`, in which they do
-    /// not.
-    pub window: Option<Window>,
-    /// Places where a thread must wait for that reason alone; not among `edges`.
-    pub window_edges: u64,
-}
-
-/// How far one thread of a replay may run ahead of another: the lead is within both.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Window {
-    /// Operations of the recorded total order.
-    pub operations: u32,
-    /// Bytes allocated or freed by them. By no more do the live bytes of the replay differ from
-    /// recorded ones.
-    pub bytes: u64,
-}
-
-/// A real program that was run under each subject.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ProgramRecord {
-    /// The command, word by word.
-    pub command: Vec<String>,
-    /// How to install what it needs.
-    pub setup: String,
-    /// The program's own word for its version.
-    pub version: Option<String>,
-    /// Builds of the commands that it consists of, by name, where they are installed: build ids, or
-    /// SHA-256 of files that have none.
-    #[serde(default)]
-    pub executables: BTreeMap<String, String>,
-    /// SHA-256 over its command and the files that it is given.
-    pub files_sha256: String,
-}
-
-/// One workload, and what it is like.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct WorkloadRecord {
-    /// Short name, unique in the file.
-    pub name: String,
-    /// What it is.
-    pub kind: WorkloadKind,
-    /// Words to select by, from its definition.
-    pub tags: Vec<String>,
-    /// One or two sentences: what it is and what it stands for; from its definition, or empty.
-    pub description: String,
-    /// Known bias, from its definition, or empty.
-    pub bias: String,
-    /// The file it was read from, or the generator; `None` for a real program.
-    pub origin: Option<Origin>,
-    /// Counts, sizes, lifetimes, live bytes over time; `None` for a real program.
-    pub profile: Option<Profile>,
-    /// Order in which it was replayed; `None` for kernels and programs, which have their own.
-    pub order: Option<Order>,
-    /// The threads of the replay, unless it was [`Order::Serial`].
-    pub threaded: Option<ThreadedRecord>,
-    /// The real program, if it is one.
-    pub program: Option<ProgramRecord>,
 }
 
 /// One allocator under test.
@@ -579,106 +456,6 @@ pub enum Verdict {
     Unknown,
 }
 
-/// What one of several runs shows of a row.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RunRow {
-    /// Index of the run in the file.
-    pub run: u32,
-    /// Blocks in which its time was taken.
-    pub blocks: u32,
-    /// Time per operation, first replay.
-    pub ns_per_operation: Option<Estimate>,
-    /// Per-block ratio of time to the baseline's, first replay.
-    pub ratio_to_baseline: Option<Estimate>,
-    /// The same for the later replays.
-    pub ratio_to_baseline_used_heap: Option<Estimate>,
-    /// Median of the samples' highest RSS.
-    pub rss_peak_bytes: Option<u64>,
-}
-
-/// One workload under one subject, summed up.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SummaryRow {
-    /// Workload replayed.
-    pub workload: String,
-    /// Subject that served it.
-    pub subject: String,
-    /// Worst status of its samples.
-    pub status: Status,
-    /// Why, if not `ok`.
-    pub reason: Option<String>,
-    /// Operations of one replay, all performed; of the trace if the row is not `ok`.
-    pub operations: u64,
-    /// Blocks in which its time was taken.
-    pub blocks: u32,
-    /// What each run shows, if several measured it; otherwise empty. The ratios of this row are then
-    /// the geometric means of the runs' own; times and memory are those of the first run alone, since
-    /// those of two machines have no common middle.
-    pub by_run: Vec<RunRow>,
-    /// Time per operation of the first replay in each process: a fresh heap. Wall time of a serial
-    /// replay; CPU time at the operations of one on several threads, where the wall time is the
-    /// hand-over's as well. For a real program, CPU time of the whole run.
-    pub ns_per_operation: Option<Estimate>,
-    /// Time per operation of the later replays: a used heap. `None` if there were none.
-    pub ns_per_operation_used_heap: Option<Estimate>,
-    /// Wall time per operation, of replays on several threads; first replay.
-    pub wall_ns_per_operation: Option<Estimate>,
-    /// Wall time of the whole run of a real program.
-    pub wall_ns: Option<Estimate>,
-    /// Share of the threads' time spent waiting for one another, in replays on several threads;
-    /// first replay, the median of the samples.
-    pub waiting_share: Option<f64>,
-    /// Per-block ratio of time to the baseline's, first replay. Below 1 is faster.
-    pub ratio_to_baseline: Option<Estimate>,
-    /// The same for the later replays.
-    pub ratio_to_baseline_used_heap: Option<Estimate>,
-    /// How it compares with the baseline on a fresh heap: corrected for the number of comparisons in
-    /// the file, and never within the noise floor.
-    pub verdict: Verdict,
-    /// The same on a used heap.
-    pub verdict_used_heap: Verdict,
-    /// Per-block ratio of wall time to the baseline's, of replays on several threads; first replay.
-    pub wall_ratio_to_baseline: Option<Estimate>,
-    /// How the wall time compares with the baseline's. `unknown` also where it is no measure of an
-    /// allocator: in the order `paced`, and where `null` needs more than half of it.
-    pub wall_verdict: Verdict,
-    /// `null`'s wall time as a share of this row's, of replays on several threads.
-    pub wall_harness_share: Option<f64>,
-    /// How much later than recorded operations began, in the order `paced`: the median of the
-    /// samples' means, in nanoseconds.
-    pub lateness_mean_ns: Option<f64>,
-    /// Samples of the speed pass whose time is far from the others'.
-    pub outliers: u32,
-    /// `null`'s time as a share of this row's: the part that the harness may account for, at most.
-    pub harness_share: Option<f64>,
-    /// Median of the samples' highest RSS.
-    pub rss_peak_bytes: Option<u64>,
-    /// Peak RSS divided by the baseline's. Below 1 is leaner. `None` also where the peaks of live bytes
-    /// differ by more than 5 % of the baseline's peak RSS: threads came in another order.
-    pub rss_peak_ratio_to_baseline: Option<f64>,
-    /// Highest sum of requested bytes.
-    pub live_bytes_peak: Option<u64>,
-    /// Peak RSS divided by peak live bytes.
-    pub fragmentation_at_peak: Option<f64>,
-    /// Sum of RSS over the trace divided by the sum of live bytes, both weighted by time.
-    pub fragmentation_time_weighted: Option<f64>,
-    /// Usable bytes at the peak of live bytes, divided by these: fragmentation inside blocks.
-    pub internal_fragmentation: Option<f64>,
-    /// Median of the samples' mean RSS.
-    pub rss_mean_bytes: Option<u64>,
-    /// Median RSS after every block was freed.
-    pub rss_retained_bytes: Option<u64>,
-    /// Median RSS 1 s after every block was freed.
-    pub rss_retained_1s_bytes: Option<u64>,
-    /// Median drift.
-    pub drift: Option<f64>,
-    /// Latencies of the latency pass over all sizes, one row per operation and same or other
-    /// thread: each percentile the median of the samples', counts and maxima over all of them.
-    pub latency: Vec<LatencyRow>,
-}
-
 impl From<Interval> for Estimate {
     fn from(Interval { median, low, high }: Interval) -> Self {
         Self { median, low, high }
@@ -709,65 +486,6 @@ impl Sample {
             voluntary_switches: 0,
             steal_ns: None,
             elapsed_ns: None,
-        }
-    }
-}
-
-impl RunRow {
-    /// Its ratio on a heap.
-    pub fn ratio(&self, heap: Heap) -> Option<Estimate> {
-        match heap {
-            Heap::Fresh => self.ratio_to_baseline,
-            Heap::Used => self.ratio_to_baseline_used_heap,
-        }
-    }
-}
-
-impl SummaryRow {
-    /// Its ratio on a heap.
-    pub fn ratio(&self, heap: Heap) -> Option<Estimate> {
-        match heap {
-            Heap::Fresh => self.ratio_to_baseline,
-            Heap::Used => self.ratio_to_baseline_used_heap,
-        }
-    }
-
-    /// A row without any figure.
-    pub fn unmeasured(workload: &str, subject: &str, operations: u64) -> Self {
-        Self {
-            workload: workload.to_owned(),
-            subject: subject.to_owned(),
-            status: Status::Ok,
-            reason: None,
-            operations,
-            blocks: 0,
-            by_run: Vec::new(),
-            ns_per_operation: None,
-            ns_per_operation_used_heap: None,
-            wall_ns_per_operation: None,
-            wall_ns: None,
-            waiting_share: None,
-            ratio_to_baseline: None,
-            ratio_to_baseline_used_heap: None,
-            verdict: Verdict::Unknown,
-            verdict_used_heap: Verdict::Unknown,
-            wall_ratio_to_baseline: None,
-            wall_verdict: Verdict::Unknown,
-            wall_harness_share: None,
-            lateness_mean_ns: None,
-            outliers: 0,
-            harness_share: None,
-            rss_peak_bytes: None,
-            rss_peak_ratio_to_baseline: None,
-            live_bytes_peak: None,
-            fragmentation_at_peak: None,
-            fragmentation_time_weighted: None,
-            internal_fragmentation: None,
-            rss_mean_bytes: None,
-            rss_retained_bytes: None,
-            rss_retained_1s_bytes: None,
-            drift: None,
-            latency: Vec::new(),
         }
     }
 }
