@@ -6,12 +6,16 @@
 
 use std::collections::HashSet;
 
+use crate::measure::noise;
+use crate::measure::pairs::{self, Heap};
 use crate::measure::rank::is_own;
 use crate::measure::results::{
     Estimate, MemorySample, Pass, ProgramRecord, Receipt, Results, Run, Sample, Status, Stop,
     SubjectKind, SubjectRecord, SummaryRow, Verdict, WorkloadRecord,
 };
 use crate::measure::summary;
+use crate::statistics::median;
+use crate::statistics::signed_rank::{ERROR_RATE, ratios_differ_p};
 
 /// Below this number of blocks a 95 % interval of a median does not exist: the range of n values
 /// misses the median with probability 2^(1-n), which is above 5 % up to n = 5.
@@ -70,11 +74,6 @@ pub(crate) struct Row<'a> {
     has_baseline_rss: bool,
     /// The objects that served its calls, as the children told.
     pub(crate) served_by: Vec<&'a Receipt>,
-}
-
-/// Whether two intervals share a value.
-pub(crate) fn overlap(a: &Estimate, b: &Estimate) -> bool {
-    a.low <= b.high && b.low <= a.high
 }
 
 impl Row<'_> {
@@ -174,6 +173,27 @@ impl<'a> Workload<'a> {
         };
         rows.sort_by(|a, b| time(a).total_cmp(&time(b)));
         rows
+    }
+
+    /// Whether two of its candidates are told apart on a fresh heap: by the test that verdicts come
+    /// from, over the blocks that both ran in, corrected for all pairs of candidates, and by more than
+    /// the noise floor.
+    pub(crate) fn is_told_apart(&self, one: &Row<'_>, other: &Row<'_>) -> bool {
+        let times = |row: &Row<'_>| {
+            pairs::times(
+                row.samples.iter().copied(),
+                self.name,
+                row.name(),
+                Heap::Fresh,
+            )
+        };
+        let ratios = pairs::ratios(&times(one), &times(other));
+        let candidates = self.rows.iter().filter(|row| row.is_candidate()).count();
+        let comparisons = candidates * candidates.saturating_sub(1) / 2;
+        let floor = self.noise().map_or(0.0, noise::reach);
+        ratios.len() >= BLOCKS_FOR_INTERVAL
+            && ratios_differ_p(&ratios) * comparisons as f64 <= ERROR_RATE
+            && median(&ratios).is_some_and(|ratio| noise::difference(ratio) > floor)
     }
 
     /// The row that ratios refer to, if it is there and finished.

@@ -176,7 +176,7 @@ fn compared(
     let mut notes = vec![notes::how_sure(fastest, workload, measured)];
     let sentence = match fastest {
         Some(best) => {
-            notes.extend(notes::rivals_as_good(best, &rivals));
+            notes.extend(notes::rivals_as_good(workload, best, &rivals));
             notes.extend(notes::without_own(best, baseline, &rivals));
             faster_sentence(workload, baseline, best)
         }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::table::{Cell, written};
 use crate::measure::results::{Estimate, Verdict};
 use crate::report::format;
-use crate::report::model::{self, Row, Workload, reason_words, status_word};
+use crate::report::model::{Row, Workload, reason_words, status_word};
 use crate::report::{sure, words};
 
 #[derive(Serialize)]
@@ -268,21 +268,17 @@ fn tags(row: &Row<'_>) -> Vec<&'static str> {
     tags
 }
 
-/// Places by median ratio; rows whose interval overlaps the one placed before share its place.
+/// Places by median ratio; a row that is not told apart from the first of the place before shares it.
 pub(super) fn ranking(workload: &Workload<'_>, without_own: bool) -> Vec<Ranked> {
     let mut ranked: Vec<Ranked> = Vec::new();
-    let mut leader: Option<Estimate> = None;
+    let mut leader: Option<&Row<'_>> = None;
     for (index, row) in workload.ranking(without_own).into_iter().enumerate() {
-        let estimate = row
-            .summary
-            .ratio_to_baseline
-            .or(row.summary.ns_per_operation);
-        let is_tied = row.has_intervals
-            && matches!((&leader, &estimate), (Some(a), Some(b)) if model::overlap(a, b));
+        let is_tied =
+            row.has_intervals && leader.is_some_and(|leader| !workload.is_told_apart(leader, row));
         let place = match ranked.last() {
             Some(last) if is_tied => last.place,
             _ => {
-                leader = estimate;
+                leader = Some(row);
                 index + 1
             }
         };

@@ -6,7 +6,7 @@
 use super::{MEMORY_TOLERANCE, Measured};
 use crate::measure::results::Verdict;
 use crate::report::format;
-use crate::report::model::{self, BLOCKS_FOR_INTERVAL, Row, Workload};
+use crate::report::model::{BLOCKS_FOR_INTERVAL, Row, Workload};
 use crate::report::words::{certainty_words, more_words, time_words};
 
 /// The recommended one "needs clearly more memory" from here on, relative to the baseline.
@@ -14,27 +14,26 @@ const MUCH_MEMORY: f64 = 1.25;
 /// Ratios on a fresh and on a used heap that differ by more than this tell different stories.
 const HEAP_TOLERANCE: f64 = 0.15;
 
-/// Rivals whose interval overlaps the best one's: not told apart by these measurements.
-pub(super) fn rivals_as_good(best: &Row<'_>, rivals: &[&Row<'_>]) -> Option<String> {
-    let best_ratio = best
-        .summary
-        .ratio_to_baseline
-        .filter(|_| best.has_intervals)?;
+/// Rivals that these measurements do not tell apart from the best one.
+pub(super) fn rivals_as_good(
+    workload: &Workload<'_>,
+    best: &Row<'_>,
+    rivals: &[&Row<'_>],
+) -> Option<String> {
+    if !best.has_intervals {
+        return None;
+    }
     let close: Vec<&str> = rivals
         .iter()
-        .filter(|row| row.name() != best.name())
-        .filter(|row| {
-            row.summary
-                .ratio_to_baseline
-                .is_some_and(|ratio| model::overlap(&ratio, &best_ratio))
-        })
+        .filter(|row| row.name() != best.name() && row.summary.ratio_to_baseline.is_some())
+        .filter(|row| !workload.is_told_apart(best, row))
         .map(|row| row.name())
         .collect();
     if close.is_empty() {
         return None;
     }
     Some(format!(
-        "Not told apart from {}: {}; the intervals overlap.",
+        "Not told apart from {}: {}.",
         best.name(),
         format::list(&close)
     ))
