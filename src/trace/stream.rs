@@ -83,6 +83,11 @@ impl<'s> Emitter<'s> {
         self.counts.total() >= u64::from(u32::MAX) - 1
     }
 
+    /// Whether so many more events still fit.
+    pub fn has_room_for(&self, events: u64) -> bool {
+        self.counts.total().saturating_add(events) < u64::from(u32::MAX)
+    }
+
     /// The number of the next block. The event that allocates it must be pushed next.
     pub fn new_block(&mut self) -> BlockId {
         let block = BlockId(self.blocks);

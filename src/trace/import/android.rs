@@ -7,17 +7,41 @@
 //! PTR is `0x…`, null `0x0`. Newer recordings add the start and the end of each call in
 //! nanoseconds, and the end to `thread_done`. Older documentation lacks the blank behind the colon.
 
+use super::grammar::{LineGrammar, LineParser};
 use super::scan::{Parse, Scan};
-use super::{Pointers, Record, Request};
-use crate::trace::AlignedFunction;
+use super::{Record, Request};
+use crate::trace::{AlignedFunction, Format, SiteId};
 
-/// A line of this grammar, for messages.
-pub(super) const EXAMPLE: &str = "100: malloc 0xb48390a0 48";
+/// The grammar.
+pub(super) static GRAMMAR: LineGrammar = LineGrammar {
+    name: "Android memory_replay",
+    example: "100: malloc 0xb48390a0 48",
+    by_hand: true,
+    made_with: "",
+    recognises: |text, _| recognises(text),
+    processes: false,
+    foreign_lines: false,
+    notes: &["this grammar writes memalign for every function that allocates with an alignment"],
+    parser: |_| Box::new(Parser),
+};
+
+struct Parser;
+
+impl LineParser for Parser {
+    fn line(&mut self, text: &[u8], _: u64, out: &mut Vec<Record>) -> Parse<()> {
+        out.push(parse(text)?);
+        Ok(())
+    }
+
+    fn format(&self) -> Format {
+        Format::Android
+    }
+}
 
 const FUNCTIONS: &str = "malloc, calloc, realloc, memalign, free or thread_done";
 
 /// Whether a line looks like one of this grammar, right or wrong: a number, a colon, a word.
-pub(super) fn recognises(text: &[u8]) -> bool {
+fn recognises(text: &[u8]) -> bool {
     let mut scan = Scan::new(text);
     if scan.decimal("").is_err() || !scan.skip(b':') {
         return false;
@@ -27,7 +51,8 @@ pub(super) fn recognises(text: &[u8]) -> bool {
 }
 
 /// Parses one line.
-pub(super) fn parse(text: &[u8]) -> Parse<Record> {
+#[inline]
+fn parse(text: &[u8]) -> Parse<Record> {
     let mut scan = Scan::new(text);
     let thread = scan.decimal("a thread number")?;
     scan.expect(b':', "':' behind the thread number")?;
@@ -36,16 +61,12 @@ pub(super) fn parse(text: &[u8]) -> Parse<Record> {
     let request = request(function, &mut scan)?;
     let time_ns = times(&mut scan, request == Request::ThreadEnd)?;
     scan.end("the end of the line")?;
-    let pointers = Pointers {
-        addresses: true,
-        slots: false,
-    };
     Ok(Record {
         process: None,
         thread: Some(thread),
         request,
-        pointers,
         time_ns,
+        site: SiteId(0),
     })
 }
 
@@ -60,6 +81,7 @@ fn request(function: &[u8], scan: &mut Scan) -> Parse<Request> {
         }
         b"free" => Ok(Request::Free {
             pointer: pointer(scan)?,
+            sized: false,
         }),
         b"realloc" => {
             let result = pointer(scan)?;

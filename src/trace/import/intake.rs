@@ -6,7 +6,7 @@ use rustc_hash::FxHashMap;
 use super::fault::{Fault, SIZE_BYTES_MAX};
 use super::{Record, Request};
 use crate::trace::stream::{Emitter, EventSink};
-use crate::trace::{AlignedFunction, BlockId, Operation, ThreadIndex};
+use crate::trace::{AlignedFunction, BlockId, Operation, ThreadIndex, plural};
 
 /// What a pointer named last. Freed pointers stay, to tell a double free from an unknown pointer;
 /// allocators hand the same addresses out again, so there are far fewer of them than events.
@@ -16,6 +16,19 @@ struct Name {
     block: u32,
     /// The line that allocated or freed it.
     line: u32,
+}
+
+/// Most events that a record makes: a realloc may show that two blocks went unseen.
+const EVENTS_PER_RECORD: u64 = 3;
+
+/// What a pointer names that is freed or reallocated.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Named {
+    Null,
+    /// A live block.
+    Block(BlockId),
+    /// A block whose allocation was not recorded.
+    Unseen,
 }
 
 /// No block has this number: a trace holds fewer events.
@@ -30,6 +43,15 @@ pub(super) struct Rules {
     pub(super) unknown_realloc_allocates: bool,
     /// Lines with and without time stamps may be mixed; the stamps are dropped then.
     pub(super) mixed_times: bool,
+    /// The recording may have begun in mid-life: a pointer that was never allocated and is freed
+    /// names a block from before ([`Operation::FreeUnseen`]).
+    pub(super) unseen_frees: bool,
+    /// The tool misses calls at any time. What `unseen_frees` says holds for pointers that were freed
+    /// before, too; and an allocation that returns the address of a live block shows that this block
+    /// was freed, which is made up for.
+    pub(super) unseen_calls: bool,
+    /// Every event has a call site.
+    pub(super) sited: bool,
 }
 
 /// Collects the events of one file.
@@ -37,9 +59,13 @@ pub(super) struct Intake<'s> {
     pub(super) events: Emitter<'s>,
     pub(super) rules: Rules,
     /// Pointers taken as null because they were never assigned.
-    pub(super) unknown_slots: u64,
+    unknown_slots: u64,
     /// Lines with and without time stamps were met.
-    pub(super) times_mixed: bool,
+    times_mixed: bool,
+    /// Frees that nobody saw, made up because the address was allocated again.
+    implied_frees: u64,
+    /// Events that the record at hand made beside its own.
+    extra_events: u32,
     names: FxHashMap<u64, Name>,
     threads: FxHashMap<u64, ThreadIndex>,
     threads_seen: u32,
@@ -55,6 +81,8 @@ impl<'s> Intake<'s> {
             rules,
             unknown_slots: 0,
             times_mixed: false,
+            implied_frees: 0,
+            extra_events: 0,
             names: FxHashMap::default(),
             threads: FxHashMap::default(),
             threads_seen: 0,
@@ -71,7 +99,7 @@ impl<'s> Intake<'s> {
     /// Takes a record, or refuses it and changes nothing.
     #[inline]
     pub(super) fn take(&mut self, record: &Record, line: u64) -> Result<(), Fault> {
-        if self.events.is_full() {
+        if !self.events.has_room_for(EVENTS_PER_RECORD) {
             return Err(Fault::Full);
         }
         let timed = record.time_ns.is_some();
@@ -87,31 +115,59 @@ impl<'s> Intake<'s> {
             self.times_mixed = true;
             self.events.drop_times();
         }
-        if let Some(time_ns) = record.time_ns {
-            self.events.stamp(time_ns);
+        for _ in 0..=std::mem::take(&mut self.extra_events) {
+            if let Some(time_ns) = record.time_ns {
+                self.events.stamp(time_ns);
+            }
+            if self.rules.sited {
+                self.events.site(record.site);
+            }
         }
         Ok(())
+    }
+
+    /// What was read otherwise than it stands, in sentences.
+    pub(super) fn tell(&self, warnings: &mut Vec<String>) {
+        if self.unknown_slots > 0 {
+            let uses = plural(self.unknown_slots, "use");
+            warnings.push(format!(
+                "slots used before they were assigned were taken as null ({uses})"
+            ));
+        }
+        if self.times_mixed {
+            warnings.push("only some lines have time stamps: none was kept".to_owned());
+        }
+        let unseen = self.events.counts().free_unseen;
+        if unseen > 0 {
+            let frees = plural(unseen, "free");
+            warnings.push(format!(
+                "{frees} of blocks whose allocation was not recorded: not replayed"
+            ));
+        }
+        if self.implied_frees > 0 {
+            let frees = plural(self.implied_frees, "free");
+            warnings.push(format!(
+                "{frees} made up: the address was allocated again, and no free had been recorded"
+            ));
+        }
     }
 
     #[inline]
     fn request(&mut self, request: Request, thread: u64, line: u32) -> Result<(), Fault> {
         match request {
-            Request::Free { pointer } => {
-                let block = self.live(pointer, "free")?;
+            Request::Free { pointer, sized } => {
+                let named = self.live(pointer, "free")?;
                 let thread = self.thread(thread);
-                match block {
-                    Some(block) => {
-                        self.names.insert(pointer, Name { block: FREED, line });
-                        self.events.push(
-                            thread,
-                            Operation::Free {
-                                block,
-                                sized: false,
-                            },
-                        );
+                let operation = match named {
+                    Named::Block(block) => Operation::Free { block, sized },
+                    Named::Unseen => Operation::FreeUnseen,
+                    Named::Null => {
+                        self.events.push(thread, Operation::FreeNull);
+                        return Ok(());
                     }
-                    None => self.events.push(thread, Operation::FreeNull),
-                }
+                };
+                self.names.insert(pointer, Name { block: FREED, line });
+                self.events.push(thread, operation);
             }
             Request::Realloc { old, size, result } => {
                 return self.realloc(old, size, result, thread, line);
@@ -135,8 +191,7 @@ impl<'s> Intake<'s> {
             }
             Request::Malloc { size, result } => {
                 sane(size)?;
-                self.vacant(result)?;
-                let thread = self.thread(thread);
+                let thread = self.vacate(result, thread)?;
                 let block = self.events.new_block();
                 self.events.push(thread, Operation::Malloc { block, size });
                 self.names.insert(
@@ -153,8 +208,7 @@ impl<'s> Intake<'s> {
                 result,
             } => {
                 let (count, size) = calloc_sizes(count, size)?;
-                self.vacant(result)?;
-                let thread = self.thread(thread);
+                let thread = self.vacate(result, thread)?;
                 let block = self.events.new_block();
                 self.events
                     .push(thread, Operation::Calloc { block, count, size });
@@ -174,8 +228,7 @@ impl<'s> Intake<'s> {
             } => {
                 sane(size)?;
                 let alignment_log2 = alignment_log2(function, alignment)?;
-                self.vacant(result)?;
-                let thread = self.thread(thread);
+                let thread = self.vacate(result, thread)?;
                 let block = self.events.new_block();
                 self.events.push(
                     thread,
@@ -218,41 +271,52 @@ impl<'s> Intake<'s> {
             // An id is the block's name before and after, be its size 0.
             return self.realloc(0, size, old, thread, line);
         }
-        let old_block = self.live(old, "realloc")?;
+        let named = self.live(old, "realloc")?;
         if result == 0 {
-            let thread = self.thread(thread);
-            match old_block {
-                Some(block) if size == 0 => {
-                    self.names.insert(old, Name { block: FREED, line });
-                    self.events.push(
-                        thread,
-                        Operation::Free {
-                            block,
-                            sized: false,
-                        },
-                    );
-                }
-                _ => self.events.push(thread, Operation::FailedAllocation),
+            let operation = match named {
+                Named::Block(block) if size == 0 => Operation::Free {
+                    block,
+                    sized: false,
+                },
+                Named::Unseen if size == 0 => Operation::FreeUnseen,
+                _ => Operation::FailedAllocation,
+            };
+            if size == 0 && named != Named::Null {
+                self.names.insert(old, Name { block: FREED, line });
             }
+            let thread = self.thread(thread);
+            self.events.push(thread, operation);
             return Ok(());
         }
         sane(size)?;
-        if result != old || old_block.is_none() {
-            self.vacant(result)?;
-        }
-        let thread = self.thread(thread);
-        if old_block.is_some() {
+        let in_place = result == old && matches!(named, Named::Block(_));
+        let thread = if in_place {
+            self.thread(thread)
+        } else {
+            self.vacate(result, thread)?
+        };
+        if named != Named::Null {
             self.names.insert(old, Name { block: FREED, line });
         }
+        let old_block = match named {
+            Named::Block(block) => Some(block),
+            Named::Null => None,
+            Named::Unseen => {
+                self.events.push(thread, Operation::FreeUnseen);
+                self.extra_events += 1;
+                None
+            }
+        };
         let block = self.events.new_block();
-        self.events.push(
-            thread,
-            Operation::Realloc {
+        let operation = match named {
+            Named::Unseen => Operation::Malloc { block, size },
+            _ => Operation::Realloc {
                 old: old_block,
                 block,
                 size,
             },
-        );
+        };
+        self.events.push(thread, operation);
         self.names.insert(
             result,
             Name {
@@ -263,22 +327,24 @@ impl<'s> Intake<'s> {
         Ok(())
     }
 
-    /// The live block a pointer names; none for null.
+    /// What a pointer that is freed or reallocated names.
     #[inline]
-    fn live(&mut self, pointer: u64, call: &'static str) -> Result<Option<BlockId>, Fault> {
+    fn live(&mut self, pointer: u64, call: &'static str) -> Result<Named, Fault> {
         if pointer == 0 {
-            return Ok(None);
+            return Ok(Named::Null);
         }
         match self.names.get(&pointer) {
-            Some(&Name { block: FREED, line }) => Err(Fault::NotLive {
+            Some(name) if name.block != FREED => Ok(Named::Block(BlockId(name.block))),
+            Some(_) if self.rules.unseen_calls => Ok(Named::Unseen),
+            Some(name) => Err(Fault::NotLive {
                 call,
                 pointer,
-                freed_line: Some(line),
+                freed_line: Some(name.line),
             }),
-            Some(name) => Ok(Some(BlockId(name.block))),
+            None if self.rules.unseen_frees || self.rules.unseen_calls => Ok(Named::Unseen),
             None if self.rules.unknown_slot_is_null => {
                 self.unknown_slots += 1;
-                Ok(None)
+                Ok(Named::Null)
             }
             None => Err(Fault::NotLive {
                 call,
@@ -288,15 +354,26 @@ impl<'s> Intake<'s> {
         }
     }
 
-    /// The pointer must name no live block.
+    /// Sees to it that a pointer names no live block, and gives the index of the thread that got it.
     #[inline]
-    fn vacant(&self, pointer: u64) -> Result<(), Fault> {
+    fn vacate(&mut self, pointer: u64, thread: u64) -> Result<ThreadIndex, Fault> {
         match self.names.get(&pointer) {
-            Some(name) if name.block != FREED => Err(Fault::StillLive {
-                pointer,
-                since_line: name.line,
-            }),
-            _ => Ok(()),
+            Some(&Name { block, line }) if block != FREED => {
+                if !self.rules.unseen_calls {
+                    return Err(Fault::StillLive {
+                        pointer,
+                        since_line: line,
+                    });
+                }
+                let thread = self.thread(thread);
+                let block = BlockId(block);
+                let sized = false;
+                self.events.push(thread, Operation::Free { block, sized });
+                self.extra_events += 1;
+                self.implied_frees += 1;
+                Ok(thread)
+            }
+            _ => Ok(self.thread(thread)),
         }
     }
 

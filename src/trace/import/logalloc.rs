@@ -10,12 +10,92 @@
 //! PTR is `0x…` in a raw log; in a munged one it is `#N`, and slots are used again. `#0` is null:
 //! slots count from 1, so to other tools it is a slot that is never assigned, which means null too.
 
+use super::grammar::{Closing, LineGrammar, LineParser};
 use super::scan::{Parse, Scan};
-use super::{Pointers, Record, Request};
-use crate::trace::AlignedFunction;
+use super::{Record, Request};
+use crate::trace::{AlignedFunction, Format, SiteId};
 
-/// A line of this grammar, for messages.
-pub(super) const EXAMPLE: &str = "1 1 malloc(42)=#1";
+/// The grammar.
+pub(super) static GRAMMAR: LineGrammar = LineGrammar {
+    name: "logalloc",
+    example: "1 1 malloc(42)=#1",
+    by_hand: true,
+    made_with: "",
+    recognises: |text, _| recognises(text),
+    processes: true,
+    foreign_lines: false,
+    notes: &[],
+    parser: |_| Box::new(Parser::default()),
+};
+
+/// A log has one kind of pointer throughout.
+#[derive(Default)]
+struct Parser {
+    pointers: Pointers,
+    /// Some lines name no thread.
+    threadless: bool,
+}
+
+impl LineParser for Parser {
+    #[inline]
+    fn line(&mut self, text: &[u8], _: u64, out: &mut Vec<Record>) -> Parse<()> {
+        let (record, pointers) = parse(text)?;
+        let pointers = self.pointers.with(pointers);
+        if pointers.addresses && pointers.slots {
+            return Err("pointers to be all addresses (0x…) or all slots (#…)");
+        }
+        self.pointers = pointers;
+        self.threadless |= record.thread.is_none();
+        out.push(record);
+        Ok(())
+    }
+
+    fn unassigned_is_null(&self) -> bool {
+        self.pointers.slots
+    }
+
+    fn name(&self, pointer: u64) -> String {
+        if self.pointers.slots {
+            format!("#{pointer}")
+        } else {
+            format!("{pointer:#x}")
+        }
+    }
+
+    fn format(&self) -> Format {
+        if self.pointers.addresses {
+            Format::LogallocRaw
+        } else {
+            Format::LogallocMunged
+        }
+    }
+
+    fn finish(&mut self, closing: &mut Closing) {
+        if self.threadless {
+            let note = "lines without a thread number count as the process's first thread";
+            closing.notes.push(note.to_owned());
+        }
+    }
+}
+
+/// Which kinds of pointers were seen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Pointers {
+    /// `0x…`
+    addresses: bool,
+    /// `#…`
+    slots: bool,
+}
+
+impl Pointers {
+    #[inline]
+    fn with(self, other: Self) -> Self {
+        Self {
+            addresses: self.addresses || other.addresses,
+            slots: self.slots || other.slots,
+        }
+    }
+}
 
 const FUNCTIONS: &str = "malloc, calloc, realloc, free, memalign, posix_memalign, aligned_alloc, \
                          valloc, pvalloc or jemalloc_stats";
@@ -24,7 +104,7 @@ const FUNCTIONS: &str = "malloc, calloc, realloc, free, memalign, posix_memalign
 const PAGE_BYTES: u64 = 4096;
 
 /// Whether a line looks like one of this grammar, right or wrong: numbers and an opened call.
-pub(super) fn recognises(text: &[u8]) -> bool {
+fn recognises(text: &[u8]) -> bool {
     let mut scan = Scan::new(text);
     if scan.decimal("").is_err() || !scan.skip(b' ') {
         return false;
@@ -36,7 +116,8 @@ pub(super) fn recognises(text: &[u8]) -> bool {
 }
 
 /// Parses one line.
-pub(super) fn parse(text: &[u8]) -> Parse<Record> {
+#[inline]
+fn parse(text: &[u8]) -> Parse<(Record, Pointers)> {
     let mut scan = Scan::new(text);
     let process = scan.decimal("a process number")?;
     scan.expect(b' ', "a blank behind the process number")?;
@@ -55,13 +136,14 @@ pub(super) fn parse(text: &[u8]) -> Parse<Record> {
     };
     let request = call.request(function)?;
     call.scan.end("the end of the line behind the call")?;
-    Ok(Record {
+    let record = Record {
         process: Some(process),
         thread,
         request,
-        pointers: call.pointers,
         time_ns: None,
-    })
+        site: SiteId(0),
+    };
+    Ok((record, call.pointers))
 }
 
 /// The call's arguments, as far as they are not read yet.
@@ -83,7 +165,10 @@ impl Call<'_> {
             b"free" => {
                 let pointer = self.pointer()?;
                 self.scan.expect(b')', "')' behind the pointer")?;
-                Ok(Request::Free { pointer })
+                Ok(Request::Free {
+                    pointer,
+                    sized: false,
+                })
             }
             b"realloc" => {
                 let old = self.pointer()?;
@@ -172,7 +257,8 @@ mod tests {
 
     #[test]
     fn lines_with_and_without_thread() {
-        let raw = parse(b"18545 18546 realloc(0x7f90495120e0,64)=0x7f9049536680").unwrap();
+        let (raw, pointers) =
+            parse(b"18545 18546 realloc(0x7f90495120e0,64)=0x7f9049536680").unwrap();
         assert_eq!((raw.process, raw.thread), (Some(18545), Some(18546)));
         let (old, result) = (0x7f90495120e0, 0x7f9049536680);
         assert_eq!(
@@ -184,13 +270,13 @@ mod tests {
             }
         );
         assert_eq!(
-            raw.pointers,
+            pointers,
             Pointers {
                 addresses: true,
                 slots: false
             }
         );
-        let munged = parse(b"1 posix_memalign(4096,1024)=#7").unwrap();
+        let (munged, pointers) = parse(b"1 posix_memalign(4096,1024)=#7").unwrap();
         assert_eq!((munged.process, munged.thread), (Some(1), None));
         let function = AlignedFunction::PosixMemalign;
         assert_eq!(
@@ -203,14 +289,14 @@ mod tests {
             }
         );
         assert_eq!(
-            munged.pointers,
+            pointers,
             Pointers {
                 addresses: false,
                 slots: true
             }
         );
         assert_eq!(
-            parse(b"1 1 jemalloc_stats()").unwrap().request,
+            parse(b"1 1 jemalloc_stats()").unwrap().0.request,
             Request::Mark
         );
     }

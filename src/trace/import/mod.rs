@@ -1,12 +1,18 @@
-//! Reads traces: one file per grammar parses a line into a record, `intake` checks it and
-//! makes it an event. The grammar is told by the content, never by the file's name.
+//! Reads traces: one file per grammar parses lines into records, `intake` checks them and makes them
+//! events. The grammar is told by the content, never by the file's name: `grammar` lists those of
+//! lines, `bytes` the others.
 
 mod android;
 mod bytes;
+mod detect;
+mod dropped;
 mod fault;
+mod grammar;
 mod intake;
 mod logalloc;
+mod processes;
 mod reader;
+mod refusal;
 mod rep;
 mod scan;
 
@@ -14,7 +20,7 @@ use std::path::Path;
 
 use super::builder::TraceBuilder;
 use super::stream::{Ending, EventSink};
-use super::{AlignedFunction, Origin, Trace};
+use super::{AlignedFunction, Origin, SiteId, Trace};
 use crate::error::Result;
 
 /// How to read a trace.
@@ -60,10 +66,24 @@ struct Record {
     thread: Option<u64>,
     /// What was asked.
     request: Request,
-    /// The kinds of pointers on the line.
-    pointers: Pointers,
     /// The moment of the call, if recorded.
     time_ns: Option<u64>,
+    /// The call site, where the grammar has them.
+    site: SiteId,
+}
+
+impl Record {
+    /// A record of a grammar that tells nothing beside the call.
+    #[inline]
+    fn of(request: Request) -> Self {
+        Self {
+            process: None,
+            thread: None,
+            request,
+            time_ns: None,
+            site: SiteId(0),
+        }
+    }
 }
 
 /// What a line asks of the allocator. A pointer is an address, a slot or an id; 0 is null.
@@ -91,6 +111,8 @@ enum Request {
     },
     Free {
         pointer: u64,
+        /// The caller told the size.
+        sized: bool,
     },
     ThreadEnd,
     Mark,
@@ -105,25 +127,6 @@ impl Request {
             | Self::Aligned { result, .. }
             | Self::Realloc { result, .. } => Some(result).filter(|&pointer| pointer != 0),
             Self::Free { .. } | Self::ThreadEnd | Self::Mark => None,
-        }
-    }
-}
-
-/// Which kinds of pointers were seen. A logalloc log has one kind throughout.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-struct Pointers {
-    /// `0x…`
-    addresses: bool,
-    /// `#…`
-    slots: bool,
-}
-
-impl Pointers {
-    #[inline]
-    fn with(self, other: Self) -> Self {
-        Self {
-            addresses: self.addresses || other.addresses,
-            slots: self.slots || other.slots,
         }
     }
 }

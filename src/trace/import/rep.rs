@@ -10,24 +10,84 @@
 //! The course defines `r ID 0` as a free; `r` of an id not seen before is a realloc of null, of
 //! whatever size.
 
+use super::grammar::{Closing, LineGrammar, LineParser};
+use super::intake::Rules;
 use super::scan::{Parse, Scan};
-use super::{Pointers, Record, Request};
+use super::{Record, Request};
+use crate::trace::{Format, plural};
 
-/// A line of this grammar, for messages.
-pub(super) const EXAMPLE: &str = "a 0 512";
+/// The grammar.
+pub(super) static GRAMMAR: LineGrammar = LineGrammar {
+    name: ".rep",
+    example: "a 0 512",
+    by_hand: true,
+    made_with: "",
+    recognises,
+    processes: false,
+    foreign_lines: false,
+    notes: &["this grammar has no threads, no alignments and no calloc"],
+    parser: |_| Box::new(Parser::default()),
+};
+
+#[derive(Default)]
+struct Parser {
+    header: Header,
+}
+
+impl LineParser for Parser {
+    fn line(&mut self, text: &[u8], _: u64, out: &mut Vec<Record>) -> Parse<()> {
+        if !self.header.takes(text)? {
+            out.push(Record::of(parse(text)?));
+        }
+        Ok(())
+    }
+
+    fn rules(&self) -> Rules {
+        Rules {
+            unknown_realloc_allocates: true,
+            ..Rules::default()
+        }
+    }
+
+    fn name(&self, pointer: u64) -> String {
+        format!("block {}", pointer - 1)
+    }
+
+    fn format(&self) -> Format {
+        Format::Rep
+    }
+
+    /// Whether the file holds what its header announces.
+    fn finish(&mut self, closing: &mut Closing) {
+        let found = Promise {
+            blocks: closing.pointers,
+            operations: closing.records,
+        };
+        let Some(promise) = self.header.promise().filter(|&promise| promise != found) else {
+            return;
+        };
+        closing.broken = Some(format!(
+            "the header announces {} and {}, the file has {} and {}: it is truncated or altered",
+            plural(promise.blocks, "block"),
+            plural(promise.operations, "operation"),
+            found.blocks,
+            found.operations
+        ));
+    }
+}
 
 /// What the header promises of the file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Promise {
+struct Promise {
     /// Different block ids.
-    pub(super) blocks: u64,
+    blocks: u64,
     /// Operations.
-    pub(super) operations: u64,
+    operations: u64,
 }
 
 /// The numbers of the header, as they come.
 #[derive(Default)]
-pub(super) struct Header {
+struct Header {
     numbers: Vec<u64>,
     ended: bool,
 }
@@ -35,7 +95,7 @@ pub(super) struct Header {
 impl Header {
     /// Takes a line if it belongs to the header.
     #[inline]
-    pub(super) fn takes(&mut self, text: &[u8]) -> Parse<bool> {
+    fn takes(&mut self, text: &[u8]) -> Parse<bool> {
         if self.ended {
             return Ok(false);
         }
@@ -57,7 +117,7 @@ impl Header {
     }
 
     /// What it promises, if it is one of the known forms.
-    pub(super) fn promise(&self) -> Option<Promise> {
+    fn promise(&self) -> Option<Promise> {
         match *self.numbers {
             [blocks, operations] | [_, blocks, operations, _] => {
                 Some(Promise { blocks, operations })
@@ -68,10 +128,11 @@ impl Header {
 }
 
 /// Whether a line looks like one of this grammar, right or wrong.
-pub(super) fn recognises(text: &[u8]) -> bool {
+/// A lone number can only begin a file.
+fn recognises(text: &[u8], first: bool) -> bool {
     let mut scan = Scan::new(text);
     if scan.at_digit() {
-        return scan.decimal("").is_ok() && scan.end("").is_ok();
+        return first && scan.decimal("").is_ok() && scan.end("").is_ok();
     }
     matches!(scan.word(), b"a" | b"r" | b"f")
         && scan.skip(b' ')
@@ -79,7 +140,8 @@ pub(super) fn recognises(text: &[u8]) -> bool {
 }
 
 /// Parses one operation.
-pub(super) fn parse(text: &[u8]) -> Parse<Record> {
+#[inline]
+fn parse(text: &[u8]) -> Parse<Request> {
     let mut scan = Scan::new(text);
     let request = match scan.word() {
         b"a" => {
@@ -95,21 +157,18 @@ pub(super) fn parse(text: &[u8]) -> Parse<Record> {
             let result = if size == 0 { 0 } else { old };
             Request::Realloc { old, size, result }
         }
-        b"f" if scan.skip_all(b" -1") => Request::Free { pointer: 0 },
+        b"f" if scan.skip_all(b" -1") => Request::Free {
+            pointer: 0,
+            sized: false,
+        },
         b"f" => Request::Free {
             pointer: block(&mut scan)?,
+            sized: false,
         },
         _ => return Err("a, r or f"),
     };
     scan.end("the end of the line")?;
-    let pointers = Pointers::default();
-    Ok(Record {
-        process: None,
-        thread: None,
-        request,
-        pointers,
-        time_ns: None,
-    })
+    Ok(request)
 }
 
 /// A block's key: its id and one more, since 0 stands for null.
@@ -156,7 +215,11 @@ mod tests {
 
     #[test]
     fn operations() {
-        let request = |line: &str| parse(line.as_bytes()).map(|record| record.request);
+        let request = |line: &str| parse(line.as_bytes());
+        let free = |pointer| Request::Free {
+            pointer,
+            sized: false,
+        };
         assert_eq!(
             request("a 0 512"),
             Ok(Request::Malloc {
@@ -180,8 +243,8 @@ mod tests {
                 result: 0
             })
         );
-        assert_eq!(request("f 3"), Ok(Request::Free { pointer: 4 }));
-        assert_eq!(request("f -1"), Ok(Request::Free { pointer: 0 }));
+        assert_eq!(request("f 3"), Ok(free(4)));
+        assert_eq!(request("f -1"), Ok(free(0)));
         assert_eq!(request("f -2"), Err("a block number"));
         assert_eq!(request("f 3 4"), Err("the end of the line"));
         assert_eq!(request("x 3 4"), Err("a, r or f"));
