@@ -34,13 +34,7 @@ pub fn of(results: &Results) -> Vec<String> {
         let altered = origin.warnings.iter();
         warnings.extend(altered.map(|warning| format!("{}: {warning}", workload.name)));
     }
-    let baseline = &results.settings.baseline;
-    warnings.extend(
-        results
-            .summary
-            .iter()
-            .filter_map(|row| failure(row, baseline)),
-    );
+    warnings.extend(failures(results));
     warnings.extend(latency::of(results));
     warnings.extend(harness::of(results));
     warnings
@@ -107,15 +101,33 @@ fn listed(names: &[&str]) -> String {
     }
 }
 
-fn failure(row: &SummaryRow, baseline: &str) -> Option<String> {
-    let reason = row.reason.as_ref().filter(|_| row.status != Status::Ok)?;
-    let effect = if row.subject == baseline {
-        " As it is the baseline, there are no ratios for this workload."
-    } else {
-        ""
-    };
-    let (subject, workload) = (&row.subject, &row.workload);
-    Some(format!("{subject} on {workload}: {reason}.{effect}"))
+/// What failed on each workload: subjects that failed for the same reason are told together.
+fn failures(results: &Results) -> Vec<String> {
+    let mut groups: Vec<(&SummaryRow, Vec<&str>)> = Vec::new();
+    for row in &results.summary {
+        if row.reason.is_none() || row.status == Status::Ok {
+            continue;
+        }
+        let same = |group: &&mut (&SummaryRow, _)| {
+            group.0.workload == row.workload && group.0.reason == row.reason
+        };
+        match groups.iter_mut().find(same) {
+            Some((_, subjects)) => subjects.push(&row.subject),
+            None => groups.push((row, vec![&row.subject])),
+        }
+    }
+    let baseline = results.settings.baseline.as_str();
+    let told = groups.iter().map(|(row, subjects)| {
+        let effect = if subjects.contains(&baseline) {
+            format!(" As {baseline} is the baseline, there are no ratios for this workload.")
+        } else {
+            String::new()
+        };
+        let (who, workload) = (listed(subjects), &row.workload);
+        let reason = row.reason.as_deref().unwrap_or_default();
+        format!("{who} on {workload}: {reason}.{effect}")
+    });
+    told.collect()
 }
 
 fn is_floor(row: &SummaryRow, results: &Results) -> bool {

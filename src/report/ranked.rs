@@ -187,11 +187,18 @@ fn time_words(row: &Ranked) -> String {
 
 /// Who failed where: nobody is dropped in silence.
 pub(crate) fn failures(ranking: &Ranking) -> Vec<String> {
-    let ranked = ranking
-        .rows
-        .iter()
-        .filter(|row| !row.failures.is_empty())
-        .map(|row| format!("* {}: {}.", row.subject, failure_words(&row.failures)));
+    // What failed for all alike (a program that no allocator can be preloaded into) is told once.
+    let mut groups: Vec<(String, Vec<&str>)> = Vec::new();
+    for row in ranking.rows.iter().filter(|row| !row.failures.is_empty()) {
+        let words = failure_words(&row.failures);
+        match groups.iter_mut().find(|(told, _)| *told == words) {
+            Some((_, subjects)) => subjects.push(&row.subject),
+            None => groups.push((words, vec![&row.subject])),
+        }
+    }
+    let ranked = groups
+        .into_iter()
+        .map(|(words, subjects)| format!("* {}: {words}.", format::list(&subjects)));
     let unranked = ranking.unranked.iter().map(|row| {
         let failed = if row.failures.is_empty() {
             "the others were not measured".to_owned()
