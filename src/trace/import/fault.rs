@@ -45,7 +45,18 @@ impl Fault {
     /// The fault in words; `found` is the line, shown safely, `name` writes a pointer as the file
     /// does.
     pub(super) fn explain(&self, found: &str, name: impl Fn(u64) -> String) -> String {
+        self.explain_by("line", found, name)
+    }
+
+    /// The same, where what stands earlier in the file is no `"line"`.
+    pub(super) fn explain_by(
+        &self,
+        earlier: &str,
+        found: &str,
+        name: impl Fn(u64) -> String,
+    ) -> String {
         match *self {
+            Self::Syntax(expected) if found.is_empty() => format!("expected {expected}"),
             Self::Syntax(expected) => format!("found {found}, expected {expected}"),
             Self::Overlong => format!(
                 "found a line of more than {} bytes, {found}",
@@ -68,7 +79,7 @@ impl Fault {
                 freed_line: Some(line),
             } => {
                 format!(
-                    "{call} of {}, which line {line} freed already",
+                    "{call} of {}, which {earlier} {line} freed already",
                     name(pointer)
                 )
             }
@@ -76,7 +87,7 @@ impl Fault {
                 pointer,
                 since_line,
             } => format!(
-                "{} is allocated again while it is live: line {since_line} allocated it",
+                "{} is allocated again while it is live: {earlier} {since_line} allocated it",
                 name(pointer)
             ),
             Self::TooLarge(bytes) => format!(

@@ -7,12 +7,17 @@
 use super::fault::Fault;
 use super::intake::Rules;
 use super::scan::Parse;
-use super::{ReadOptions, Record, android, logalloc, rep};
+use super::{ReadOptions, Record, android, heaptrack, logalloc, rep};
 use crate::trace::Format;
 
 /// All of them, in the order in which they are asked for a line; the first that recognises it reads
 /// the file.
-static GRAMMARS: &[&LineGrammar] = &[&android::GRAMMAR, &logalloc::GRAMMAR, &rep::GRAMMAR];
+static GRAMMARS: &[&LineGrammar] = &[
+    &android::GRAMMAR,
+    &logalloc::GRAMMAR,
+    &heaptrack::GRAMMAR,
+    &rep::GRAMMAR,
+];
 
 /// What is known of a grammar before a line of it is parsed.
 pub(super) struct LineGrammar {

@@ -96,6 +96,12 @@ impl<'s> Intake<'s> {
         self.names.len() as u64
     }
 
+    /// Whether a pointer names a live block.
+    #[inline]
+    pub(super) fn is_live(&self, pointer: u64) -> bool {
+        matches!(self.names.get(&pointer), Some(name) if name.block != FREED)
+    }
+
     /// Takes a record, or refuses it and changes nothing.
     #[inline]
     pub(super) fn take(&mut self, record: &Record, line: u64) -> Result<(), Fault> {

@@ -2,16 +2,25 @@
 //! events. The grammar is told by the content, never by the file's name: `grammar` lists those of
 //! lines, `bytes` the others.
 
+mod alk;
 mod android;
+mod bytehound;
 mod bytes;
+mod chattymalloc_records;
 mod detect;
+mod dj_trace;
+mod dj_workload;
 mod dropped;
 mod fault;
 mod grammar;
+mod heaptrack;
+mod held;
 mod intake;
 mod logalloc;
 mod processes;
+mod protobuf;
 mod reader;
+mod records;
 mod refusal;
 mod rep;
 mod scan;
