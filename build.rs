@@ -8,6 +8,7 @@
 //! | variable | what |
 //! |---|---|
 //! | `MYMALLOC_SHIM_PAGELIST` | path of the page list's shim, to be embedded |
+//! | `MYMALLOC_SHIM_RECORDER` | path of the recorder's shim, to be embedded |
 //! | `MYMALLOC_OPT_LEVEL` | optimisation level of this build |
 //! | `MYMALLOC_RUSTC` | `rustc --version` |
 
@@ -16,17 +17,25 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, exit};
 
 /// Root source of a shim, file name of its library, variable that tells its path.
-const SHIMS: [(&str, &str, &str); 1] = [(
-    "src/preload/pagelist.rs",
-    "mylibmalloc.so",
-    "MYMALLOC_SHIM_PAGELIST",
-)];
+const SHIMS: [(&str, &str, &str); 2] = [
+    (
+        "src/preload/pagelist.rs",
+        "mylibmalloc.so",
+        "MYMALLOC_SHIM_PAGELIST",
+    ),
+    (
+        "src/preload/recorder.rs",
+        "librecorder.so",
+        "MYMALLOC_SHIM_RECORDER",
+    ),
+];
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     // A folder stands for every file under it.
     println!("cargo:rerun-if-changed=src/allocator");
     println!("cargo:rerun-if-changed=src/preload");
+    println!("cargo:rerun-if-changed=src/trace/wire.rs");
     if env::var_os("CARGO_FEATURE_SUITE").is_none() {
         // The library alone: no program that would use a shim.
         return;

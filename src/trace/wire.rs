@@ -13,16 +13,19 @@
 //! ```
 //! A unit that does not begin with [`CHUNK_MAGIC`] was reserved and never used: skip one unit.
 //!
-//! A chunk is used by one thread at a time, and its words are in the order of their sequence numbers.
+//! A chunk is used by one thread at a time, and its events are in the order of their sequence numbers.
 //! Its first two words are [`TAG_SEQUENCE`] and [`TAG_THREAD`]; so are the first two after it has
-//! passed to another thread. Every event takes one sequence number: the one told by the
-//! [`TAG_SEQUENCE`] word right before it, otherwise one more than the event before it in the chunk.
-//! Over a whole process the numbers are dense from 0, so a missing one is an event that was begun and
-//! not written before the process was killed.
+//! passed to another thread. Every event takes one sequence number: the one told by the last
+//! [`TAG_SEQUENCE`] word since the event before it in the chunk, otherwise one more than that event's.
+//! Over a whole process the numbers are dense from 0. A missing one is an event that was begun and
+//! never written: the process was killed in it, or a signal handler that interrupted it jumped away.
+//! A thread may use two chunks at a time: what a signal handler does in the middle of an event stands
+//! in another chunk, so a thread's events too are put in order by their numbers.
 //!
 //! `free` takes its number before the call, an allocation after it, `realloc` one before
 //! ([`TAG_REALLOC_BEGIN`]) and one after: if a block passes from one thread to another through the
-//! allocator, its free has the smaller number.
+//! allocator, its free has the smaller number. `realloc(block, 0)` that returns null has freed the
+//! block where the C library does so; any other null has left it as it was.
 //!
 //! | word | bits 4..20 | bits 20..64 |
 //! |---|---|---|
@@ -58,22 +61,28 @@ pub const TAG_FREE: u64 = 3;
 pub const TAG_FREE_SIZED: u64 = 4;
 /// `realloc(address, ...)` is about to be called; null included
 pub const TAG_REALLOC_BEGIN: u64 = 5;
-/// `realloc(..., size) = address`: belongs to the thread's last [`TAG_REALLOC_BEGIN`]
+/// `realloc(..., size) = address`: belongs to the thread's last [`TAG_REALLOC_BEGIN`] that has no end
+/// yet (a signal handler can reallocate within a reallocation). `reallocarray` is told as `realloc`;
+/// if its product overflows, the size is `u64::MAX` and the address 0.
 pub const TAG_REALLOC_END: u64 = 6;
 /// The sequence number of the next event.
 pub const TAG_SEQUENCE: u64 = 7;
-/// The thread, from 0 in the order of their first event, to which the following events belong.
+/// The thread to which the following events belong: from 0, in the order in which the recorder met
+/// them. 0 is the one that ran first, also in a forked process.
 pub const TAG_THREAD: u64 = 8;
 /// The moment of the next event.
 pub const TAG_TIME: u64 = 9;
 /// The return address of the next event's call.
 pub const TAG_SITE: u64 = 10;
-/// The thread began: an event.
+/// The thread began: an event, the thread's first. Thread 0 has none. A thread that never calls the
+/// allocator is not told.
 pub const TAG_THREAD_START: u64 = 11;
 /// The thread ends: an event. Some of its own may follow, as other destructors run.
 pub const TAG_THREAD_END: u64 = 12;
-/// Recording was switched off (1) or on again (0, in bits 4..64): an event. What happened meanwhile is
-/// unknown: blocks may have been freed and their addresses used anew.
+/// Recording was switched off (1) or on (0, in bits 4..64): an event. What happened meanwhile is
+/// unknown: blocks may have been freed and their addresses used anew. A recording that starts switched
+/// off begins with one. Between "off" and "on" a few events of other threads may stand that were under
+/// way.
 pub const TAG_SWITCH: u64 = 13;
 /// Any other event: see [`Kind`].
 pub const TAG_GENERAL: u64 = 15;
@@ -168,13 +177,16 @@ pub mod header {
     pub const FLAGS: usize = 12;
     /// u32: process.
     pub const PROCESS: usize = 16;
-    /// u32: its parent if that is recorded too, else 0.
+    /// u32: its parent if that is recorded too, else 0. With [`FLAG_FORKED`] it shares the parent's
+    /// past; otherwise it was started afresh.
     pub const PARENT: usize = 20;
     /// Nanoseconds since 1970 when recording began.
     pub const BEGAN_REALTIME_NS: usize = 24;
     /// `CLOCK_MONOTONIC` at the same moment.
     pub const BEGAN_MONOTONIC_NS: usize = 32;
-    /// `CLOCK_MONOTONIC` when the process ended in order; 0 if it was killed or still runs.
+    /// `CLOCK_MONOTONIC` when the process ended in order (`exit` or `_exit`); 0 if it was killed, still
+    /// runs, or was replaced by `exec` (then there is a file of the next image). A few events may be
+    /// later.
     pub const ENDED_MONOTONIC_NS: usize = 40;
     /// Bytes of the file handed out: where the next chunk goes. Added to atomically.
     pub const FILE_BYTES: usize = 48;
@@ -197,6 +209,13 @@ pub mod header {
     pub const PROCESS_START_TICKS: usize = 104;
     /// Bytes of an OS page.
     pub const PAGE_BYTES: usize = 112;
+    /// Where [`FLAG_FORKED`] is set: the sequence number that the parent's next event had when it
+    /// forked. Its events before that made the blocks that this process began with.
+    pub const PARENT_SEQUENCE: usize = 120;
+    /// u32: forked processes that should have been recorded and had no file made. Added to atomically.
+    pub const LOST_CHILDREN: usize = 128;
+    /// u32: the system's error number of the last of them.
+    pub const LOST_CHILDREN_ERRNO: usize = 132;
 
     /// The program's file, ended by NUL.
     pub const PROGRAM: usize = 1024;
@@ -219,7 +238,7 @@ pub mod header {
     pub const FLAG_TIMES: u32 = 1;
     /// Events carry call sites.
     pub const FLAG_SITES: u32 = 2;
-    /// Recording began in mid-life: blocks from before are met.
+    /// Recording began in mid-life: blocks from before are met, unmarked. Starts switched off.
     pub const FLAG_ATTACHED: u32 = 4;
     /// The process was forked by a recorded one and holds its blocks.
     pub const FLAG_FORKED: u32 = 8;

@@ -1,0 +1,97 @@
+//! What `mymalloc record` tells the recorder, in two environment variables:
+//!
+//! | variable | value |
+//! |---|---|
+//! | `MYMALLOC_RECORD` | the folder for the files, an absolute path of at most 3,900 bytes |
+//! | `MYMALLOC_RECORD_OPTIONS` | words separated by commas; may be absent |
+//!
+//! | word | meaning |
+//! |---|---|
+//! | `limit=N` | no file grows above N bytes; absent: no limit |
+//! | `times` | every event carries its moment |
+//! | `sites` | every event carries its return address, and `<pid>.<image>.maps` is written |
+//! | `follow` | processes that the program starts or forks are recorded too |
+//! | `signal=N` | begin switched off; signal N switches on and off again |
+//!
+//! Words that are not known, or not well formed, are passed over: the command that sets the variables
+//! is of the same build. Without the first variable nothing is recorded. Files in the folder:
+//!
+//! | file | what |
+//! |---|---|
+//! | `main` | "PID TICKS\n" of the first process (see `header::PROCESS_START_TICKS`); without `follow` only that one is recorded, and what it execs |
+//! | `<pid>.<image>.wire` | see `trace/wire.rs`; image counts up from 0 as the process execs |
+//! | `<pid>.<image>.maps` | with `sites`: copies of /proc/self/maps. Each begins with a line `= N`: it was taken when N events had been numbered |
+//!
+//! Imports `core` alone; the tests of the recorder include this file.
+
+/// Name of the variable with the folder.
+pub const FOLDER_VARIABLE: &str = "MYMALLOC_RECORD";
+/// Name of the variable with the options.
+pub const OPTIONS_VARIABLE: &str = "MYMALLOC_RECORD_OPTIONS";
+
+/// The options, as parsed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Options {
+    /// Bytes that no file exceeds.
+    pub limit_bytes: u64,
+    /// Every event carries its moment.
+    pub times: bool,
+    /// Every event carries its return address.
+    pub sites: bool,
+    /// Children are recorded.
+    pub follow: bool,
+    /// Begin switched off; this signal switches. 0: none.
+    pub signal: u32,
+}
+
+impl Options {
+    /// Those of an absent variable.
+    pub const DEFAULT: Self = Self {
+        limit_bytes: u64::MAX,
+        times: false,
+        sites: false,
+        follow: false,
+        signal: 0,
+    };
+
+    /// Reads the variable's value.
+    pub fn parse(text: &[u8]) -> Self {
+        let mut options = Self::DEFAULT;
+        for word in text.split(|&byte| byte == b',') {
+            match word {
+                b"times" => options.times = true,
+                b"sites" => options.sites = true,
+                b"follow" => options.follow = true,
+                _ => {
+                    if let Some(number) = word.strip_prefix(b"limit=").and_then(number) {
+                        options.limit_bytes = number;
+                    } else if let Some(number) = word.strip_prefix(b"signal=").and_then(number)
+                        && (1..=64).contains(&number)
+                    {
+                        options.signal = number as u32;
+                    }
+                }
+            }
+        }
+        options
+    }
+
+    /// Whether events carry more than the fast way writes.
+    pub const fn is_detailed(&self) -> bool {
+        self.times || self.sites
+    }
+}
+
+/// A decimal number and nothing else.
+pub fn number(text: &[u8]) -> Option<u64> {
+    if text.is_empty() {
+        return None;
+    }
+    text.iter().try_fold(0_u64, |number, &byte| {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        number.checked_mul(10)?.checked_add(u64::from(digit))
+    })
+}

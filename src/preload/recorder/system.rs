@@ -1,0 +1,369 @@
+//! System calls, made directly: they leave `errno` alone and work before the C library is ready and
+//! after a fork. Errors are the system's numbers.
+
+use core::ffi::{CStr, c_int};
+use core::sync::atomic::AtomicU32;
+
+use super::arch::{number, system_call};
+
+pub const EINTR: i32 = 4;
+pub const ENOMEM: i32 = 12;
+pub const EEXIST: i32 = 17;
+pub const EINVAL: i32 = 22;
+pub const EFBIG: i32 = 27;
+pub const ENOSPC: i32 = 28;
+pub const ENOSYS: i32 = 38;
+pub const EOPNOTSUPP: i32 = 95;
+pub const EDQUOT: i32 = 122;
+pub const ESTALE: i32 = 116;
+
+pub const O_RDONLY: c_int = 0;
+pub const O_WRONLY: c_int = 1;
+pub const O_RDWR: c_int = 2;
+pub const O_CREAT: c_int = 0o100;
+pub const O_EXCL: c_int = 0o200;
+pub const O_APPEND: c_int = 0o2000;
+pub const O_CLOEXEC: c_int = 0o2_000_000;
+#[cfg(target_arch = "x86_64")]
+pub const O_DIRECTORY: c_int = 0o200_000;
+#[cfg(target_arch = "aarch64")]
+pub const O_DIRECTORY: c_int = 0o40_000;
+const O_PATH: c_int = 0o10_000_000;
+pub const CURRENT_FOLDER: c_int = -100;
+
+const MAP_SHARED: usize = 1;
+const MAP_PRIVATE: usize = 2;
+const MAP_ANONYMOUS: usize = 0x20;
+const PROT_READ_WRITE: usize = 3;
+const MADV_WIPEONFORK: usize = 18;
+const MADV_POPULATE_WRITE: usize = 23;
+const RLIMIT_FSIZE: usize = 1;
+const RLIMIT_NOFILE: usize = 7;
+const FUTEX_WAIT_PRIVATE: usize = 128;
+const FUTEX_WAKE_PRIVATE: usize = 129;
+const SIG_SETMASK: usize = 2;
+const SIGNAL_SET_BYTES: usize = 8;
+const F_DUPFD_CLOEXEC: usize = 1030;
+
+/// What a system call returned.
+fn result(value: isize) -> Result<usize, i32> {
+    if (-4095..0).contains(&value) {
+        Err(-value as i32)
+    } else {
+        Ok(value as usize)
+    }
+}
+
+fn call(number: usize, arguments: [usize; 6]) -> Result<usize, i32> {
+    // SAFETY: every use in this file passes what the call is documented to take; memory that the
+    // kernel writes is named by pointers made from exclusive references, or is the subject of an
+    // unsafe function here.
+    result(unsafe { system_call(number, arguments) })
+}
+
+pub fn open(folder: c_int, path: &CStr, flags: c_int) -> Result<c_int, i32> {
+    let path = path.as_ptr() as usize;
+    let arguments = [
+        folder as usize,
+        path,
+        (flags | O_CLOEXEC) as usize,
+        0o600,
+        0,
+        0,
+    ];
+    call(number::OPENAT, arguments).map(|file| file as c_int)
+}
+
+/// A handle on a folder that serves as the start of paths only.
+pub fn open_folder(path: &CStr) -> Result<c_int, i32> {
+    open(CURRENT_FOLDER, path, O_PATH | O_DIRECTORY)
+}
+
+pub fn close(file: c_int) {
+    let _ = call(number::CLOSE, [file as usize, 0, 0, 0, 0, 0]);
+}
+
+pub fn read(file: c_int, buffer: &mut [u8]) -> Result<usize, i32> {
+    let arguments = [
+        file as usize,
+        buffer.as_mut_ptr() as usize,
+        buffer.len(),
+        0,
+        0,
+        0,
+    ];
+    loop {
+        match call(number::READ, arguments) {
+            Err(EINTR) => {}
+            other => return other,
+        }
+    }
+}
+
+/// Reads until the buffer is full or the file ends; the bytes read.
+pub fn read_whole(file: c_int, buffer: &mut [u8]) -> usize {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match read(file, &mut buffer[filled..]) {
+            Ok(0) | Err(_) => break,
+            Ok(bytes) => filled += bytes,
+        }
+    }
+    filled
+}
+
+/// Writes all of it.
+pub fn write(file: c_int, mut bytes: &[u8]) -> Result<(), i32> {
+    while !bytes.is_empty() {
+        let arguments = [file as usize, bytes.as_ptr() as usize, bytes.len(), 0, 0, 0];
+        match call(number::WRITE, arguments) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(EINTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn write_at(file: c_int, bytes: &[u8], offset: u64) -> Result<usize, i32> {
+    let arguments = [
+        file as usize,
+        bytes.as_ptr() as usize,
+        bytes.len(),
+        offset as usize,
+        0,
+        0,
+    ];
+    call(number::PWRITE64, arguments)
+}
+
+/// Bytes that a link names.
+pub fn read_link(path: &CStr, buffer: &mut [u8]) -> Result<usize, i32> {
+    let arguments = [
+        CURRENT_FOLDER as usize,
+        path.as_ptr() as usize,
+        buffer.as_mut_ptr() as usize,
+        buffer.len(),
+        0,
+        0,
+    ];
+    call(number::READLINKAT, arguments)
+}
+
+pub fn exists(folder: c_int, path: &CStr) -> bool {
+    let arguments = [folder as usize, path.as_ptr() as usize, 0, 0, 0, 0];
+    call(number::FACCESSAT, arguments).is_ok()
+}
+
+/// Makes the same file known by a number near the end of what the process may use, where a program
+/// that counts on small numbers, or closes the first few, does not meet it.
+pub fn move_out_of_the_way(file: c_int) -> c_int {
+    let limit = soft_limit(RLIMIT_NOFILE).min(1024);
+    let least = limit.saturating_sub(24) as usize;
+    match call(
+        number::FCNTL,
+        [file as usize, F_DUPFD_CLOEXEC, least, 0, 0, 0],
+    ) {
+        Ok(moved) => {
+            close(file);
+            moved as c_int
+        }
+        Err(_) => file,
+    }
+}
+
+/// Device (major, minor) and inode of an open file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    major: u32,
+    minor: u32,
+    inode: u64,
+}
+
+pub fn identity(file: c_int) -> Result<Identity, i32> {
+    const AT_EMPTY_PATH: usize = 0x1000;
+    const STATX_INO: usize = 0x100;
+    let mut statx = [0_u64; 32];
+    let arguments = [
+        file as usize,
+        c"".as_ptr() as usize,
+        AT_EMPTY_PATH,
+        STATX_INO,
+        statx.as_mut_ptr() as usize,
+        0,
+    ];
+    call(number::STATX, arguments)?;
+    // struct statx: stx_ino at byte 32, stx_dev_major and stx_dev_minor at 136 and 140.
+    Ok(Identity {
+        major: statx[17] as u32,
+        minor: (statx[17] >> 32) as u32,
+        inode: statx[4],
+    })
+}
+
+fn soft_limit(resource: usize) -> u64 {
+    let mut limits = [u64::MAX; 2];
+    let _ = call(
+        number::PRLIMIT64,
+        [0, resource, 0, limits.as_mut_ptr() as usize, 0, 0],
+    );
+    limits[0]
+}
+
+/// Makes a file longer, with its new part reserved on the disk, so that writing to a mapping of it
+/// cannot fail. Never raises SIGXFSZ.
+pub fn grow(file: c_int, offset: u64, bytes: u64) -> Result<(), i32> {
+    if offset + bytes > soft_limit(RLIMIT_FSIZE) {
+        return Err(EFBIG);
+    }
+    loop {
+        let arguments = [file as usize, 0, offset as usize, bytes as usize, 0, 0];
+        match call(number::FALLOCATE, arguments) {
+            Ok(_) => return Ok(()),
+            Err(EINTR) => {}
+            Err(EOPNOTSUPP | ENOSYS) => break,
+            Err(error) => return Err(error),
+        }
+    }
+    // The file system cannot reserve: written zeros take their place as well.
+    static ZEROS: [u8; 4096] = [0; 4096];
+    let mut at = offset;
+    while at < offset + bytes {
+        let rest = (offset + bytes - at).min(ZEROS.len() as u64) as usize;
+        match write_at(file, &ZEROS[..rest], at) {
+            Ok(0) => return Err(ENOSPC),
+            Ok(written) => at += written as u64,
+            Err(EINTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn map(bytes: usize, flags: usize, file: c_int, offset: u64) -> Result<*mut u8, i32> {
+    let arguments = [
+        0,
+        bytes,
+        PROT_READ_WRITE,
+        flags,
+        file as usize,
+        offset as usize,
+    ];
+    call(number::MMAP, arguments).map(|address| address as *mut u8)
+}
+
+/// Maps a part of a file, shared, its pages ready to be written.
+pub fn map_file(file: c_int, offset: u64, bytes: usize) -> Result<*mut u8, i32> {
+    let address = map(bytes, MAP_SHARED, file, offset)?;
+    // Older systems refuse: then each page costs a fault of its own.
+    let _ = call(
+        number::MADVISE,
+        [address as usize, bytes, MADV_POPULATE_WRITE, 0, 0, 0],
+    );
+    Ok(address)
+}
+
+/// Fresh memory; and whether a forked child finds zeros in it.
+pub fn map_wiped_on_fork(bytes: usize) -> Result<(*mut u8, bool), i32> {
+    let address = map(bytes, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)?;
+    let arguments = [address as usize, bytes, MADV_WIPEONFORK, 0, 0, 0];
+    Ok((address, call(number::MADVISE, arguments).is_ok()))
+}
+
+/// Ends a mapping.
+///
+/// # Safety
+/// Nobody uses it any more.
+pub unsafe fn unmap(address: *mut u8, bytes: usize) {
+    let _ = call(number::MUNMAP, [address as usize, bytes, 0, 0, 0, 0]);
+}
+
+/// The calling thread's blocked signals.
+pub struct SignalMask(u64);
+
+/// Blocks every signal for the calling thread; what was blocked before.
+pub fn block_signals() -> SignalMask {
+    let all = u64::MAX;
+    let mut before = 0_u64;
+    let arguments = [
+        SIG_SETMASK,
+        &raw const all as usize,
+        &raw mut before as usize,
+        SIGNAL_SET_BYTES,
+        0,
+        0,
+    ];
+    let _ = call(number::RT_SIGPROCMASK, arguments);
+    SignalMask(before)
+}
+
+pub fn restore_signals(mask: SignalMask) {
+    let arguments = [
+        SIG_SETMASK,
+        &raw const mask.0 as usize,
+        0,
+        SIGNAL_SET_BYTES,
+        0,
+        0,
+    ];
+    let _ = call(number::RT_SIGPROCMASK, arguments);
+}
+
+/// Sleeps while the word has this value, or until woken; may return at any time.
+pub fn futex_wait(word: &AtomicU32, value: u32) {
+    let arguments = [
+        word.as_ptr() as usize,
+        FUTEX_WAIT_PRIVATE,
+        value as usize,
+        0,
+        0,
+        0,
+    ];
+    let _ = call(number::FUTEX, arguments);
+}
+
+pub fn futex_wake_one(word: &AtomicU32) {
+    let _ = call(
+        number::FUTEX,
+        [word.as_ptr() as usize, FUTEX_WAKE_PRIVATE, 1, 0, 0, 0],
+    );
+}
+
+fn id(number: usize) -> u32 {
+    call(number, [0; 6]).map_or(0, |id| id as u32)
+}
+
+pub fn process_id() -> u32 {
+    id(number::GETPID)
+}
+
+pub fn parent_id() -> u32 {
+    id(number::GETPPID)
+}
+
+pub fn thread_id() -> u32 {
+    id(number::GETTID)
+}
+
+pub fn yield_now() {
+    let _ = call(number::SCHED_YIELD, [0; 6]);
+}
+
+/// Ends the process, all threads.
+pub fn exit_group(status: c_int) -> ! {
+    loop {
+        let _ = call(number::EXIT_GROUP, [status as usize, 0, 0, 0, 0, 0]);
+    }
+}
+
+/// One line on standard error.
+pub fn error_line(parts: &[&[u8]]) {
+    let mut line = [0_u8; 512];
+    let mut end = 0;
+    for part in parts.iter().chain([&b"\n".as_slice()]) {
+        let bytes = part.len().min(line.len() - end);
+        line[end..end + bytes].copy_from_slice(&part[..bytes]);
+        end += bytes;
+    }
+    let _ = write(2, &line[..end]);
+}
