@@ -106,6 +106,7 @@ fn expected(name: &str) -> (Format, Vec<Event>) {
         "chattymalloc" => (
             Format::Chattymalloc,
             vec![
+                event(0, Operation::FreeUnseen),
                 event(0, malloc(0, 100)),
                 event(0, calloc(1, 4, 24)),
                 event(0, realloc(None, 2, 50)),
@@ -135,7 +136,8 @@ fn every_record_of_every_format() {
         let (format, events) = expected(name);
         assert_eq!(trace.origin().format, format, "{name}");
         assert_eq!(trace.events(), events, "{name}");
-        assert_eq!(trace.origin().warnings, [""; 0], "{name}");
+        let unseen = trace.counts().free_unseen as usize;
+        assert_eq!(trace.origin().warnings.len(), unseen, "{name}");
         assert_eq!(trace.origin().dropped_lines, 0, "{name}");
         // What such a file cannot tell is said.
         assert!(!trace.origin().notes.is_empty(), "{name}");
@@ -182,9 +184,10 @@ fn text_written_of_them_holds_the_same_events() {
         let path = folder.path().join("t.log");
         write(&trace, &path, TextFormat::Native).unwrap();
         let back = read(&path, &STRICT).unwrap();
-        // The text tells neither the end of a thread nor whether a free told the size.
+        // The text tells neither the end of a thread, nor frees of unseen blocks, nor whether a
+        // free told the size.
         let kept = |event: &Event| match event.operation {
-            Operation::ThreadEnd => None,
+            Operation::ThreadEnd | Operation::FreeUnseen => None,
             Operation::Free { block, .. } => Some(Event {
                 operation: free(block.0),
                 ..*event

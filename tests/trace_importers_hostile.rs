@@ -152,10 +152,6 @@ fn chattymalloc_records() {
                 "a request of 2^64 or more bytes",
             ),
             (
-                chatty_record(7, 2, 9, 0, 0),
-                "free of 0x9, which was not allocated before",
-            ),
-            (
                 chatty_record(8, 9, 5, 1, 3),
                 "alignment 3, expected a power of two",
             ),

@@ -20,14 +20,20 @@ pub(crate) const LENIENT: ReadOptions = ReadOptions {
     ..STRICT
 };
 
+thread_local! {
+    /// Of this thread's test; thousands of files are read one after the other.
+    static FOLDER: tempfile::TempDir = tempfile::tempdir().unwrap();
+}
+
 /// Reads a file `t` of this content. A message comes back without the folder's name.
 pub(crate) fn outcome(content: &[u8], options: &ReadOptions) -> Result<Trace, String> {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("t");
-    std::fs::write(&path, content).unwrap();
-    read(&path, options).map_err(|error| {
-        let prefix = format!("{}/", folder.path().display());
-        error.to_string().replace(&prefix, "")
+    FOLDER.with(|folder| {
+        let path = folder.path().join("t");
+        std::fs::write(&path, content).unwrap();
+        read(&path, options).map_err(|error| {
+            let prefix = format!("{}/", folder.path().display());
+            error.to_string().replace(&prefix, "")
+        })
     })
 }
 

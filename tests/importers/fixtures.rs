@@ -297,6 +297,10 @@ pub(crate) fn chattymalloc() -> Fixture {
     fixture(
         "chattymalloc",
         &[
+            // The tool began its file anew: records are unused, and an allocation is lost.
+            vec![0; 45],
+            vec![0; 45],
+            chatty_record(42, 2, A + 0x9000, 0, 0),
             chatty_record(42, 1, A, 100, 0),
             chatty_record(42, 4, A + 0x1000, 24, 4),
             chatty_record(42, 3, A + 0x2000, 50, 0),

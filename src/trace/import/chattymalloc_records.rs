@@ -11,9 +11,10 @@
 //! | 44 | function, see [`parse`] |
 //!
 //! The file grows by a million records at a time and is cut to length when the program ends, so that
-//! of a program that was killed unused records, all zero, stand at the end. A `realloc` is written
-//! when it has ended, so another thread's allocation of the old address may stand before it:
-//! [`Held`] puts that right.
+//! of a program that was killed unused records, all zero, stand at the end. The tool may begin its
+//! file twice, which leaves such records at the beginning, too, and frees whose allocations are
+//! lost. A `realloc` is written when it has ended, so another thread's allocation of the old address
+//! may stand before it: [`Held`] puts that right.
 
 use super::fault::{Fault, SIZE_BYTES_MAX};
 use super::held::Held;
@@ -76,20 +77,20 @@ fn parse(bytes: &[u8]) -> Parse<Option<Record>> {
     Ok(Some(by(thread, request)))
 }
 
-/// Whether a file is of this format, which has no magic: every record in sight is one.
+/// Whether a file is of this format, which has no magic: every record in sight is one, and one is
+/// used.
 pub(super) fn recognises(head: &[u8]) -> bool {
-    let mut records = head.chunks_exact(RECORD_BYTES).peekable();
-    let first_is_used = records.peek().is_some_and(|first| first[FUNCTION] != 0);
-    first_is_used
-        && records.all(|bytes| {
-            let [seconds, pointer, size, argument] =
-                [0, 16, 24, 32].map(|offset| u64_at(bytes, offset));
-            parse(bytes).is_ok()
-                && seconds < 1 << 20
-                && pointer < 1 << 56
-                && size <= SIZE_BYTES_MAX
-                && argument < 1 << 56
-        })
+    let mut records = head.chunks_exact(RECORD_BYTES);
+    let used = records.clone().any(|record| record[FUNCTION] != 0);
+    used && records.all(|bytes| {
+        let [seconds, pointer, size, argument] =
+            [0, 16, 24, 32].map(|offset| u64_at(bytes, offset));
+        parse(bytes).is_ok()
+            && seconds < 1 << 20
+            && pointer < 1 << 56
+            && size <= SIZE_BYTES_MAX
+            && argument < 1 << 56
+    })
 }
 
 /// Reads the file.
@@ -108,6 +109,7 @@ pub(super) fn read(
         "this format does not tell whether posix_memalign failed, and knows durations, not times; \
          alignments of valloc and pvalloc were taken as 4096 bytes",
     );
+    records.intake.rules.unseen_frees = true;
     let mut held = Held::default();
     while let Some((bytes, at)) = records.next::<RECORD_BYTES>(&mut bytes)? {
         match parse(&bytes) {
