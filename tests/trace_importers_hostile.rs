@@ -502,9 +502,16 @@ fn mutate(bytes: &[u8], numbers: &mut Numbers) -> Vec<u8> {
     bytes
 }
 
+/// Altered copies of each file. A longer search: `MUTATIONS=100000 cargo test --test
+/// trace_importers_hostile altered`.
+fn mutations() -> u32 {
+    let asked = std::env::var("MUTATIONS").ok();
+    asked.map_or(500, |number| number.parse().expect("MUTATIONS is a number"))
+}
+
 #[test]
 fn altered_files_are_refused_or_read_and_never_worse() {
-    let mut numbers = Numbers(20_261_125);
+    let mut numbers = Numbers(20_261_125 + u64::from(mutations()));
     let heaptrack = |name: &str| {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/heaptrack");
         std::fs::read(folder.join(name)).unwrap()
@@ -514,7 +521,7 @@ fn altered_files_are_refused_or_read_and_never_worse() {
     files.push(heaptrack("shapes.interpreted.txt"));
     let before = peak_bytes();
     for file in &files {
-        for _ in 0..500 {
+        for _ in 0..mutations() {
             let altered = mutate(file, &mut numbers);
             for options in [&STRICT, &LENIENT] {
                 if let Err(message) = outcome(&altered, options) {
