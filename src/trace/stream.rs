@@ -55,6 +55,8 @@ pub struct Emitter<'s> {
     sink: &'s mut dyn EventSink,
     batch: Batch,
     counts: EventCounts,
+    /// Sum of the counts.
+    pushed: u64,
     blocks: u32,
     /// Stamps are no longer taken: some events have none.
     timeless: bool,
@@ -67,6 +69,7 @@ impl<'s> Emitter<'s> {
             sink,
             batch: Batch::default(),
             counts: EventCounts::default(),
+            pushed: 0,
             blocks: 0,
             timeless: false,
         }
@@ -80,12 +83,12 @@ impl<'s> Emitter<'s> {
     /// Whether the next event still fits: block numbers are 32 bits wide, and so are the numbers of
     /// events in memory.
     pub fn is_full(&self) -> bool {
-        self.counts.total() >= u64::from(u32::MAX) - 1
+        self.pushed >= u64::from(u32::MAX) - 1
     }
 
     /// Whether so many more events still fit.
     pub fn has_room_for(&self, events: u64) -> bool {
-        self.counts.total().saturating_add(events) < u64::from(u32::MAX)
+        self.pushed.saturating_add(events) < u64::from(u32::MAX)
     }
 
     /// The number of the next block. The event that allocates it must be pushed next.
@@ -103,6 +106,7 @@ impl<'s> Emitter<'s> {
     pub fn push(&mut self, thread: ThreadIndex, operation: Operation) {
         assert!(!self.is_full(), "a trace holds at most 2^32 - 2 events");
         self.counts.add(&operation);
+        self.pushed += 1;
         self.batch.events.push(Event { thread, operation });
     }
 
