@@ -10,6 +10,10 @@ use crate::run::interrupt;
 use crate::trace::{self, Origin, ReadOptions, TextFormat, Trace, plural};
 
 /// Write a trace in another text format, compressed by the name it is given
+///
+/// The format of the trace that is read is found from its content: logalloc, Android memory_replay,
+/// CMU .rep, heaptrack, mtrace, valgrind --trace-malloc, ltrace, bcc memleak and more
+/// (workloads/formats.md). What it cannot tell, and what is lost in writing, is said.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

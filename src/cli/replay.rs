@@ -27,7 +27,8 @@ use crate::workload::definition;
 /// Replay traces against allocators and write a report
 ///
 /// The format of a trace is found from its content: logalloc text (raw or munged), Android
-/// memory_replay, CMU .rep; plain, gzip, zstd or zip.
+/// memory_replay, CMU .rep, heaptrack, mtrace, valgrind --trace-malloc, ltrace, bcc memleak and more
+/// (workloads/formats.md); plain, gzip, zstd or zip.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -21,6 +21,7 @@ pub(super) static GRAMMAR: LineGrammar = LineGrammar {
     recognises: |text, _| recognises(text),
     processes: false,
     foreign_lines: false,
+    late_frees: false,
     notes: &["this grammar writes memalign for every function that allocates with an alignment"],
     parser: |_| Box::new(Parser),
 };

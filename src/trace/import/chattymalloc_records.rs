@@ -110,7 +110,7 @@ pub(super) fn read(
          alignments of valloc and pvalloc were taken as 4096 bytes",
     );
     records.intake.rules.unseen_frees = true;
-    let mut held = Held::default();
+    let mut held = Held::new();
     while let Some((bytes, at)) = records.next::<RECORD_BYTES>(&mut bytes)? {
         match parse(&bytes) {
             Ok(None) => {}
@@ -118,6 +118,8 @@ pub(super) fn read(
             Err(expected) => records.refuse(Fault::Syntax(expected), at, &bytes)?,
         }
     }
-    held.finish(&mut records)?;
+    if let Some(note) = held.finish(&mut records)? {
+        records.note(note);
+    }
     records.finish()
 }

@@ -17,10 +17,9 @@
 //! is kept. A record is numbered when its call begins, so an allocation may stand before the free
 //! that made room for it: [`Held`] puts that right.
 
-use rustc_hash::FxHashMap;
-
 use super::fault::{Fault, SIZE_BYTES_MAX};
 use super::held::Held;
+use super::nested::Nested;
 use super::records::{Bytes, Naming, Records, address, by, free, u32_at, u64_at};
 use super::scan::Parse;
 use super::{ReadOptions, Request};
@@ -146,56 +145,23 @@ pub(super) fn read(
         "this format tells of a calloc the product only; alignments of valloc and pvalloc were \
          taken as 4096 bytes",
     );
-    let mut held = Held::default();
+    // The tracer starts when the program does, but not before its libraries; and it can pause.
+    records.intake.rules.unseen_frees = true;
+    let mut held = Held::new();
     let mut nested = Nested::default();
     while let Some((bytes, at)) = records.next::<RECORD_BYTES>(&mut bytes)? {
         let call = Call::of(&bytes);
         match call.request(&bytes) {
             Ok(None) => {}
-            Ok(Some(request)) if nested.takes(&call, request) => {}
+            Ok(Some(request)) if nested.takes(call.thread, call.nested, request) => {}
             Ok(Some(request)) => {
                 held.take(&mut records, &by(call.thread, request), at)?;
             }
             Err(expected) => records.refuse(Fault::Syntax(expected), at, &bytes)?,
         }
     }
-    held.finish(&mut records)?;
-    records.finish()
-}
-
-/// The calls that a `realloc` of glibc made itself: they are not the program's.
-#[derive(Default)]
-struct Nested {
-    /// By thread: the blocks of its realloc, and how many records may still belong to it.
-    reallocs: FxHashMap<u64, (u64, u64, u8)>,
-}
-
-impl Nested {
-    /// Whether the call is part of the realloc before it.
-    fn takes(&mut self, call: &Call, request: Request) -> bool {
-        if let Request::Realloc { old, result, .. } = request {
-            if call.nested {
-                self.reallocs.insert(call.thread, (old, result, 2));
-            } else {
-                self.reallocs.remove(&call.thread);
-            }
-            return false;
-        }
-        if self.reallocs.is_empty() {
-            return false;
-        }
-        let Some((old, new, left)) = self.reallocs.get_mut(&call.thread) else {
-            return false;
-        };
-        let belongs = match request {
-            Request::Malloc { result, .. } => result == *new,
-            Request::Free { pointer, .. } => pointer == *old,
-            _ => false,
-        };
-        *left -= 1;
-        if !belongs || *left == 0 {
-            self.reallocs.remove(&call.thread);
-        }
-        belongs
+    if let Some(note) = held.finish(&mut records)? {
+        records.note(note);
     }
+    records.finish()
 }

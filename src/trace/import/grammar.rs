@@ -7,15 +7,26 @@
 use super::fault::Fault;
 use super::intake::Rules;
 use super::scan::Parse;
-use super::{ReadOptions, Record, android, heaptrack, logalloc, rep};
+use super::{
+    ReadOptions, Record, android, chattymalloc, dj_dump, heaptrack, logalloc, ltrace, memleak,
+    mtrace, rep, tags, tralloc, valgrind,
+};
 use crate::trace::Format;
 
 /// All of them, in the order in which they are asked for a line; the first that recognises it reads
 /// the file.
 static GRAMMARS: &[&LineGrammar] = &[
+    &heaptrack::GRAMMAR,
+    &mtrace::GRAMMAR,
+    &valgrind::GRAMMAR,
+    &ltrace::GRAMMAR,
+    &dj_dump::GRAMMAR,
+    &chattymalloc::GRAMMAR,
+    &tralloc::GRAMMAR,
+    &memleak::GRAMMAR,
+    &tags::GRAMMAR,
     &android::GRAMMAR,
     &logalloc::GRAMMAR,
-    &heaptrack::GRAMMAR,
     &rep::GRAMMAR,
 ];
 
@@ -38,6 +49,9 @@ pub(super) struct LineGrammar {
     /// Whether other lines stand between its own, such as the program's output: the parser skips
     /// them, and so does whoever looks for the first line.
     pub(super) foreign_lines: bool,
+    /// Whether the tool writes an allocation before the release that made room for it, if the two
+    /// calls ran at the same time.
+    pub(super) late_frees: bool,
     /// What such a file cannot tell, in sentences.
     pub(super) notes: &'static [&'static str],
     /// Parses one file.
@@ -57,12 +71,13 @@ pub(super) trait LineParser {
         Err(Fault::Overlong)
     }
 
-    /// What the grammar means by pointers it has not used before.
+    /// What the grammar means by pointers that name no block, or one that is live. Asked for at the
+    /// start, and again whenever such a pointer comes: it may hang on the lines read so far.
     fn rules(&self) -> Rules {
         Rules::default()
     }
 
-    /// Whether a pointer that no line has assigned means null, if one is lenient.
+    /// Whether a pointer that no line has assigned would mean null, were one lenient.
     fn unassigned_is_null(&self) -> bool {
         false
     }
@@ -104,12 +119,12 @@ pub(super) fn of(text: &[u8], first: bool) -> Option<&'static LineGrammar> {
     grammars.find(|grammar| (grammar.recognises)(text, first))
 }
 
-/// All grammars in a sentence.
+/// All grammars in a sentence: first those that people write by hand, with an example.
 pub(super) fn known() -> String {
-    let named = |grammar: &&&LineGrammar| match grammar.by_hand {
-        true => format!("{} (\"{}\")", grammar.name, grammar.example),
-        false => grammar.name.to_owned(),
-    };
-    let names: Vec<String> = GRAMMARS.iter().map(|grammar| named(&grammar)).collect();
+    let (by_hand, recorded): (Vec<_>, Vec<_>) =
+        GRAMMARS.iter().partition(|grammar| grammar.by_hand);
+    let shown = |grammar: &&LineGrammar| format!("{} (\"{}\")", grammar.name, grammar.example);
+    let mut names: Vec<String> = by_hand.into_iter().map(shown).collect();
+    names.extend(recorded.iter().map(|grammar| grammar.name.to_owned()));
     names.join(", ")
 }

@@ -57,6 +57,7 @@ pub(super) static GRAMMAR: LineGrammar = LineGrammar {
     recognises: |text, _| version(text).is_ok(),
     processes: false,
     foreign_lines: false,
+    late_frees: false,
     notes: &[
         "heaptrack knows neither threads nor alignments; a calloc is a malloc, and a realloc is a \
          free and a malloc",

@@ -8,17 +8,28 @@ use std::collections::VecDeque;
 
 use rustc_hash::FxHashMap;
 
-use super::records::{At, Records};
 use super::{Record, Request};
-use crate::error::Result;
 use crate::trace::plural;
 
 /// Records held at a time. Calls that overlap are few; more means that the release never comes.
 const HELD_MAX: usize = 1 << 16;
 
-/// The records that wait.
-#[derive(Default)]
-pub(super) struct Held {
+/// Takes records in their turn, each with its place in the file.
+pub(super) trait Judge {
+    /// A place in the file; later ones are greater.
+    type At: Copy + Ord;
+    /// Why reading ends.
+    type Error;
+
+    /// Whether a pointer names a live block.
+    fn is_live(&self, pointer: u64) -> bool;
+
+    /// Takes a record, or judges it. Returns whether it was taken.
+    fn take(&mut self, record: &Record, at: Self::At) -> Result<bool, Self::Error>;
+}
+
+/// The records that wait, and their places.
+pub(super) struct Held<At> {
     /// What each waiting thread does, in its order; the first record is the one that waits.
     queues: FxHashMap<u64, VecDeque<(Record, At)>>,
     /// The threads that wait for an address to be released, in order.
@@ -29,10 +40,24 @@ pub(super) struct Held {
     delayed: u64,
 }
 
-impl Held {
+impl<At: Copy + Ord> Held<At> {
+    pub(super) fn new() -> Self {
+        Self {
+            queues: FxHashMap::default(),
+            waiting: FxHashMap::default(),
+            held: 0,
+            delayed: 0,
+        }
+    }
+
     /// Takes a record now or later.
     #[inline]
-    pub(super) fn take(&mut self, records: &mut Records, record: &Record, at: At) -> Result<()> {
+    pub(super) fn take<J: Judge<At = At>>(
+        &mut self,
+        records: &mut J,
+        record: &Record,
+        at: At,
+    ) -> Result<(), J::Error> {
         if self.held == 0 && waits_for(record, records).is_none() {
             records.take(record, at)?;
             return Ok(());
@@ -40,7 +65,12 @@ impl Held {
         self.take_slowly(records, record, at)
     }
 
-    fn take_slowly(&mut self, records: &mut Records, record: &Record, at: At) -> Result<()> {
+    fn take_slowly<J: Judge<At = At>>(
+        &mut self,
+        records: &mut J,
+        record: &Record,
+        at: At,
+    ) -> Result<(), J::Error> {
         let thread = thread_of(record);
         if self.queues.contains_key(&thread) {
             if self.held == HELD_MAX {
@@ -72,9 +102,13 @@ impl Held {
     }
 
     /// Addresses were released: those who wait for them go on, which may release further ones.
-    fn released(&mut self, records: &mut Records, mut pointers: Vec<u64>) -> Result<()> {
+    fn released<J: Judge<At = At>>(
+        &mut self,
+        records: &mut J,
+        mut pointers: Vec<u64>,
+    ) -> Result<(), J::Error> {
         while let Some(pointer) = pointers.pop() {
-            if records.intake.is_live(pointer) {
+            if records.is_live(pointer) {
                 continue;
             }
             let Some(threads) = self.waiting.get_mut(&pointer) else {
@@ -92,7 +126,12 @@ impl Held {
     }
 
     /// A thread goes on until it has to wait again.
-    fn go_on(&mut self, records: &mut Records, thread: u64, released: &mut Vec<u64>) -> Result<()> {
+    fn go_on<J: Judge<At = At>>(
+        &mut self,
+        records: &mut J,
+        thread: u64,
+        released: &mut Vec<u64>,
+    ) -> Result<(), J::Error> {
         while let Some(queue) = self.queues.get_mut(&thread) {
             let Some(&(record, at)) = queue.front() else {
                 self.queues.remove(&thread);
@@ -112,11 +151,11 @@ impl Held {
     }
 
     /// The release never comes: the record that has waited longest is judged as it stands.
-    fn force_first(&mut self, records: &mut Records) -> Result<()> {
+    fn force_first<J: Judge<At = At>>(&mut self, records: &mut J) -> Result<(), J::Error> {
         let first = self
             .queues
             .iter()
-            .filter_map(|(&thread, queue)| Some((queue.front()?.1.number, thread)))
+            .filter_map(|(&thread, queue)| Some((queue.front()?.1, thread)))
             .min();
         let Some((_, thread)) = first else {
             return Ok(());
@@ -137,19 +176,21 @@ impl Held {
         self.released(records, released)
     }
 
-    /// The file has ended.
-    pub(super) fn finish(mut self, records: &mut Records) -> Result<()> {
+    /// The file has ended. Tells what had to be put in order.
+    pub(super) fn finish<J: Judge<At = At>>(
+        &mut self,
+        records: &mut J,
+    ) -> Result<Option<String>, J::Error> {
         while self.held > 0 {
             self.force_first(records)?;
         }
-        if self.delayed > 0 {
-            records.note(format!(
+        Ok((self.delayed > 0).then(|| {
+            format!(
                 "allocations written before the release that made room for them were moved behind \
                  it ({})",
                 plural(self.delayed, "record")
-            ));
-        }
-        Ok(())
+            )
+        }))
     }
 }
 
@@ -159,11 +200,11 @@ fn thread_of(record: &Record) -> u64 {
 
 /// The address that must be released before the record can be taken.
 #[inline]
-fn waits_for(record: &Record, records: &Records) -> Option<u64> {
+fn waits_for(record: &Record, records: &impl Judge) -> Option<u64> {
     let result = record.request.result()?;
     match record.request {
         Request::Realloc { old, .. } if old == result => None,
-        _ => records.intake.is_live(result).then_some(result),
+        _ => records.is_live(result).then_some(result),
     }
 }
 

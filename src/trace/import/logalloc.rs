@@ -11,6 +11,7 @@
 //! slots count from 1, so to other tools it is a slot that is never assigned, which means null too.
 
 use super::grammar::{Closing, LineGrammar, LineParser};
+use super::intake::Rules;
 use super::scan::{Parse, Scan};
 use super::{Record, Request};
 use crate::trace::{AlignedFunction, Format, SiteId};
@@ -24,13 +25,20 @@ pub(super) static GRAMMAR: LineGrammar = LineGrammar {
     recognises: |text, _| recognises(text),
     processes: true,
     foreign_lines: false,
+    late_frees: false,
     notes: &[],
-    parser: |_| Box::new(Parser::default()),
+    parser: |options| {
+        Box::new(Parser {
+            lenient: options.lenient,
+            ..Parser::default()
+        })
+    },
 };
 
 /// A log has one kind of pointer throughout.
 #[derive(Default)]
 struct Parser {
+    lenient: bool,
     pointers: Pointers,
     /// Some lines name no thread.
     threadless: bool,
@@ -48,6 +56,13 @@ impl LineParser for Parser {
         self.threadless |= record.thread.is_none();
         out.push(record);
         Ok(())
+    }
+
+    fn rules(&self) -> Rules {
+        Rules {
+            unknown_slot_is_null: self.lenient && self.pointers.slots,
+            ..Rules::default()
+        }
     }
 
     fn unassigned_is_null(&self) -> bool {

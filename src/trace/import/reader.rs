@@ -7,9 +7,10 @@ use super::detect::detect;
 use super::dropped::Dropped;
 use super::fault::{Fault, show};
 use super::grammar::{Closing, LineGrammar, LineParser};
+use super::held::{Held, Judge};
 use super::intake::{Intake, Rules};
 use super::processes::Processes;
-use super::refusal::refuse;
+use super::refusal::{ADVICE, refuse};
 use super::{ReadOptions, Record, bytes};
 use crate::error::{Error, Result};
 use crate::trace::input::{self, Line, Lines, Opening};
@@ -63,6 +64,8 @@ struct Reader<'o> {
     /// Of one line; kept for its memory.
     records: Vec<Record>,
     intake: Intake<'o>,
+    /// Puts the records in order, where the grammar has them out of it.
+    held: Option<Held<u64>>,
     processes: Processes,
     /// Records of the process kept.
     taken: u64,
@@ -83,16 +86,14 @@ impl<'o> Reader<'o> {
             return Err(Error::usage(message));
         }
         let parser = (grammar.parser)(options);
-        let rules = Rules {
-            mixed_times: options.lenient,
-            ..parser.rules()
-        };
+        let rules = rules(options, &*parser);
         Ok(Self {
             options,
             grammar,
             parser,
             records: Vec::new(),
             intake: Intake::new(sink, rules),
+            held: grammar.late_frees.then(Held::new),
             processes: Processes::new(options.process),
             taken: 0,
             dropped,
@@ -118,13 +119,17 @@ impl<'o> Reader<'o> {
             if text.is_empty() {
                 continue;
             }
-            let Err(fault) = self.take(text, line) else {
+            let Err(Refused { fault, number }) = self.take(text, line) else {
                 self.intake.events.flush_full()?;
                 continue;
             };
-            let (number, parser) = (line.number, &mut *self.parser);
-            let explain =
-                || fault.explain(&show(text, line.overlong), |pointer| parser.name(pointer));
+            let parser = &mut *self.parser;
+            // A record that was held back is of an earlier line, whose text is gone.
+            let shown = || match number == line.number {
+                true => show(text, line.overlong),
+                false => String::new(),
+            };
+            let explain = || fault.explain(&shown(), |pointer| parser.name(pointer));
             if self.options.lenient && fault != Fault::Full {
                 self.dropped.add(number, explain);
                 continue;
@@ -138,31 +143,70 @@ impl<'o> Reader<'o> {
 
     /// Takes one line, or says why not.
     #[inline]
-    fn take(&mut self, text: &[u8], line: Line) -> std::result::Result<(), Fault> {
+    fn take(&mut self, text: &[u8], line: Line) -> std::result::Result<(), Refused> {
         let number = line.number;
+        let refused = |fault| Refused { fault, number };
         self.records.clear();
-        if line.overlong {
-            self.parser.overlong(text, number, &mut self.records)?;
+        let parsed = if line.overlong {
+            self.parser.overlong(text, number, &mut self.records)
         } else {
             let parsed = self.parser.line(text, number, &mut self.records);
-            parsed.map_err(Fault::Syntax)?;
-        }
+            parsed.map_err(Fault::Syntax)
+        };
+        parsed.map_err(refused)?;
         for record in &self.records {
-            if !self.processes.keeps(record.process)? {
+            if !self.processes.keeps(record.process).map_err(refused)? {
                 continue;
             }
             self.taken += 1;
-            match self.intake.take(record, number) {
-                Err(Fault::NotLive {
-                    freed_line: None, ..
-                }) if self.options.lenient && self.parser.unassigned_is_null() => {
-                    self.intake.rules.unknown_slot_is_null = true;
-                    self.intake.take(record, number)?;
-                }
-                taken => taken?,
+            if let Some(held) = &mut self.held {
+                let mut in_order = InOrder {
+                    intake: &mut self.intake,
+                    lenient: self
+                        .options
+                        .lenient
+                        .then_some((&mut self.dropped, &*self.parser)),
+                };
+                held.take(&mut in_order, record, number)?;
+                continue;
             }
+            let taken = self.intake.take(record, number);
+            if let Err(Fault::NotLive { .. } | Fault::StillLive { .. }) = taken {
+                // What was read in the meantime may allow it.
+                let rules = rules(self.options, &*self.parser);
+                if rules != self.intake.rules {
+                    self.intake.rules = rules;
+                    self.intake.take(record, number).map_err(refused)?;
+                    continue;
+                }
+            }
+            taken.map_err(refused)?;
         }
         Ok(())
+    }
+
+    /// Takes what is still held back when the file has ended.
+    fn take_held(&mut self, path: &Path) -> Result<()> {
+        let Some(mut held) = self.held.take() else {
+            return Ok(());
+        };
+        let mut in_order = InOrder {
+            intake: &mut self.intake,
+            lenient: self
+                .options
+                .lenient
+                .then_some((&mut self.dropped, &*self.parser)),
+        };
+        match held.finish(&mut in_order) {
+            Ok(told) => {
+                self.warnings.extend(told);
+                Ok(())
+            }
+            Err(Refused { fault, number }) => {
+                let explanation = fault.explain("", |pointer| self.parser.name(pointer));
+                Err(Error::line(path, number, format!("{explanation} {ADVICE}")))
+            }
+        }
     }
 
     /// What can be judged only at the end.
@@ -173,6 +217,7 @@ impl<'o> Reader<'o> {
             None => {}
         }
         let path = lines.path();
+        self.take_held(path)?;
         if self.intake.events.counts().operations() == 0 {
             return Err(Error::file(path, self.nothing_left()));
         }
@@ -232,6 +277,48 @@ impl<'o> Reader<'o> {
                 self.grammar.name
             ),
         }
+    }
+}
+
+/// A line that cannot be taken.
+struct Refused {
+    fault: Fault,
+    number: u64,
+}
+
+/// Takes records that were put in order. They may be of earlier lines.
+struct InOrder<'r, 'o> {
+    intake: &'r mut Intake<'o>,
+    /// What a lenient reader needs to drop a line.
+    lenient: Option<(&'r mut Dropped, &'r dyn LineParser)>,
+}
+
+impl Judge for InOrder<'_, '_> {
+    /// Number of the line.
+    type At = u64;
+    type Error = Refused;
+
+    fn is_live(&self, pointer: u64) -> bool {
+        self.intake.is_live(pointer)
+    }
+
+    fn take(&mut self, record: &Record, number: u64) -> std::result::Result<bool, Refused> {
+        match (self.intake.take(record, number), &mut self.lenient) {
+            (Ok(()), _) => Ok(true),
+            (Err(fault), Some((dropped, parser))) if fault != Fault::Full => {
+                dropped.add(number, || fault.explain("", |pointer| parser.name(pointer)));
+                Ok(false)
+            }
+            (Err(fault), _) => Err(Refused { fault, number }),
+        }
+    }
+}
+
+/// What holds for the file, as far as it was read.
+fn rules(options: &ReadOptions, parser: &dyn LineParser) -> Rules {
+    Rules {
+        mixed_times: options.lenient,
+        ..parser.rules()
     }
 }
 

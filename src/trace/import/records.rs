@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::fault::Fault;
+use super::held::Judge;
 use super::intake::{Intake, Rules};
 use super::{ReadOptions, Record, Request};
 use crate::error::{Error, Result};
@@ -19,7 +20,7 @@ const EXAMPLES: usize = 5;
 const SHOWN_BYTES: usize = 16;
 
 /// Where a record stands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct At {
     /// Number of the record, from 1.
     pub(super) number: u64,
@@ -265,6 +266,21 @@ impl<'o> Records<'o> {
             origin: self.origin,
             site_names: Vec::new(),
         })
+    }
+}
+
+impl Judge for Records<'_> {
+    type At = At;
+    type Error = Error;
+
+    #[inline]
+    fn is_live(&self, pointer: u64) -> bool {
+        self.intake.is_live(pointer)
+    }
+
+    #[inline]
+    fn take(&mut self, record: &Record, at: At) -> Result<bool> {
+        Records::take(self, record, at)
     }
 }
 

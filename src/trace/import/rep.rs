@@ -25,6 +25,7 @@ pub(super) static GRAMMAR: LineGrammar = LineGrammar {
     recognises,
     processes: false,
     foreign_lines: false,
+    late_frees: false,
     notes: &["this grammar has no threads, no alignments and no calloc"],
     parser: |_| Box::new(Parser::default()),
 };

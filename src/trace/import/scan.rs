@@ -57,6 +57,26 @@ impl<'b> Scan<'b> {
         }
     }
 
+    /// What has not been taken.
+    pub(super) fn rest(&self) -> &'b [u8] {
+        self.rest
+    }
+
+    /// Takes blanks, of which there may be none.
+    #[inline]
+    pub(super) fn blanks(&mut self) {
+        while self.skip(b' ') {}
+    }
+
+    /// Takes what stands before the next blank, or before the end.
+    #[inline]
+    pub(super) fn token(&mut self) -> &'b [u8] {
+        let length = self.rest.iter().position(|&byte| byte == b' ');
+        let (token, rest) = self.rest.split_at(length.unwrap_or(self.rest.len()));
+        self.rest = rest;
+        token
+    }
+
     /// Nothing may be left.
     #[inline]
     pub(super) fn end(&self, expected: &'static str) -> Parse<()> {
@@ -110,6 +130,22 @@ impl<'b> Scan<'b> {
                 Err(expected)
             };
         }
+        self.hexadecimal(expected)
+    }
+
+    /// A number below 2^64, hexadecimal behind `0x`, otherwise decimal.
+    #[inline]
+    pub(super) fn number(&mut self, expected: &'static str) -> Parse<u64> {
+        if self.skip_all(b"0x") {
+            self.hexadecimal(expected)
+        } else {
+            self.decimal(expected)
+        }
+    }
+
+    /// A hexadecimal number below 2^64 without `0x`.
+    #[inline]
+    pub(super) fn hexadecimal(&mut self, expected: &'static str) -> Parse<u64> {
         let mut value = 0_u64;
         let mut digits = 0;
         for &byte in self.rest {
@@ -130,6 +166,11 @@ impl<'b> Scan<'b> {
     }
 }
 
+/// Where `part` stands first in `text`.
+pub(super) fn find(text: &[u8], part: &[u8]) -> Option<usize> {
+    text.windows(part.len()).position(|window| window == part)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,5 +187,21 @@ mod tests {
         assert_eq!(address("0x000000000000000000001f"), Ok(0x1f));
         assert_eq!(address("0x"), Err("an address"));
         assert_eq!(address("(nil)"), Ok(0));
+        let number = |text: &str| Scan::new(text.as_bytes()).number("a number");
+        assert_eq!((number("0x2a"), number("42")), (Ok(42), Ok(42)));
+        assert_eq!(
+            (number("0x"), number("x")),
+            (Err("a number"), Err("a number"))
+        );
+    }
+
+    #[test]
+    fn what_is_left_of_a_line() {
+        let mut scan = Scan::new(b"one   two");
+        assert_eq!(scan.token(), b"one");
+        scan.blanks();
+        assert_eq!(scan.rest(), b"two");
+        assert_eq!(scan.token(), b"two");
+        assert_eq!(scan.token(), b"");
     }
 }
