@@ -6,7 +6,9 @@
 use std::fs::{File, Permissions};
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
 
 use crate::error::{Error, Result};
 
@@ -45,39 +47,107 @@ pub fn replace(
     fill: impl FnOnce(&mut BufWriter<&File>) -> std::io::Result<()>,
 ) -> Result<()> {
     let failed = |source| Error::io(path, "write", source);
-    if std::fs::metadata(path).is_ok_and(|there| !there.is_file()) {
-        let file = File::options().write(true).open(path).map_err(failed)?;
-        let mut out = BufWriter::new(&file);
-        return fill(&mut out).and_then(|()| out.flush()).map_err(failed);
-    }
-    let target = if path.is_symlink() {
-        std::fs::canonicalize(path).map_err(failed)?
-    } else {
-        path.to_owned()
-    };
-    replace_file(&target, mode, fill).map_err(failed)
+    let replacement = Replacement::create(path, mode)?;
+    let mut out = BufWriter::new(replacement.file());
+    fill(&mut out).and_then(|()| out.flush()).map_err(failed)?;
+    drop(out);
+    replacement.commit()
 }
 
-fn replace_file(
-    path: &Path,
-    mode: u32,
-    fill: impl FnOnce(&mut BufWriter<&File>) -> std::io::Result<()>,
-) -> std::io::Result<()> {
-    let folder = match path.parent() {
+/// A file on its way: written beside its destination, which [`Replacement::commit`] replaces. Dropped
+/// before, it leaves nothing behind.
+#[derive(Debug)]
+pub struct Replacement {
+    path: PathBuf,
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    /// Beside the plain file that it will become.
+    Beside(NamedTempFile, PathBuf),
+    /// Into what cannot be replaced: a pipe, a device.
+    Into(File),
+}
+
+impl Replacement {
+    /// Begins a file that will stand at `path`.
+    ///
+    /// # Errors
+    ///
+    /// The folder is missing or cannot be written.
+    pub fn create(path: &Path, mode: u32) -> Result<Self> {
+        let failed = |source| Error::io(path, "write", source);
+        let place = if std::fs::metadata(path).is_ok_and(|there| !there.is_file()) {
+            let file = File::options().write(true).open(path).map_err(failed)?;
+            Place::Into(file)
+        } else {
+            let target = if path.is_symlink() {
+                std::fs::canonicalize(path).map_err(failed)?
+            } else {
+                path.to_owned()
+            };
+            let file = tempfile::Builder::new()
+                .prefix(".partial-")
+                .permissions(Permissions::from_mode(mode))
+                .tempfile_in(folder(&target))
+                .map_err(failed)?;
+            Place::Beside(file, target)
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            place,
+        })
+    }
+
+    /// The file as the user named it.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What to write into.
+    pub fn file(&self) -> &File {
+        match &self.place {
+            Place::Beside(file, _) => file.as_file(),
+            Place::Into(file) => file,
+        }
+    }
+
+    /// The content is whole: it takes its place.
+    ///
+    /// # Errors
+    ///
+    /// The disk is full, or the folder cannot be written.
+    pub fn commit(self) -> Result<()> {
+        let failed = |source| Error::io(&self.path, "write", source);
+        match self.place {
+            Place::Beside(file, target) => {
+                file.as_file().sync_all().map_err(failed)?;
+                let persisted = file.persist(target);
+                persisted.map_err(|error| failed(error.error))?;
+            }
+            Place::Into(_) => {}
+        }
+        Ok(())
+    }
+}
+
+impl Write for Replacement {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.file().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The folder that holds a file.
+pub fn folder(path: &Path) -> &Path {
+    match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
-    };
-    let file = tempfile::Builder::new()
-        .prefix(".partial-")
-        .permissions(Permissions::from_mode(mode))
-        .tempfile_in(folder)?;
-    let mut out = BufWriter::new(file.as_file());
-    fill(&mut out)?;
-    out.flush()?;
-    drop(out);
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -138,7 +138,7 @@ fn native_text_keeps_the_calls() {
     let trace = outcome(&recording("shapes.interpreted.txt"), &STRICT).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("t.log");
-    mymalloc::trace::write(&trace, &path, mymalloc::trace::TextFormat::Native).unwrap();
+    mymalloc::trace::write(&trace, &path, mymalloc::trace::OutputFormat::Text).unwrap();
     assert_eq!(read(&path, &STRICT).unwrap().events(), trace.events());
 }
 

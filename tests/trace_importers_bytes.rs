@@ -13,7 +13,7 @@ use common::{
     LENIENT, STRICT, aligned, calloc, event, failed, free, malloc, null, outcome, realloc,
 };
 use fixtures::Fixture;
-use mymalloc::trace::{AlignedFunction, Event, Format, Operation, TextFormat, read, write};
+use mymalloc::trace::{AlignedFunction, Event, Format, Operation, OutputFormat, read, write};
 
 use AlignedFunction::{AlignedAlloc, Memalign, PosixMemalign, Pvalloc, Valloc};
 
@@ -182,7 +182,7 @@ fn text_written_of_them_holds_the_same_events() {
         let trace = outcome(&bytes, &STRICT).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("t.log");
-        write(&trace, &path, TextFormat::Native).unwrap();
+        write(&trace, &path, OutputFormat::Text).unwrap();
         let back = read(&path, &STRICT).unwrap();
         // The text tells neither the end of a thread, nor frees of unseen blocks, nor whether a
         // free told the size.

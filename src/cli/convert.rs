@@ -7,7 +7,8 @@ use clap::{Args, ValueEnum};
 use super::terminal::{complain, print};
 use crate::error::{Error, Result};
 use crate::run::interrupt;
-use crate::trace::{self, Origin, ReadOptions, TextFormat, Trace, plural};
+use crate::trace::stream::feed;
+use crate::trace::{self, Origin, OutputFormat, ReadOptions, Trace, export, plural};
 
 /// Write a trace in another text format, compressed by the name it is given
 ///
@@ -28,9 +29,9 @@ pub(super) struct Arguments {
     #[arg(value_name = "OUT")]
     output: PathBuf,
 
-    /// The grammar to write
-    #[arg(long, value_enum, default_value_t = Format::Native)]
-    format: Format,
+    /// The format to write; without, as the name of OUT says: .log, .rep, .jsonl, else text
+    #[arg(long, value_enum)]
+    format: Option<Format>,
 
     /// Number of the first event to keep, from 0; frees of blocks from before it are left out
     #[arg(long, value_name = "N")]
@@ -51,20 +52,27 @@ pub(super) struct Arguments {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// Logalloc text with slot numbers
-    Native,
+    /// The native text, which loses nothing
+    #[value(alias = "native")]
+    Text,
+    /// Logalloc with slot numbers, for other tools
+    Logalloc,
     /// Android memory_replay
     Android,
     /// CMU .rep
     Rep,
+    /// One JSON object a line
+    Jsonl,
 }
 
-impl From<Format> for TextFormat {
+impl From<Format> for OutputFormat {
     fn from(format: Format) -> Self {
         match format {
-            Format::Native => Self::Native,
+            Format::Text => Self::Text,
+            Format::Logalloc => Self::Logalloc,
             Format::Android => Self::Android,
             Format::Rep => Self::Rep,
+            Format::Jsonl => Self::JsonLines,
         }
     }
 }
@@ -80,16 +88,21 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let whole = trace::read(&arguments.input, &options)?;
     tell_origin(arguments, whole.origin());
     let trace = piece(arguments, whole)?;
-    let format = arguments.format.into();
+    let format = match arguments.format {
+        Some(format) => format.into(),
+        None => OutputFormat::of_name(&arguments.output).unwrap_or(OutputFormat::Text),
+    };
     if interrupt::requested() {
         return Err(Error::Interrupted);
     }
-    let losses = trace::write(&trace, &arguments.output, format)?;
-    for &(what, count) in losses.counts() {
+    let mut sink = export::create(&arguments.output, format)?;
+    feed(&trace, &mut sink)?;
+    let written = sink.finish(&trace.ending())?;
+    for &(what, count) in written.losses.counts() {
         let events = plural(count, "event");
         complain(&format!("warning: {events} lost in this format: {what}"));
     }
-    let events = plural(format.events_told(&trace), "event");
+    let events = plural(written.events, "event");
     print(&format!("{}: {events}\n", arguments.output.display()))
 }
 

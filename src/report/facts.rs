@@ -165,7 +165,8 @@ pub(crate) fn program(program: &ProgramRecord) -> Vec<Fact> {
 fn format_words(format: Format) -> &'static str {
     match format {
         Format::LogallocRaw => "logalloc log with addresses",
-        Format::LogallocMunged => "logalloc log with slot numbers (the native text format)",
+        Format::LogallocMunged => "logalloc log with slot numbers",
+        Format::Text => "native text format",
         Format::Android => "Android memory_replay",
         Format::Rep => "malloc lab .rep",
         Format::Binary => "native binary format",

@@ -7,10 +7,11 @@
 #![forbid(unsafe_code)]
 
 pub mod builder;
-mod export;
+pub mod export;
 pub mod import;
 mod input;
 pub mod profile;
+mod provenance;
 mod recording;
 #[cfg(test)]
 mod round_trip;
@@ -20,7 +21,7 @@ pub mod stream;
 pub(crate) mod testing;
 pub mod wire;
 
-pub use export::{Losses, TextFormat, write, write_to};
+pub use export::{Losses, OutputFormat, write, write_to};
 pub use import::{ReadOptions, read, read_into};
 pub use recording::Recording;
 pub use slice::slice;
@@ -239,8 +240,10 @@ impl EventCounts {
 pub enum Format {
     /// Mozilla's logalloc log with addresses.
     LogallocRaw,
-    /// Mozilla's logalloc log with slot numbers; the native text format.
+    /// Mozilla's logalloc log with slot numbers.
     LogallocMunged,
+    /// The native text format: the same with lines of our own.
+    Text,
     /// The Android Open Source Project's `memory_replay`.
     Android,
     /// CMU malloc lab `.rep`.
@@ -374,6 +377,14 @@ impl Trace {
     /// Number of threads that appear.
     pub fn thread_count(&self) -> u32 {
         self.threads
+    }
+
+    /// What a reader or a file would tell at its end.
+    pub fn ending(&self) -> stream::Ending {
+        stream::Ending {
+            origin: self.origin.clone(),
+            site_names: self.site_names.clone(),
+        }
     }
 
     /// Number of blocks allocated; block ids are below it.

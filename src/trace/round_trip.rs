@@ -8,22 +8,25 @@ use rustc_hash::FxHashMap;
 
 use super::builder::TraceBuilder;
 use super::{
-    AlignedFunction, Event, Losses, Operation, ReadOptions, TextFormat, ThreadIndex, Trace,
+    AlignedFunction, Event, Losses, Operation, OutputFormat, ReadOptions, ThreadIndex, Trace,
 };
-use super::{read, testing, write, write_to};
+use super::{export, read, stream::feed, testing, write, write_to};
 
 /// What of an operation a grammar keeps.
-fn kept(format: TextFormat, operation: Operation) -> Option<Operation> {
+fn kept(format: OutputFormat, operation: Operation) -> Option<Operation> {
     use Operation::*;
     match (format, operation) {
-        (_, ThreadStart) | (TextFormat::Native, ThreadEnd) | (TextFormat::Android, Mark) => None,
-        (TextFormat::Rep, ThreadEnd | Mark | FailedAllocation) => None,
-        (TextFormat::Rep, Calloc { block, .. } | Aligned { block, .. }) => Some(Malloc {
+        (OutputFormat::Text, _) => Some(operation),
+        (_, ThreadStart | FreeUnseen)
+        | (OutputFormat::Logalloc, ThreadEnd)
+        | (OutputFormat::Android, Mark) => None,
+        (OutputFormat::Rep, ThreadEnd | Mark | FailedAllocation) => None,
+        (OutputFormat::Rep, Calloc { block, .. } | Aligned { block, .. }) => Some(Malloc {
             block,
             size: operation.requested_bytes(),
         }),
         (
-            TextFormat::Android,
+            OutputFormat::Android,
             Aligned {
                 block,
                 alignment_log2,
@@ -48,7 +51,7 @@ fn kept(format: TextFormat, operation: Operation) -> Option<Operation> {
 }
 
 /// The events as the grammar keeps them, threads numbered in order of appearance.
-fn expected(format: TextFormat, trace: &Trace) -> Vec<Event> {
+fn expected(format: OutputFormat, trace: &Trace) -> Vec<Event> {
     let mut threads: FxHashMap<ThreadIndex, ThreadIndex> = FxHashMap::default();
     trace
         .events()
@@ -57,7 +60,7 @@ fn expected(format: TextFormat, trace: &Trace) -> Vec<Event> {
             let operation = kept(format, event.operation)?;
             let next = ThreadIndex(threads.len() as u32);
             let thread = match format {
-                TextFormat::Rep => ThreadIndex(0),
+                OutputFormat::Rep => ThreadIndex(0),
                 _ => *threads.entry(event.thread).or_insert(next),
             };
             Some(Event { thread, operation })
@@ -65,9 +68,18 @@ fn expected(format: TextFormat, trace: &Trace) -> Vec<Event> {
         .collect()
 }
 
-fn there_and_back(trace: &Trace, path: &Path, format: TextFormat) -> (Losses, Trace) {
+fn there_and_back(trace: &Trace, path: &Path, format: OutputFormat) -> (Losses, Trace) {
     let losses = write(trace, path, format).unwrap();
     (losses, read(path, &ReadOptions::default()).unwrap())
+}
+
+/// What every native format keeps.
+fn assert_same(back: &Trace, trace: &Trace) {
+    assert_eq!(back.events(), trace.events());
+    assert_eq!(back.times_ns(), trace.times_ns());
+    assert_eq!(back.sites(), trace.sites());
+    assert_eq!(back.site_names(), trace.site_names());
+    assert_eq!(back.block_count(), trace.block_count());
 }
 
 proptest! {
@@ -78,21 +90,51 @@ proptest! {
         prop_assume!(trace.counts().operations() > 0);
         let folder = tempfile::tempdir().unwrap();
         for (format, name) in [
-            (TextFormat::Native, "a.log"),
-            (TextFormat::Android, "a.txt"),
-            (TextFormat::Rep, "a.rep"),
+            (OutputFormat::Text, "t.log"),
+            (OutputFormat::Logalloc, "a.log"),
+            (OutputFormat::Android, "a.txt"),
+            (OutputFormat::Rep, "a.rep"),
         ] {
-            let (losses, back) = there_and_back(&trace, &folder.path().join(name), format);
+            let path = folder.path().join(name);
+            let mut sink = export::create(&path, format).unwrap();
+            feed(&trace, &mut sink).unwrap();
+            let written = sink.finish(&trace.ending()).unwrap();
+            let back = read(&path, &ReadOptions::default()).unwrap();
             let expected = expected(format, &trace);
             prop_assert_eq!(back.events(), expected.as_slice(), "{}", name);
             prop_assert_eq!(back.block_count(), trace.block_count());
-            prop_assert_eq!(format.events_told(&trace), expected.len() as u64);
+            prop_assert_eq!(written.events, expected.len() as u64);
             // Of a failed allocation the trace itself holds no size, and a text must write one.
-            let unchanged = expected == trace.events() && trace.counts().failed_allocation == 0;
+            let exact = format == OutputFormat::Text || trace.counts().failed_allocation == 0;
+            let unchanged = expected == trace.events() && exact;
+            let losses = written.losses;
             prop_assert_eq!(losses.is_empty(), unchanged, "{}: {:?}", name, losses);
         }
     }
+
+    #[test]
+    fn the_native_formats_lose_nothing(trace in testing::stamped_traces(200)) {
+        prop_assume!(trace.counts().operations() > 0);
+        let folder = tempfile::tempdir().unwrap();
+        for (format, name) in NATIVE {
+            let path = folder.path().join(name);
+            let (losses, back) = there_and_back(&trace, &path, format);
+            assert_same(&back, &trace);
+            prop_assert!(losses.is_empty());
+            // Written once more it is the same file, and so it is through every other format.
+            for (other, other_name) in NATIVE {
+                let between = folder.path().join(format!("between-{other_name}"));
+                let (_, again) = there_and_back(&back, &between, other);
+                let last = folder.path().join(format!("last-{name}"));
+                write(&again, &last, format).unwrap();
+                prop_assert_eq!(std::fs::read(&path).unwrap(), std::fs::read(&last).unwrap());
+            }
+        }
+    }
 }
+
+/// The formats that lose nothing.
+const NATIVE: [(OutputFormat, &str); 1] = [(OutputFormat::Text, "n.log")];
 
 #[test]
 fn the_extension_chooses_the_compression() {
@@ -106,7 +148,7 @@ fn the_extension_chooses_the_compression() {
         ("a.log.zst", Some("zstd")),
     ] {
         let path = folder.path().join(name);
-        let (_, back) = there_and_back(&trace, &path, TextFormat::Native);
+        let (_, back) = there_and_back(&trace, &path, OutputFormat::Text);
         assert_eq!(back.events(), trace.events());
         assert_eq!(
             back.origin().compression.first().map(String::as_str),
@@ -131,10 +173,10 @@ fn android_keeps_time_stamps_and_the_others_say_that_they_do_not() {
     let trace = builder.finish();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("t.txt");
-    let (losses, back) = there_and_back(&trace, &path, TextFormat::Android);
+    let (losses, back) = there_and_back(&trace, &path, OutputFormat::Android);
     assert_eq!(back.times_ns(), Some(&[1_000, 1_700, 2_000][..]));
     assert!(losses.is_empty(), "{losses:?}");
-    let losses = write(&trace, &path, TextFormat::Native).unwrap();
+    let losses = write(&trace, &path, OutputFormat::Logalloc).unwrap();
     assert_eq!(
         losses.counts(),
         [("time stamps", 3), ("ends of threads", 1)]
@@ -149,14 +191,14 @@ fn the_size_of_a_failed_allocation_is_made_up_and_counted() {
     let trace = builder.finish();
     for (format, what) in [
         (
-            TextFormat::Native,
+            OutputFormat::Logalloc,
             "sizes of allocations that failed while recording",
         ),
         (
-            TextFormat::Android,
+            OutputFormat::Android,
             "sizes of allocations that failed while recording",
         ),
-        (TextFormat::Rep, "allocations that failed while recording"),
+        (OutputFormat::Rep, "allocations that failed while recording"),
     ] {
         let losses = write_to(&trace, std::io::sink(), format).unwrap();
         assert_eq!(losses.counts(), [(what, 1)]);
@@ -174,7 +216,7 @@ fn a_reallocation_to_no_bytes_is_no_free_in_rep() {
     builder.free(ThreadIndex(0), block, false);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("t.rep");
-    let (losses, back) = there_and_back(&builder.finish(), &path, TextFormat::Rep);
+    let (losses, back) = there_and_back(&builder.finish(), &path, OutputFormat::Rep);
     assert_eq!(back.counts().realloc, 2);
     assert_eq!(back.counts().free, 2);
     assert_eq!(
@@ -186,7 +228,7 @@ fn a_reallocation_to_no_bytes_is_no_free_in_rep() {
 #[test]
 fn what_cannot_be_written_is_said_and_leaves_nothing() {
     let trace = testing::sawtooth(10, 3);
-    let error = write(&trace, Path::new("/nowhere/t.log"), TextFormat::Native).unwrap_err();
+    let error = write(&trace, Path::new("/nowhere/t.log"), OutputFormat::Text).unwrap_err();
     assert!(
         error
             .to_string()
@@ -196,7 +238,7 @@ fn what_cannot_be_written_is_said_and_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let occupied = folder.path().join("folder");
     std::fs::create_dir(&occupied).unwrap();
-    write(&trace, &occupied, TextFormat::Native).unwrap_err();
+    write(&trace, &occupied, OutputFormat::Text).unwrap_err();
     let left: Vec<_> = std::fs::read_dir(folder.path())
         .unwrap()
         .map(Result::unwrap)

@@ -3,7 +3,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::{BlockId, Event, EventCounts, Operation, Origin, SiteId, ThreadIndex};
+use super::{BlockId, Event, EventCounts, Operation, Origin, SiteId, ThreadIndex, Trace};
 use crate::error::Result;
 
 /// Events of a batch that readers make: enough to hide the call, few enough for the cache.
@@ -48,6 +48,27 @@ pub struct Ending {
     pub origin: Origin,
     /// Name of each [`SiteId`]; empty if the recording has no call sites.
     pub site_names: Vec<String>,
+}
+
+/// Hands the events of a trace in memory to a sink.
+///
+/// # Errors
+/// Those of the sink.
+pub fn feed(trace: &Trace, sink: &mut dyn EventSink) -> Result<()> {
+    let mut batch = Batch::default();
+    for first in (0..trace.events().len()).step_by(BATCH_EVENTS) {
+        let last = trace.events().len().min(first + BATCH_EVENTS);
+        batch.clear();
+        batch.events.extend_from_slice(&trace.events()[first..last]);
+        if let Some(times_ns) = trace.times_ns() {
+            batch.times_ns.extend_from_slice(&times_ns[first..last]);
+        }
+        if let Some(sites) = trace.sites() {
+            batch.sites.extend_from_slice(&sites[first..last]);
+        }
+        sink.take(&batch)?;
+    }
+    Ok(())
 }
 
 /// Numbers blocks and collects events into batches for a sink.
@@ -159,52 +180,94 @@ impl<'s> Emitter<'s> {
 /// bytes in a thousand blocks.
 #[derive(Clone, Debug, Default)]
 pub struct LiveBlocks {
-    /// One bit per block, in runs of [`RUN_BLOCKS`]; none where all are dead.
-    runs: Vec<Option<Box<[u64; RUN_BLOCKS / 64]>>>,
+    /// [`RUN_BLOCKS`] blocks each; none where all are dead and no further one begins.
+    runs: Vec<Option<Box<Run>>>,
     /// Blocks that have been allocated.
     allocated: u32,
+}
+
+#[derive(Clone, Debug)]
+struct Run {
+    /// One bit per block.
+    words: [u64; RUN_BLOCKS / 64],
+    /// Bits that are set.
+    live: u32,
 }
 
 const RUN_BLOCKS: usize = 4096;
 
 impl LiveBlocks {
+    /// No live block, `allocated` dead ones: where a reader begins in the middle of a trace.
+    pub fn after(allocated: u32) -> Self {
+        let runs = (allocated as usize).div_ceil(RUN_BLOCKS);
+        Self {
+            runs: vec![None; runs],
+            allocated,
+        }
+    }
+
     /// The next block begins; blocks are numbered without gaps.
     #[inline]
     pub fn allocate(&mut self) -> BlockId {
         let block = self.allocated;
         let (run, word, bit) = place(block);
         if run == self.runs.len() {
-            self.runs.push(None);
+            self.next_run();
         }
-        self.runs[run].get_or_insert_with(|| Box::new([0; RUN_BLOCKS / 64]))[word] |= bit;
+        let run = self.runs[run].get_or_insert_with(Run::new);
+        run.words[word] |= bit;
+        run.live += 1;
         self.allocated += 1;
         BlockId(block)
+    }
+
+    #[cold]
+    fn next_run(&mut self) {
+        // The last run is kept while it is dead, as blocks go on to begin in it.
+        if let Some(last) = self.runs.last_mut()
+            && last.as_ref().is_some_and(|run| run.live == 0)
+        {
+            *last = None;
+        }
+        self.runs.push(Some(Run::new()));
     }
 
     /// The block ends. Returns whether it was live.
     #[inline]
     pub fn release(&mut self, block: BlockId) -> bool {
-        let (run, word, bit) = place(block.0);
-        let Some(Some(words)) = self.runs.get_mut(run) else {
+        let (index, word, bit) = place(block.0);
+        let Some(Some(run)) = self.runs.get_mut(index) else {
             return false;
         };
-        let live = words[word] & bit != 0;
-        words[word] &= !bit;
-        if words[word] == 0 && words.iter().all(|&word| word == 0) {
-            self.runs[run] = None;
+        if run.words[word] & bit == 0 {
+            return false;
         }
-        live
+        run.words[word] &= !bit;
+        run.live -= 1;
+        if run.live == 0 && index + 1 < self.runs.len() {
+            self.runs[index] = None;
+        }
+        true
     }
 
     /// Whether it has been allocated and not yet released.
     pub fn contains(&self, block: BlockId) -> bool {
         let (run, word, bit) = place(block.0);
-        matches!(self.runs.get(run), Some(Some(words)) if words[word] & bit != 0)
+        matches!(self.runs.get(run), Some(Some(run)) if run.words[word] & bit != 0)
     }
 
     /// Blocks that have been allocated, live or not.
     pub fn allocated(&self) -> u32 {
         self.allocated
+    }
+}
+
+impl Run {
+    fn new() -> Box<Self> {
+        Box::new(Self {
+            words: [0; RUN_BLOCKS / 64],
+            live: 0,
+        })
     }
 }
 
@@ -245,7 +308,8 @@ mod tests {
             let block = live.allocate();
             assert!(live.release(block));
         }
-        assert!(live.runs.iter().all(Option::is_none));
+        let kept = live.runs.iter().flatten().count();
+        assert_eq!(kept, 1, "the run that the next block begins in");
         assert_eq!(live.allocated(), 1_000_000);
     }
 }

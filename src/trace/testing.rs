@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use rustc_hash::FxHashMap;
 
 use super::builder::TraceBuilder;
-use super::{AlignedFunction, BlockId, Origin, ThreadIndex, Trace};
+use super::{AlignedFunction, BlockId, Origin, SiteId, ThreadIndex, Trace};
 
 /// One step of a random trace; what it means depends on the blocks that are live.
 #[derive(Clone, Copy, Debug)]
@@ -23,8 +23,19 @@ pub(crate) fn origin() -> Origin {
 
 /// Any valid trace of at most `events` events and five threads, threads in order of appearance.
 pub(crate) fn traces(events: usize) -> impl Strategy<Value = Trace> {
+    proptest::collection::vec(steps(), 0..=events).prop_map(|steps| build(&steps, false, false))
+}
+
+/// The same, some with time stamps, some with call sites.
+pub(crate) fn stamped_traces(events: usize) -> impl Strategy<Value = Trace> {
+    let steps = proptest::collection::vec(steps(), 0..=events);
+    (steps, any::<bool>(), any::<bool>())
+        .prop_map(|(steps, times, sites)| build(&steps, times, sites))
+}
+
+fn steps() -> impl Strategy<Value = Step> {
     let size = prop_oneof![0_u64..64, 0_u64..5000, Just(1 << 20), Just(1 << 40)];
-    let step = (0_u8..20, 0_u8..5, any::<u16>(), size, any::<u8>()).prop_map(
+    (0_u8..21, 0_u8..5, any::<u16>(), size, any::<u8>()).prop_map(
         |(kind, thread, pick, size, small)| Step {
             kind,
             thread,
@@ -32,11 +43,10 @@ pub(crate) fn traces(events: usize) -> impl Strategy<Value = Trace> {
             size,
             small,
         },
-    );
-    proptest::collection::vec(step, 0..=events).prop_map(|steps| build(&steps))
+    )
 }
 
-fn build(steps: &[Step]) -> Trace {
+fn build(steps: &[Step], times: bool, sites: bool) -> Trace {
     let mut builder = TraceBuilder::new(origin());
     let mut threads: FxHashMap<u8, ThreadIndex> = FxHashMap::default();
     let mut threads_seen = 0;
@@ -65,8 +75,21 @@ fn build(steps: &[Step]) -> Trace {
                 builder.thread_end(thread);
                 threads.remove(&step.thread);
             }
+            (20, _) => builder.free_unseen(thread),
             _ => builder.mark(thread),
         }
+        if times {
+            // Mostly rising, as in a recording; sometimes falling, sometimes far.
+            let far = if step.small == 255 { u64::MAX } else { 0 };
+            builder.stamp(far ^ (builder.len() as u64 * 1000 + u64::from(step.pick)));
+        }
+        if sites {
+            builder.site(SiteId(u32::from(step.small) << (step.pick % 4 * 8)));
+        }
+    }
+    if sites {
+        let names = ["", "main.c:12", "a \"b\"\n\u{e4}", " blanks "];
+        builder.name_sites(names.map(str::to_owned).to_vec());
     }
     builder.finish()
 }

@@ -1,6 +1,6 @@
 //! What holds for every importer.
 
-use mymalloc::trace::{Operation, ReadOptions, TextFormat, Trace, read, write};
+use mymalloc::trace::{Operation, OutputFormat, ReadOptions, Trace, read, write};
 use proptest::prelude::*;
 
 use super::told::{LENIENT, STRICT, fixture, outcome, strict};
@@ -69,7 +69,7 @@ fn written_as_native_text_and_read_again_they_are_the_same() {
     for name in names() {
         let trace = strict(&name);
         let path = folder.path().join(&name);
-        let losses = write(&trace, &path, TextFormat::Native).unwrap();
+        let losses = write(&trace, &path, OutputFormat::Text).unwrap();
         let back = read(&path, &STRICT).unwrap();
         let operations = |trace: &Trace| -> Vec<_> {
             let events = trace.events().iter();

@@ -1,53 +1,112 @@
-//! Writes a trace as text, in each of the grammars that can be read.
+//! Writes traces, in the native formats and in those of other tools. Every writer is an
+//! [`EventSink`](super::stream::EventSink): the events pass through, and memory holds names for the
+//! live blocks alone, however long the trace.
 //!
 //! Blocks are named by slots, and the lowest free slot is taken first: names stay short, and the
-//! text compresses far better than with the addresses of the recorded run. What a grammar cannot
+//! text compresses far better than with the addresses of the recorded run. What a format cannot
 //! tell is counted and handed back, so that the caller can say so.
 
 #![forbid(unsafe_code)]
 
 mod android;
-mod native;
+mod file;
+mod json_lines;
+mod logalloc;
 mod rep;
 mod slots;
+mod text;
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::Path;
 
+pub use file::{FileSink, Written, create};
 pub use slots::Losses;
 
+use super::stream::{Batch, Ending, feed};
 use super::{Operation, Trace};
 use crate::error::Result;
-use crate::files::{PLAIN_MODE, replace};
 
-/// A grammar to write.
+/// A format to write.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum TextFormat {
-    /// Logalloc, munged: the native one.
-    Native,
+pub enum OutputFormat {
+    /// The native text: logalloc's grammar and lines of our own. Loses nothing.
+    Text,
+    /// Logalloc with slot numbers, as other tools read it.
+    Logalloc,
     /// Android `memory_replay`.
     Android,
     /// CMU `.rep`.
     Rep,
+    /// One JSON object a line.
+    JsonLines,
 }
 
-impl TextFormat {
-    /// Whether the grammar has a line for this operation.
-    fn tells(self, operation: &Operation) -> bool {
-        match operation {
-            Operation::FreeUnseen | Operation::ThreadStart => false,
-            Operation::ThreadEnd => self == Self::Android,
-            Operation::Mark => self == Self::Native,
-            Operation::FailedAllocation => self != Self::Rep,
-            _ => true,
+impl OutputFormat {
+    /// The format that a file's name stands for, compressed or not: `.log` is the native text, `.rep`
+    /// and `.jsonl` are what they say.
+    pub fn of_name(path: &Path) -> Option<Self> {
+        let name = path.file_name()?.to_str()?;
+        let name = [".zst", ".gz"]
+            .iter()
+            .find_map(|end| name.strip_suffix(end))
+            .unwrap_or(name);
+        match Path::new(name).extension()?.to_str()? {
+            "log" => Some(Self::Text),
+            "rep" => Some(Self::Rep),
+            "jsonl" => Some(Self::JsonLines),
+            _ => None,
         }
     }
 
-    /// How many events of a trace a text in this grammar holds.
-    pub fn events_told(self, trace: &Trace) -> u64 {
-        let events = trace.events().iter();
-        events.filter(|event| self.tells(&event.operation)).count() as u64
+    /// Whether the format has a place for this operation.
+    fn tells(self, operation: &Operation) -> bool {
+        match self {
+            Self::Text | Self::JsonLines => true,
+            Self::Logalloc => !matches!(
+                operation,
+                Operation::FreeUnseen | Operation::ThreadStart | Operation::ThreadEnd
+            ),
+            Self::Android => !matches!(
+                operation,
+                Operation::FreeUnseen | Operation::ThreadStart | Operation::Mark
+            ),
+            Self::Rep => operation.is_replayed(),
+        }
     }
+
+    fn writer(self) -> Box<dyn Writer> {
+        match self {
+            Self::Text => Box::<text::Text>::default(),
+            Self::Logalloc => Box::<logalloc::Logalloc>::default(),
+            Self::Android => Box::<android::Android>::default(),
+            Self::Rep => Box::<rep::Rep>::default(),
+            Self::JsonLines => Box::<json_lines::JsonLines>::default(),
+        }
+    }
+}
+
+/// One format's way to write events. Everything is appended to `out`, which the caller empties.
+trait Writer: Send {
+    /// The next events.
+    fn take(&mut self, batch: &Batch, out: &mut Vec<u8>) -> Result<()>;
+
+    /// What stands behind the last event.
+    fn end(&mut self, _ending: &Ending, _out: &mut Vec<u8>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Whether the file begins with something that is known only at the end: see [`Writer::header`].
+    fn has_header(&self) -> bool {
+        false
+    }
+
+    /// What stands before the first event.
+    fn header(&self) -> Vec<u8> {
+        Vec::new()
+    }
+
+    /// What could not be told so far.
+    fn losses(&self) -> &Losses;
 }
 
 /// Writes a trace to a file, compressed if its name ends in `.zst` or `.gz`. The file is written
@@ -55,41 +114,16 @@ impl TextFormat {
 ///
 /// # Errors
 /// The folder or the file cannot be written.
-pub fn write(trace: &Trace, path: &Path, format: TextFormat) -> Result<Losses> {
-    /// Traces are written once and read often; bundled ones lie in the repository for good.
-    const ZSTD_LEVEL: i32 = 19;
-    let extension = path.extension().and_then(|extension| extension.to_str());
-    let mut losses = Losses::default();
-    replace(path, PLAIN_MODE, |mut file| {
-        losses = match extension {
-            Some("zst") => {
-                let mut encoder = zstd::Encoder::new(&mut file, ZSTD_LEVEL)?;
-                let losses = write_to(trace, &mut encoder, format)?;
-                encoder.finish()?;
-                losses
-            }
-            Some("gz") => {
-                let level = flate2::Compression::best();
-                let mut encoder = flate2::write::GzEncoder::new(&mut file, level);
-                let losses = write_to(trace, &mut encoder, format)?;
-                encoder.finish()?;
-                losses
-            }
-            _ => write_to(trace, &mut file, format)?,
-        };
-        Ok(())
-    })?;
-    Ok(losses)
+pub fn write(trace: &Trace, path: &Path, format: OutputFormat) -> Result<Losses> {
+    let mut sink = create(path, format)?;
+    feed(trace, &mut sink)?;
+    Ok(sink.finish(&trace.ending())?.losses)
 }
 
-/// Writes a trace as text.
+/// Writes a trace, uncompressed.
 ///
 /// # Errors
 /// Those of `out`.
-pub fn write_to(trace: &Trace, mut out: impl Write, format: TextFormat) -> io::Result<Losses> {
-    match format {
-        TextFormat::Native => native::write(trace, &mut out),
-        TextFormat::Android => android::write(trace, &mut out),
-        TextFormat::Rep => rep::write(trace, &mut out),
-    }
+pub fn write_to(trace: &Trace, out: impl Write + Send, format: OutputFormat) -> Result<Losses> {
+    file::write_to(trace, out, format)
 }

@@ -1,80 +1,129 @@
 //! CMU `.rep` text, with the header of two lines.
 
-use std::io::{self, Write};
+use rustc_hash::FxHashMap;
 
-use super::super::{Event, Operation, Trace};
-use super::slots::Losses;
+use super::super::stream::Batch;
+use super::super::{BlockId, Event, Operation};
+use super::Writer;
+use super::slots::{Losses, decimal};
+use crate::error::Result;
 
 /// Writes a trace as that of one thread, without alignments.
-pub(super) fn write(trace: &Trace, out: &mut impl Write) -> io::Result<Losses> {
-    let mut losses = Losses::default();
-    let counts = trace.counts();
-    // Every allocation makes a new id except a realloc, which keeps its old one.
-    let kept = trace
-        .events()
-        .iter()
-        .filter(|event| is_realloc_of_block(event))
-        .count() as u64;
-    let blocks = u64::from(trace.block_count()) - kept;
-    writeln!(out, "{blocks}\n{}", counts.operations())?;
-    let stamps = trace.times_ns().map_or(0, <[u64]>::len);
-    losses.add_several("time stamps", stamps as u64);
-    let mut ids: Vec<u32> = Vec::with_capacity(trace.block_count() as usize);
-    let mut next = 0;
-    let mut fresh = |ids: &mut Vec<u32>| {
-        ids.push(next);
-        next += 1;
-        next - 1
-    };
-    for Event { thread, operation } in trace.events() {
-        if thread.0 > 0 {
-            losses.add("events on further threads");
-        }
-        match *operation {
-            Operation::Malloc { size, .. } => writeln!(out, "a {} {size}", fresh(&mut ids))?,
-            Operation::Calloc { .. } => {
-                losses.add("calls of calloc, written as malloc");
-                writeln!(out, "a {} {}", fresh(&mut ids), operation.requested_bytes())?;
+#[derive(Default)]
+pub(super) struct Rep {
+    /// The id of each live block. A reallocated block keeps its id; ids are not used again.
+    ids: FxHashMap<u32, u32>,
+    ids_used: u32,
+    operations: u64,
+    losses: Losses,
+}
+
+impl Writer for Rep {
+    fn take(&mut self, batch: &Batch, out: &mut Vec<u8>) -> Result<()> {
+        self.losses
+            .add_several("time stamps", batch.times_ns.len() as u64);
+        self.losses
+            .add_several("call sites", batch.sites.len() as u64);
+        for event in &batch.events {
+            if event.thread.0 > 0 {
+                self.losses.add("events on further threads");
             }
-            Operation::Aligned { size, .. } => {
-                losses.add("alignments");
-                writeln!(out, "a {} {size}", fresh(&mut ids))?;
+            self.operations += u64::from(event.operation.is_replayed());
+            self.event(event, out);
+        }
+        Ok(())
+    }
+
+    fn has_header(&self) -> bool {
+        true
+    }
+
+    fn header(&self) -> Vec<u8> {
+        format!("{}\n{}\n", self.ids_used, self.operations).into_bytes()
+    }
+
+    fn losses(&self) -> &Losses {
+        &self.losses
+    }
+}
+
+impl Rep {
+    fn event(&mut self, event: &Event, out: &mut Vec<u8>) {
+        match event.operation {
+            Operation::Malloc { block, size } => {
+                let id = self.fresh(block);
+                line(b"a ", id, Some(size), out);
+            }
+            Operation::Calloc { block, .. } => {
+                self.losses.add("calls of calloc, written as malloc");
+                let id = self.fresh(block);
+                line(b"a ", id, Some(event.operation.requested_bytes()), out);
+            }
+            Operation::Aligned { block, size, .. } => {
+                self.losses.add("alignments");
+                let id = self.fresh(block);
+                line(b"a ", id, Some(size), out);
             }
             Operation::Realloc {
-                old: None, size, ..
+                old: None,
+                block,
+                size,
             } => {
-                writeln!(out, "r {} {size}", fresh(&mut ids))?;
+                let id = self.fresh(block);
+                line(b"r ", id, Some(size), out);
             }
             Operation::Realloc {
                 old: Some(old),
+                block,
                 size,
-                ..
             } => {
                 // `r ID 0` would be read as a free.
                 if size == 0 {
-                    losses.add("reallocations to no bytes, written as one byte");
+                    let what = "reallocations to no bytes, written as one byte";
+                    self.losses.add(what);
                 }
-                let id = ids[old.0 as usize];
-                ids.push(id);
-                writeln!(out, "r {id} {}", size.max(1))?;
+                let id = self.end(old);
+                self.ids.insert(block.0, id);
+                line(b"r ", id, Some(size.max(1)), out);
             }
             Operation::Free { block, sized } => {
                 if sized {
-                    losses.add("sizes given to free");
+                    self.losses.add("sizes given to free");
                 }
-                writeln!(out, "f {}", ids[block.0 as usize])?;
+                line(b"f ", self.end(block), None, out);
             }
-            Operation::FreeNull => writeln!(out, "f -1")?,
-            Operation::FreeUnseen => losses.add("frees of blocks from before the recording"),
-            Operation::ThreadStart => losses.add("starts of threads"),
-            Operation::ThreadEnd => losses.add("ends of threads"),
-            Operation::Mark => losses.add("marks"),
-            Operation::FailedAllocation => losses.add("allocations that failed while recording"),
+            Operation::FreeNull => out.extend_from_slice(b"f -1\n"),
+            Operation::FreeUnseen => {
+                let what = "frees of blocks from before the recording";
+                self.losses.add(what);
+            }
+            Operation::ThreadStart => self.losses.add("starts of threads"),
+            Operation::ThreadEnd => self.losses.add("ends of threads"),
+            Operation::Mark => self.losses.add("marks"),
+            Operation::FailedAllocation => {
+                self.losses.add("allocations that failed while recording");
+            }
         }
     }
-    Ok(losses)
+
+    fn fresh(&mut self, block: BlockId) -> u32 {
+        self.ids.insert(block.0, self.ids_used);
+        self.ids_used += 1;
+        self.ids_used - 1
+    }
+
+    fn end(&mut self, block: BlockId) -> u32 {
+        let id = self.ids.remove(&block.0);
+        id.expect("whoever hands on events sees to it that a block lives before it ends")
+    }
 }
 
-fn is_realloc_of_block(event: &Event) -> bool {
-    matches!(event.operation, Operation::Realloc { old: Some(_), .. })
+fn line(call: &[u8], id: u32, size: Option<u64>, out: &mut Vec<u8>) {
+    out.extend_from_slice(call);
+    decimal(u64::from(id), out);
+    if let Some(size) = size {
+        out.push(b' ');
+        decimal(size, out);
+    }
+    out.push(b'\n');
 }

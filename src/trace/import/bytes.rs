@@ -1,6 +1,9 @@
-//! Formats that are no lines of text: each is told by its first bytes and reads the rest itself.
+//! Formats that are no lines of text, or begin with a line that says what they are: each is told by
+//! its first bytes and reads the rest itself.
 
-use super::{ReadOptions, alk, bytehound, chattymalloc_records, dj_trace, dj_workload, protobuf};
+use super::{
+    ReadOptions, alk, bytehound, chattymalloc_records, dj_trace, dj_workload, native, protobuf,
+};
 use crate::error::Result;
 use crate::trace::input::Lines;
 use crate::trace::stream::{Ending, EventSink};
@@ -19,6 +22,10 @@ pub(super) const HEAD_BYTES: usize = 16 * 1024;
 /// All of them; the first that recognises a file reads it. Those without a magic number look at all
 /// of the head, and none takes another's files.
 const FORMATS: &[ByteFormat] = &[
+    ByteFormat {
+        recognises: native::recognises,
+        read: native::read,
+    },
     ByteFormat {
         recognises: dj_trace::recognises,
         read: dj_trace::read,

@@ -22,6 +22,7 @@ mod logalloc;
 mod ltrace;
 mod memleak;
 mod mtrace;
+pub(in crate::trace) mod native;
 mod nested;
 mod operators;
 mod processes;
