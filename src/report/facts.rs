@@ -186,6 +186,7 @@ fn format_words(format: Format) -> &'static str {
         Format::Tralloc => "tracing-allocator log",
         Format::Memleak => "bcc memleak",
         Format::Tags => "Allocate and Free of tags",
+        Format::Wire => "as our recorder wrote it",
         Format::Generated => "made by a generator of this project",
     }
 }

@@ -11,6 +11,7 @@ mod pipe;
 mod tap;
 mod zip;
 
+use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
@@ -186,6 +187,22 @@ impl<'s> Lines<'s> {
     /// The file as the user named it.
     pub(super) fn path(&self) -> &Path {
         self.opening.path
+    }
+
+    /// The file itself, where a format is not read front to back; `what` names the format in messages.
+    pub(super) fn plain_file(&self, what: &str) -> Result<File> {
+        let path = self.path();
+        if let Some(compression) = self.compression {
+            let message =
+                format!("{what} is read as a plain file: unpack this {compression} first");
+            return Err(Error::file(path, message));
+        }
+        let unreadable = |source| Error::io(path, "read", source);
+        if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
+            let message = format!("{what} must be a file, not a pipe");
+            return Err(Error::file(path, message));
+        }
+        File::open(path).map_err(unreadable)
     }
 
     /// The text to come, `bytes` of it or all there is, without taking it; before the first line.

@@ -282,6 +282,8 @@ pub enum Format {
     Memleak,
     /// `Allocate TAG SIZE`, `Free TAG`.
     Tags,
+    /// What our own recorder writes while a program runs.
+    Wire,
     /// Made by a generator of this project.
     Generated,
 }

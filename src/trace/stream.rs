@@ -131,18 +131,18 @@ impl<'s> Emitter<'s> {
         self.batch.events.push(Event { thread, operation });
     }
 
-    /// Gives the last pushed event a time stamp.
+    /// Gives the events pushed since the last stamp a time stamp: one, none or several.
     #[inline]
     pub fn stamp(&mut self, time_ns: u64) {
         if !self.timeless {
-            self.batch.times_ns.push(time_ns);
+            self.batch.times_ns.resize(self.batch.events.len(), time_ns);
         }
     }
 
-    /// Gives the last pushed event a call site. All events get one, or none does.
+    /// Gives the events pushed since the last site a call site. All events get one, or none does.
     #[inline]
     pub fn site(&mut self, site: SiteId) {
-        self.batch.sites.push(site);
+        self.batch.sites.resize(self.batch.events.len(), site);
     }
 
     /// Takes no more stamps, since some events have none.

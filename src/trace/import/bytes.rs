@@ -22,6 +22,7 @@ pub(super) const HEAD_BYTES: usize = 16 * 1024;
 /// All of them; the first that recognises a file reads it. Those without a magic number look at all
 /// of the head, and none takes another's files.
 const FORMATS: &[ByteFormat] = &[
+    super::wire::FORMAT,
     ByteFormat {
         recognises: native::recognises,
         read: native::read,

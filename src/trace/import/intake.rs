@@ -65,14 +65,21 @@ pub(super) struct Intake<'s> {
     times_mixed: bool,
     /// Frees that nobody saw, made up because the address was allocated again.
     implied_frees: u64,
-    /// Events that the record at hand made beside its own.
-    extra_events: u32,
     names: FxHashMap<u64, Name>,
     threads: FxHashMap<u64, ThreadIndex>,
     threads_seen: u32,
     /// The thread of the last record: most records stay on it.
     last_thread: Option<(u64, ThreadIndex)>,
     timed: Option<bool>,
+    /// What each thread's begun `realloc` was given.
+    reallocs: FxHashMap<u64, Begun>,
+}
+
+/// A `realloc` that has begun: the pointer, and what it named.
+#[derive(Clone, Copy)]
+struct Begun {
+    pointer: u64,
+    named: Named,
 }
 
 impl<'s> Intake<'s> {
@@ -83,12 +90,12 @@ impl<'s> Intake<'s> {
             unknown_slots: 0,
             times_mixed: false,
             implied_frees: 0,
-            extra_events: 0,
             names: FxHashMap::default(),
             threads: FxHashMap::default(),
             threads_seen: 0,
             last_thread: None,
             timed: None,
+            reallocs: FxHashMap::default(),
         }
     }
 
@@ -122,13 +129,11 @@ impl<'s> Intake<'s> {
             self.times_mixed = true;
             self.events.drop_times();
         }
-        for _ in 0..=std::mem::take(&mut self.extra_events) {
-            if let Some(time_ns) = record.time_ns {
-                self.events.stamp(time_ns);
-            }
-            if self.rules.sited {
-                self.events.site(record.site);
-            }
+        if let Some(time_ns) = record.time_ns {
+            self.events.stamp(time_ns);
+        }
+        if self.rules.sited {
+            self.events.site(record.site);
         }
         Ok(())
     }
@@ -173,8 +178,16 @@ impl<'s> Intake<'s> {
                         return Ok(());
                     }
                 };
-                self.names.insert(pointer, Name { block: FREED, line });
+                self.release(pointer, line);
                 self.events.push(thread, operation);
+            }
+            Request::ReallocBegin { old } => self.begin_realloc(old, thread, line)?,
+            Request::ReallocEnd { size, result } => {
+                return self.end_realloc(size, result, thread, line);
+            }
+            Request::ThreadStart => {
+                let thread = self.thread(thread);
+                self.events.push(thread, Operation::ThreadStart);
             }
             Request::Realloc { old, size, result } => {
                 return self.realloc(old, size, result, thread, line);
@@ -279,6 +292,62 @@ impl<'s> Intake<'s> {
             return self.realloc(0, size, old, thread, line);
         }
         let named = self.live(old, "realloc")?;
+        if result != 0 {
+            sane(size)?;
+        }
+        self.reallocated(named, Some(old), size, result, thread, line)
+    }
+
+    /// A `realloc` is about to be called: from here on its block's address may be given to others. The
+    /// event stands where the call ends.
+    fn begin_realloc(&mut self, pointer: u64, thread: u64, line: u32) -> Result<(), Fault> {
+        let named = self.live(pointer, "realloc")?;
+        if named != Named::Null {
+            self.release(pointer, line);
+        }
+        let before = self.reallocs.insert(thread, Begun { pointer, named });
+        if let Some(Begun {
+            named: Named::Block(block),
+            ..
+        }) = before
+        {
+            // The end of the one before was not seen, and its block is gone.
+            let thread = self.thread(thread);
+            self.imply_free(block, thread);
+        }
+        Ok(())
+    }
+
+    /// The call returns: it belongs to the thread's last beginning.
+    fn end_realloc(&mut self, size: u64, result: u64, thread: u64, line: u32) -> Result<(), Fault> {
+        if result != 0 {
+            sane(size)?;
+        }
+        let begun = self.reallocs.remove(&thread).unwrap_or(Begun {
+            // Not seen: no allocator gives this address.
+            pointer: u64::MAX,
+            named: Named::Unseen,
+        });
+        let is_failure = result == 0 && size != 0;
+        if let Named::Block(BlockId(block)) = begun.named
+            && is_failure
+        {
+            self.names.insert(begun.pointer, Name { block, line });
+        }
+        // Others may have the address by now.
+        self.reallocated(begun.named, None, size, result, thread, line)
+    }
+
+    /// What a `realloc` has done. `old` is the pointer given, if that still names its block.
+    fn reallocated(
+        &mut self,
+        named: Named,
+        old: Option<u64>,
+        size: u64,
+        result: u64,
+        thread: u64,
+        line: u32,
+    ) -> Result<(), Fault> {
         if result == 0 {
             let operation = match named {
                 Named::Block(block) if size == 0 => Operation::Free {
@@ -288,29 +357,32 @@ impl<'s> Intake<'s> {
                 Named::Unseen if size == 0 => Operation::FreeUnseen,
                 _ => Operation::FailedAllocation,
             };
-            if size == 0 && named != Named::Null {
-                self.names.insert(old, Name { block: FREED, line });
+            if size == 0
+                && named != Named::Null
+                && let Some(old) = old
+            {
+                self.release(old, line);
             }
             let thread = self.thread(thread);
             self.events.push(thread, operation);
             return Ok(());
         }
-        sane(size)?;
-        let in_place = result == old && matches!(named, Named::Block(_));
+        let in_place = Some(result) == old && matches!(named, Named::Block(_));
         let thread = if in_place {
             self.thread(thread)
         } else {
             self.vacate(result, thread)?
         };
-        if named != Named::Null {
-            self.names.insert(old, Name { block: FREED, line });
+        if named != Named::Null
+            && let Some(old) = old
+        {
+            self.release(old, line);
         }
         let old_block = match named {
             Named::Block(block) => Some(block),
             Named::Null => None,
             Named::Unseen => {
                 self.events.push(thread, Operation::FreeUnseen);
-                self.extra_events += 1;
                 None
             }
         };
@@ -373,14 +445,28 @@ impl<'s> Intake<'s> {
                     });
                 }
                 let thread = self.thread(thread);
-                let block = BlockId(block);
-                let sized = false;
-                self.events.push(thread, Operation::Free { block, sized });
-                self.extra_events += 1;
-                self.implied_frees += 1;
+                self.imply_free(BlockId(block), thread);
                 Ok(thread)
             }
             _ => Ok(self.thread(thread)),
+        }
+    }
+
+    /// Frees a block whose free was not seen.
+    fn imply_free(&mut self, block: BlockId, thread: ThreadIndex) {
+        let sized = false;
+        self.events.push(thread, Operation::Free { block, sized });
+        self.implied_frees += 1;
+    }
+
+    /// The pointer names no live block from here on.
+    #[inline]
+    fn release(&mut self, pointer: u64, line: u32) {
+        if self.rules.unseen_calls {
+            // Nobody asks what it named before.
+            self.names.remove(&pointer);
+        } else {
+            self.names.insert(pointer, Name { block: FREED, line });
         }
     }
 

@@ -36,6 +36,7 @@ mod sizes;
 mod tags;
 mod tralloc;
 mod valgrind;
+pub(crate) mod wire;
 
 use std::path::Path;
 
@@ -135,6 +136,17 @@ enum Request {
         /// The caller told the size.
         sized: bool,
     },
+    /// The first half of a `realloc`, where a recording has two: the block's address is free to be
+    /// given to others.
+    ReallocBegin {
+        old: u64,
+    },
+    /// The second half: belongs to the thread's last `ReallocBegin`.
+    ReallocEnd {
+        size: u64,
+        result: u64,
+    },
+    ThreadStart,
     ThreadEnd,
     Mark,
 }
@@ -146,8 +158,13 @@ impl Request {
             Self::Malloc { result, .. }
             | Self::Calloc { result, .. }
             | Self::Aligned { result, .. }
-            | Self::Realloc { result, .. } => Some(result).filter(|&pointer| pointer != 0),
-            Self::Free { .. } | Self::ThreadEnd | Self::Mark => None,
+            | Self::Realloc { result, .. }
+            | Self::ReallocEnd { result, .. } => Some(result).filter(|&pointer| pointer != 0),
+            Self::Free { .. }
+            | Self::ReallocBegin { .. }
+            | Self::ThreadStart
+            | Self::ThreadEnd
+            | Self::Mark => None,
         }
     }
 }

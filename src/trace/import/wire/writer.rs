@@ -1,0 +1,164 @@
+//! Writes recorder's files in tests: what the shim does, without the system.
+
+use std::collections::BTreeMap;
+
+use crate::trace::wire::{
+    CHUNK_HEADER_BYTES, CHUNK_MAGIC, Kind, MAGIC, TAG_CALLOC, TAG_FREE, TAG_FREE_SIZED, TAG_MALLOC,
+    TAG_REALLOC_BEGIN, TAG_REALLOC_END, TAG_SEQUENCE, TAG_SITE, TAG_THREAD, TAG_TIME, UNIT_BYTES,
+    VERSION, general, header as at, is_small, number, small,
+};
+
+/// A file in the making.
+pub(crate) struct Writer {
+    header: Vec<u8>,
+    /// Words of each chunk; none where a unit was reserved and never used.
+    chunks: Vec<Option<(u32, Vec<u64>)>>,
+    /// The chunk of each thread, and the number that its next event has without a word.
+    threads: BTreeMap<u64, (usize, u64)>,
+    next_sequence: u64,
+}
+
+impl Writer {
+    pub(crate) fn new() -> Self {
+        let mut writer = Self {
+            header: vec![0; UNIT_BYTES],
+            chunks: Vec::new(),
+            threads: BTreeMap::new(),
+            next_sequence: 0,
+        };
+        writer.header[..8].copy_from_slice(&MAGIC);
+        writer.narrow(at::VERSION, VERSION);
+        writer.wide(at::PAGE_BYTES, 4096);
+        writer
+    }
+
+    pub(crate) fn narrow(&mut self, field: usize, value: u32) {
+        self.header[field..field + 4].copy_from_slice(&value.to_le_bytes());
+    }
+
+    pub(crate) fn wide(&mut self, field: usize, value: u64) {
+        self.header[field..field + 8].copy_from_slice(&value.to_le_bytes());
+    }
+
+    pub(crate) fn text(&mut self, field: usize, text: &[u8]) {
+        self.header[field..field + text.len()].copy_from_slice(text);
+    }
+
+    /// The thread's next event goes into a chunk of its own.
+    pub(crate) fn new_chunk(&mut self, thread: u64, units: u32) {
+        self.chunks.push(Some((units, Vec::new())));
+        self.threads
+            .insert(thread, (self.chunks.len() - 1, u64::MAX));
+    }
+
+    /// A unit that nobody came to use.
+    pub(crate) fn unused_unit(&mut self) {
+        self.chunks.push(None);
+    }
+
+    /// The first thread has ended, the second goes on in its chunk.
+    pub(crate) fn hand_over(&mut self, from: u64, to: u64) {
+        if let Some((chunk, _)) = self.threads.remove(&from) {
+            self.threads.insert(to, (chunk, u64::MAX));
+        }
+    }
+
+    /// A number is taken by an event that is never written.
+    pub(crate) fn lose_number(&mut self) {
+        self.next_sequence += 1;
+    }
+
+    /// Writes an event, in a new chunk if it does not fit.
+    pub(crate) fn event(&mut self, thread: u64, words: &[u64], time_ns: Option<u64>, site: u64) {
+        let is_full = |writer: &Self| match writer.threads.get(&thread) {
+            None => true,
+            Some(&(chunk, _)) => {
+                let (units, words) = writer.chunks[chunk].as_ref().expect("in use");
+                words.len() + 8 > (*units as usize * UNIT_BYTES - CHUNK_HEADER_BYTES) / 8
+            }
+        };
+        if is_full(self) {
+            self.new_chunk(thread, 1);
+        }
+        let (chunk, expected) = self.threads[&thread];
+        let (_, out) = self.chunks[chunk].as_mut().expect("in use");
+        if expected != self.next_sequence {
+            out.push(number(TAG_SEQUENCE, self.next_sequence));
+        }
+        if expected == u64::MAX {
+            out.push(number(TAG_THREAD, thread));
+        }
+        if let Some(time_ns) = time_ns {
+            out.push(number(TAG_TIME, time_ns));
+        }
+        if site != 0 {
+            out.push(number(TAG_SITE, site));
+        }
+        out.extend_from_slice(words);
+        self.next_sequence += 1;
+        self.threads.insert(thread, (chunk, self.next_sequence));
+    }
+
+    /// The file. What is not whole units is rounded up.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let mut bytes = self.header.clone();
+        for chunk in &self.chunks {
+            let start = bytes.len();
+            let Some((units, words)) = chunk else {
+                bytes.resize(start + UNIT_BYTES, 0);
+                continue;
+            };
+            bytes.extend_from_slice(&CHUNK_MAGIC.to_le_bytes());
+            bytes.extend_from_slice(&units.to_le_bytes());
+            bytes.extend_from_slice(&[0; 8]);
+            for word in words {
+                bytes.extend_from_slice(&word.to_le_bytes());
+            }
+            bytes.resize(start + *units as usize * UNIT_BYTES, 0);
+        }
+        let file_bytes = bytes.len() as u64;
+        bytes[at::FILE_BYTES..][..8].copy_from_slice(&file_bytes.to_le_bytes());
+        bytes
+    }
+}
+
+pub(crate) fn malloc(size: u64, address: u64) -> Vec<u64> {
+    either(TAG_MALLOC, Kind::Malloc, size, address)
+}
+
+pub(crate) fn realloc_end(size: u64, address: u64) -> Vec<u64> {
+    either(TAG_REALLOC_END, Kind::ReallocEnd, size, address)
+}
+
+pub(crate) fn realloc_begin(address: u64) -> Vec<u64> {
+    either(TAG_REALLOC_BEGIN, Kind::ReallocBegin, 0, address)
+}
+
+pub(crate) fn free(address: u64) -> Vec<u64> {
+    either(TAG_FREE, Kind::Free, 0, address)
+}
+
+pub(crate) fn free_sized(size: u64, address: u64) -> Vec<u64> {
+    if is_small(size, address) {
+        return vec![small(TAG_FREE_SIZED, size, address)];
+    }
+    vec![general(Kind::Free, 0), address, size, 1]
+}
+
+pub(crate) fn calloc(count: u64, size: u64, address: u64) -> Vec<u64> {
+    if is_small(count, address) {
+        return vec![small(TAG_CALLOC, count, address), size];
+    }
+    vec![general(Kind::Calloc, 0), address, size, count]
+}
+
+pub(crate) fn aligned(kind: Kind, alignment_log2: u8, size: u64, address: u64) -> Vec<u64> {
+    vec![general(kind, alignment_log2), address, size, 0]
+}
+
+fn either(tag: u64, kind: Kind, size: u64, address: u64) -> Vec<u64> {
+    if is_small(size, address) {
+        return vec![small(tag, size, address)];
+    }
+    vec![general(kind, 0), address, size, 0]
+}
