@@ -71,16 +71,22 @@ pub(super) struct Intake<'s> {
     /// The thread of the last record: most records stay on it.
     last_thread: Option<(u64, ThreadIndex)>,
     timed: Option<bool>,
-    /// What each thread's begun `realloc` was given.
-    reallocs: FxHashMap<u64, Begun>,
+    /// What each thread's begun `realloc` calls were given: a signal handler may begin one within one.
+    reallocs: FxHashMap<u64, Vec<Begun>>,
+    /// Times that recording paused so far.
+    pauses: u32,
 }
 
-/// A `realloc` that has begun: the pointer, and what it named.
+/// A `realloc` that has begun: the pointer, what it named, and the pauses before.
 #[derive(Clone, Copy)]
 struct Begun {
     pointer: u64,
     named: Named,
+    pauses: u32,
 }
+
+/// Signal handlers within signal handlers: more than that are calls whose end was not seen.
+const REALLOCS_NESTED: usize = 16;
 
 impl<'s> Intake<'s> {
     pub(super) fn new(sink: &'s mut dyn EventSink, rules: Rules) -> Self {
@@ -96,6 +102,7 @@ impl<'s> Intake<'s> {
             last_thread: None,
             timed: None,
             reallocs: FxHashMap::default(),
+            pauses: 0,
         }
     }
 
@@ -305,17 +312,33 @@ impl<'s> Intake<'s> {
         if named != Named::Null {
             self.release(pointer, line);
         }
-        let before = self.reallocs.insert(thread, Begun { pointer, named });
+        let pauses = self.pauses;
+        let begun = self.reallocs.entry(thread).or_default();
+        let is_stale = |before: &Begun| before.pauses != pauses;
+        let stale = match begun.last() {
+            Some(before) if is_stale(before) || begun.len() == REALLOCS_NESTED => begun.pop(),
+            _ => None,
+        };
+        begun.push(Begun {
+            pointer,
+            named,
+            pauses,
+        });
         if let Some(Begun {
             named: Named::Block(block),
             ..
-        }) = before
+        }) = stale
         {
-            // The end of the one before was not seen, and its block is gone.
+            // The end of that one was not seen, and its block is gone.
             let thread = self.thread(thread);
             self.imply_free(block, thread);
         }
         Ok(())
+    }
+
+    /// Recording paused: the ends of calls that had begun may be missing.
+    pub(super) fn pause(&mut self) {
+        self.pauses = self.pauses.saturating_add(1);
     }
 
     /// The call returns: it belongs to the thread's last beginning.
@@ -323,10 +346,12 @@ impl<'s> Intake<'s> {
         if result != 0 {
             sane(size)?;
         }
-        let begun = self.reallocs.remove(&thread).unwrap_or(Begun {
+        let begun = self.reallocs.get_mut(&thread).and_then(Vec::pop);
+        let begun = begun.unwrap_or(Begun {
             // Not seen: no allocator gives this address.
             pointer: u64::MAX,
             named: Named::Unseen,
+            pauses: 0,
         });
         let is_failure = result == 0 && size != 0;
         if let Named::Block(BlockId(block)) = begun.named

@@ -74,7 +74,7 @@ fn read(lines: &mut Lines, options: &ReadOptions, sink: &mut dyn EventSink) -> R
         sink,
         operations: 0,
     };
-    let ending = read_file(&file, &path, options, &mut counted)?;
+    let ending = read_file(&file, &path, options, false, &mut counted)?;
     if counted.operations == 0 {
         return Err(Error::file(path, "the trace holds no allocator operation"));
     }
@@ -96,7 +96,8 @@ impl EventSink for Counted<'_> {
 }
 
 /// Reads a recorder's file that is open already; `path` is its name, beside which the list of mappings
-/// lies. A recording without any operation is no error here.
+/// lies. A recording without any operation is no error here. Of a file that is still being written
+/// (`is_live`) it reads what is there when it begins.
 ///
 /// # Errors
 /// As [`super::read_into`].
@@ -104,15 +105,26 @@ pub(crate) fn read_file(
     file: &File,
     path: &Path,
     options: &ReadOptions,
+    is_live: bool,
     sink: &mut dyn EventSink,
 ) -> Result<Ending> {
     let unreadable = |source| Error::io(path, "read", source);
-    let file_bytes = file.metadata().map_err(unreadable)?.len();
     let header = read_header(file).map_err(unreadable)?;
     let header = header.map_err(|message| Error::file(path, message))?;
     let stop = || options.interrupted.is_some_and(|asked| asked());
-    let survey = Survey::make(file, &header, file_bytes, &stop).map_err(|stop| stop.error(path))?;
-    let mut reader = Reader::new(path, options, header, survey, sink);
+    let survey = || -> Result<Survey> {
+        let file_bytes = file.metadata().map_err(unreadable)?.len();
+        Survey::make(file, &header, file_bytes, &stop).map_err(|stop| stop.error(path))
+    };
+    let mut found = survey()?;
+    let mut until = u64::MAX;
+    if is_live {
+        // Whatever has a number up to the greatest one of the first walk, the second one finds.
+        until = found.last_sequence;
+        found = survey()?;
+    }
+    let mut reader = Reader::new(path, options, header.clone(), found, sink);
+    reader.until = until;
     reader.judge_survey()?;
     reader.run(file)?;
     reader.finish()
@@ -149,6 +161,8 @@ struct Reader<'r> {
     intake: Intake<'r>,
     sites: Sites,
     origin: Origin,
+    /// The last number that is read.
+    until: u64,
     /// The number that the next event should have.
     expected: u64,
     missing: u64,
@@ -157,7 +171,6 @@ struct Reader<'r> {
     current: Option<(u64, Last)>,
     /// Latest moment so far: threads write theirs a little out of order.
     time_ns: u64,
-    switches: u64,
 }
 
 impl<'r> Reader<'r> {
@@ -192,12 +205,12 @@ impl<'r> Reader<'r> {
             intake: Intake::new(sink, rules),
             sites: Sites::default(),
             origin,
+            until: u64::MAX,
             expected: 0,
             missing: 0,
             gaps: Vec::new(),
             current: None,
             time_ns: 0,
-            switches: 0,
         }
     }
 
@@ -227,6 +240,9 @@ impl<'r> Reader<'r> {
             let Some(event) = next.map_err(|source| Error::io(self.path, "read", source))? else {
                 return Ok(());
             };
+            if event.sequence > self.until {
+                return Ok(());
+            }
             if event.sequence != self.expected && !self.follow(&event)? {
                 continue;
             }
@@ -278,7 +294,9 @@ impl<'r> Reader<'r> {
                 last
             }
         };
-        self.switches += u64::from(event.is_switch);
+        if event.is_switch {
+            self.intake.pause();
+        }
         // Its place is behind the thread's last event.
         let taken = match event.request {
             Request::ThreadEnd => Ok(()),
@@ -398,6 +416,10 @@ impl<'r> Reader<'r> {
             return false;
         }
         let threads = &self.survey.threads;
+        if self.until < u64::MAX {
+            // They write on, so what they wrote last says nothing.
+            return self.missing <= threads.len() as u64;
+        }
         let going = threads.values().filter(|last| !last.has_ended);
         let mut lasts: Vec<u64> = going.map(|last| last.sequence).collect();
         lasts.sort_unstable();

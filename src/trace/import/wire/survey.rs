@@ -36,6 +36,8 @@ pub(super) struct Survey {
     /// In the order of their first events.
     pub(super) chunks: Vec<Chunk>,
     pub(super) threads: FxHashMap<u64, Last>,
+    /// The greatest number of an event.
+    pub(super) last_sequence: u64,
     /// Places that cannot be read; of each chunk the rest is left out.
     pub(super) damages: u64,
     pub(super) first_damage: Option<Damage>,
@@ -142,6 +144,7 @@ impl Survey {
     fn thread_wrote(&mut self, thread: u64, last: Last) {
         let known = self.threads.entry(thread).or_default();
         known.sequence = known.sequence.max(last.sequence);
+        self.last_sequence = self.last_sequence.max(last.sequence);
         known.has_ended |= last.has_ended;
     }
 }

@@ -474,6 +474,43 @@ fn a_missed_free_stands_where_its_address_comes_again() {
 }
 
 #[test]
+fn a_signal_handler_may_reallocate_within_a_reallocation() {
+    let mut writer = Writer::new();
+    writer.event(0, &malloc(1, 0x10), None, 0);
+    writer.event(0, &malloc(2, 0x20), None, 0);
+    writer.event(0, &realloc_begin(0x10), None, 0);
+    writer.new_chunk(0, 1);
+    writer.event(0, &realloc_begin(0x20), None, 0);
+    writer.event(0, &realloc_end(4, 0x40), None, 0);
+    writer.event(0, &realloc_end(3, 0x30), None, 0);
+    let trace = read_bytes(&writer.bytes(), false).expect("sound");
+    let moved = |old, block, size| Operation::Realloc {
+        old: Some(BlockId(old)),
+        block: BlockId(block),
+        size,
+    };
+    assert_eq!(operations(&trace)[2..], [moved(1, 2, 4), moved(0, 3, 3)]);
+}
+
+#[test]
+fn a_file_that_is_still_written_is_read_as_it_stands() {
+    let mut writer = Writer::new();
+    writer.event(0, &malloc(1, 0x10), None, 0);
+    // One is under way while the other goes on.
+    writer.lose_number();
+    writer.event(1, &free(0), None, 0);
+    writer.event(0, &free(0), None, 0);
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("a.wire");
+    std::fs::write(&path, writer.bytes()).expect("ours");
+    let file = std::fs::File::open(&path).expect("ours");
+    let mut builder = TraceBuilder::new(origin());
+    let options = ReadOptions::default();
+    let ending = super::read_file(&file, &path, &options, true, &mut builder).expect("sound");
+    assert_eq!(builder.finish_as(ending).counts().free_null, 2);
+}
+
+#[test]
 fn what_is_wrong_is_told_with_its_place() {
     let mut writer = Writer::new();
     writer.event(0, &malloc(1, 0x10), None, 0);
