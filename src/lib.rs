@@ -5,6 +5,7 @@
 //! a real program asked of its own:
 //!
 //! ```text
+//! record     program + LD_PRELOAD=recorder -> wire file -> Trace -> file   (record, preload, trace)
 //! workload   definition or trace file  -> Trace        (trace, workload)
 //! plan       workloads x subjects x passes x blocks -> shuffled cells      (plan)
 //! run        cell -> fresh child process -> Program -> replay -> Sample    (run, replay, subject)
@@ -28,6 +29,8 @@ pub mod files;
 pub mod measure;
 #[cfg(feature = "suite")]
 pub mod plan;
+#[cfg(feature = "suite")]
+pub mod record;
 #[cfg(feature = "suite")]
 pub mod replay;
 #[cfg(feature = "suite")]

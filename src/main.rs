@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    mymalloc::record::calibrate::intercept();
     mymalloc::run::child::intercept();
     mymalloc::cli::mymalloc()
 }

@@ -11,6 +11,7 @@ mod effort;
 
 mod lib_file;
 mod rank;
+mod record;
 mod replay;
 mod report;
 mod selftest;
@@ -29,6 +30,7 @@ use crate::error::Result;
 #[command(name = "mymalloc", version, max_term_width = 100)]
 #[command(after_help = "\
 Examples:
+  mymalloc record -o app.trace -- app    record what a program asks of its allocator
   mymalloc replay trace.log              compare the default allocators on a trace
   mymalloc suite --quick                 the bundled workloads, in under three minutes
   mymalloc report reports/trace/results.json
@@ -42,6 +44,7 @@ struct Mymalloc {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Record(record::Arguments),
     Replay(replay::Arguments),
     Suite(suite::Arguments),
     Report(report::Arguments),
@@ -66,6 +69,7 @@ struct Replay {
 pub fn mymalloc() -> ExitCode {
     let parsed = Mymalloc::parse();
     finish(match &parsed.command {
+        Command::Record(arguments) => return status(record::run(arguments)),
         Command::Replay(arguments) => replay::run(arguments),
         Command::Suite(arguments) => suite::run(arguments),
         Command::Report(arguments) => report::run(arguments),
@@ -89,6 +93,14 @@ fn gate(result: Result<bool>) -> ExitCode {
     match result {
         Ok(false) => ExitCode::FAILURE,
         Ok(true) => finish(Ok(())),
+        Err(error) => finish(Err(error)),
+    }
+}
+
+/// The exit code of a command that hands on another program's.
+fn status(result: Result<ExitCode>) -> ExitCode {
+    match result {
+        Ok(code) => code,
         Err(error) => finish(Err(error)),
     }
 }

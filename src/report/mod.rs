@@ -16,7 +16,7 @@ mod charts;
 pub mod compared;
 mod facts;
 mod files;
-mod format;
+pub(crate) mod format;
 mod latency;
 mod model;
 mod page;

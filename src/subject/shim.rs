@@ -9,6 +9,9 @@ use super::object_file;
 /// The page list as a shared object: built by `build.rs` together with this program.
 pub const PAGELIST: &[u8] = include_bytes!(env!("MYMALLOC_SHIM_PAGELIST"));
 
+/// The recorder, to be preloaded before whatever allocator a program uses: see `crate::record`.
+pub const RECORDER: &[u8] = include_bytes!(env!("MYMALLOC_SHIM_RECORDER"));
+
 /// Every shim of this project exports it beside the C names, in every build: a copy under another
 /// name, or of another version, is told by it.
 const MARK: &str = "mymalloc";

@@ -451,6 +451,16 @@ impl<'r> Reader<'r> {
                 }
             ));
         }
+        if header.lost_children > 0 {
+            warnings.push(format!(
+                "{} forked that should have been recorded and could not: {}",
+                match header.lost_children {
+                    1 => "1 process was".to_owned(),
+                    count => format!("{count} processes were"),
+                },
+                std::io::Error::from_raw_os_error(header.lost_children_errno.cast_signed())
+            ));
+        }
         if header.has(at::FLAG_ATTACHED) {
             notes.push("recording was switched on in the middle of the program's life".to_owned());
         }

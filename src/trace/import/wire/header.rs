@@ -31,6 +31,10 @@ pub(crate) struct Header {
     pub(crate) stopped: u32,
     pub(crate) stopped_errno: u32,
     pub(crate) page_bytes: u64,
+    /// Forked processes that should have been recorded and had no file made.
+    pub(crate) lost_children: u32,
+    /// The system's error number of the last of them.
+    pub(crate) lost_children_errno: u32,
     pub(crate) program: String,
     pub(crate) allocator: String,
     pub(crate) c_library: String,
@@ -76,6 +80,8 @@ impl Header {
             stopped: narrow(bytes, at::STOPPED),
             stopped_errno: narrow(bytes, at::STOPPED_ERRNO),
             page_bytes: wide(bytes, at::PAGE_BYTES),
+            lost_children: narrow(bytes, at::LOST_CHILDREN),
+            lost_children_errno: narrow(bytes, at::LOST_CHILDREN_ERRNO),
             program: text(&bytes[at::PROGRAM..][..at::PROGRAM_BYTES]),
             allocator: text(&bytes[at::ALLOCATOR..][..at::ALLOCATOR_BYTES]),
             c_library: text(&bytes[at::C_LIBRARY..][..at::C_LIBRARY_BYTES]),

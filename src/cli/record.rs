@@ -1,0 +1,194 @@
+//! `record`: runs a program and writes what it asks of its allocator as a trace.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::terminal::complain;
+use crate::error::Result;
+use crate::record::{self, Observer, Order, Outcome, Recorded};
+use crate::report::format::{bytes, count, percent, plural, shell_word, time_ns};
+
+/// Record a program: run it, and write what it asks of its allocator as a trace
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  mymalloc record -o py.trace -- python3 script.py
+  mymalloc record --follow-children -- redis-server --port 7777
+  mymalloc record --signal -o ten-seconds.trace -- server      then: kill -USR2 PID, twice
+
+The program runs as it always does: its output is its own, and Ctrl-C reaches it. The exit status is
+the program's (128 and the signal's number if one ended it), or 1 if the recording is not whole.
+With --follow-children the traces of its children stand beside FILE, with the process's number in
+their names: app.trace, app.1234.trace.
+What cannot be recorded is refused: static, 32-bit and set-uid programs, and those with an
+allocator of their own.")]
+pub(super) struct Arguments {
+    /// The trace; .log, .log.zst and the like are text [default: PROGRAM.trace, a new file]
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    /// Stop recording a process when its raw recording, of 8 to 16 bytes an operation, has this size;
+    /// the trace is far smaller
+    #[arg(long, value_name = "SIZE", default_value = "2G", value_parser = parse_size)]
+    max_size: u64,
+
+    /// Record the processes that the program starts, each in a file of its own, and wait for them
+    #[arg(long)]
+    follow_children: bool,
+
+    /// Begin switched off: SIGUSR2 switches recording on, and off again
+    #[arg(long)]
+    signal: bool,
+
+    /// Record the moment of every call
+    #[arg(long)]
+    timestamps: bool,
+
+    /// Record where in the program every call stands
+    #[arg(long)]
+    call_sites: bool,
+
+    /// Let the program use this allocator, instead of its own
+    #[arg(long, value_name = "PATH.so")]
+    allocator: Option<PathBuf>,
+
+    /// The program and its arguments
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "PROGRAM"
+    )]
+    command: Vec<OsString>,
+}
+
+/// A file smaller than this holds nothing.
+const SIZE_MIN_BYTES: u64 = 1 << 20;
+
+fn parse_size(text: &str) -> std::result::Result<u64, String> {
+    let bytes = parse_size::Config::new()
+        .with_binary()
+        .parse_size(text)
+        .map_err(|error| format!("{error}; expected a size such as 512M or 2G"))?;
+    match bytes {
+        ..SIZE_MIN_BYTES => Err("must be at least 1M".to_owned()),
+        _ => Ok(bytes),
+    }
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let (program, rest) = arguments.command.split_first().expect("required by clap");
+    let outcome = record::run(
+        &Order {
+            program: program.clone(),
+            arguments: rest.to_vec(),
+            file: arguments.output.clone(),
+            max_bytes: arguments.max_size,
+            follow_children: arguments.follow_children,
+            signal: arguments.signal,
+            times: arguments.timestamps,
+            sites: arguments.call_sites,
+            allocator: arguments.allocator.clone(),
+        },
+        &mut Teller,
+    )?;
+    // Standard output is the program's.
+    complain(summary(&outcome).trim_end());
+    for remark in &outcome.remarks {
+        complain(&format!("note: {remark}"));
+    }
+    for failure in &outcome.failures {
+        complain(&format!("error: {failure}"));
+    }
+    let code = match (outcome.exit_code, outcome.failures.is_empty()) {
+        (0, false) => 1,
+        (code, _) => code,
+    };
+    Ok(ExitCode::from(code))
+}
+
+struct Teller;
+
+impl Observer for Teller {
+    fn tell(&mut self, line: &str) {
+        complain(&format!("record: {line}"));
+    }
+}
+
+/// What was recorded, in lines of at most 80 columns but for names.
+fn summary(outcome: &Outcome) -> String {
+    let mut text = String::new();
+    for recorded in &outcome.recorded {
+        text.push_str(&line(recorded));
+    }
+    let Some(main) = outcome.recorded.first() else {
+        return text;
+    };
+    let recording = &main.recording;
+    text.push_str(&format!("  {}", recording.ended));
+    if recording.unrecorded_calls == 0 && recording.lost_events == 0 {
+        text.push_str(", nothing lost");
+    } else {
+        text.push_str(&format!(
+            ", {} not recorded, {} lost",
+            plural(recording.unrecorded_calls, "call", "calls"),
+            plural(recording.lost_events, "event", "events")
+        ));
+    }
+    text.push('\n');
+    text.push_str(&overhead(main, outcome));
+    for recorded in &outcome.recorded {
+        // Those of `stopped` are told as errors.
+        let told = recorded.warnings.iter();
+        for warning in told.filter(|warning| !warning.starts_with("recording stopped")) {
+            text.push_str(&format!("  {}: {warning}\n", recorded.path.display()));
+        }
+    }
+    let file = shell_word(&main.path.to_string_lossy());
+    text.push_str(&format!("next: mymalloc replay {file}\n"));
+    text
+}
+
+/// `py.trace: 1,234 operations, 3 threads, 12 KiB (0.4 bytes an operation)`
+fn line(recorded: &Recorded) -> String {
+    let operations = recorded.counts.operations();
+    let total = recorded.counts.total().max(1);
+    format!(
+        "{}: {}, {}, {} ({:.2} bytes per event)\n",
+        recorded.path.display(),
+        match operations {
+            1 => "1 operation".to_owned(),
+            operations => format!("{} operations", count(operations)),
+        },
+        plural(recorded.threads.into(), "thread", "threads"),
+        bytes(recorded.file_bytes as f64),
+        recorded.file_bytes as f64 / total as f64
+    )
+}
+
+fn overhead(main: &Recorded, outcome: &Outcome) -> String {
+    let Some(picoseconds) = main.recording.overhead_ps_per_operation else {
+        return String::new();
+    };
+    let all = outcome.recorded.iter();
+    let operations: u64 = all.map(|recorded| recorded.counts.operations()).sum();
+    let spent_ns = operations as f64 * picoseconds as f64 / 1000.0;
+    let cpu_ns = outcome.cpu.as_nanos() as f64;
+    let mut text = format!(
+        "  recording cost about {} per operation",
+        time_ns(picoseconds as f64 / 1000.0)
+    );
+    if spent_ns < cpu_ns {
+        text.push_str(&format!(
+            ": {} of {} CPU time ({})",
+            time_ns(spent_ns),
+            time_ns(cpu_ns),
+            percent(spent_ns / cpu_ns)
+        ));
+    }
+    text.push('\n');
+    text
+}
