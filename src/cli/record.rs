@@ -96,7 +96,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
         &mut Teller,
     )?;
     // Standard output is the program's.
-    complain(summary(&outcome).trim_end());
+    let summary = summary(&outcome);
+    if !summary.is_empty() {
+        complain(summary.trim_end());
+    }
     for remark in &outcome.remarks {
         complain(&format!("note: {remark}"));
     }
@@ -118,11 +121,19 @@ impl Observer for Teller {
     }
 }
 
+/// So many traces are told one by one.
+const FILES_TOLD: usize = 12;
+
 /// What was recorded, in lines of at most 80 columns but for names.
 fn summary(outcome: &Outcome) -> String {
     let mut text = String::new();
-    for recorded in &outcome.recorded {
+    for recorded in outcome.recorded.iter().take(FILES_TOLD) {
         text.push_str(&line(recorded));
+    }
+    let untold = outcome.recorded.len().saturating_sub(FILES_TOLD);
+    if untold > 0 {
+        let untold = plural(untold as u64, "trace", "traces");
+        text.push_str(&format!("and {untold} of further processes\n"));
     }
     let Some(main) = outcome.recorded.first() else {
         return text;
@@ -140,12 +151,10 @@ fn summary(outcome: &Outcome) -> String {
     }
     text.push('\n');
     text.push_str(&overhead(main, outcome));
-    for recorded in &outcome.recorded {
-        // Those of `stopped` are told as errors.
-        let told = recorded.warnings.iter();
-        for warning in told.filter(|warning| !warning.starts_with("recording stopped")) {
-            text.push_str(&format!("  {}: {warning}\n", recorded.path.display()));
-        }
+    // Those of `stopped` are told as errors; those of other processes stand in their files.
+    let told = main.warnings.iter();
+    for warning in told.filter(|warning| !warning.starts_with("recording stopped")) {
+        text.push_str(&format!("  {warning}\n"));
     }
     let file = shell_word(&main.path.to_string_lossy());
     text.push_str(&format!("next: mymalloc replay {file}\n"));

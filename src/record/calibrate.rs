@@ -12,37 +12,33 @@ use crate::error::{Error, Result};
 
 /// First argument of the child.
 const FIRST_ARGUMENT: &str = "mymalloc-calibrate-recorder";
-const PAIRS: u32 = 50_000;
-/// Rounds in a child; the quickest counts, as nothing makes a loop quicker than it is.
-const ROUNDS: u32 = 4;
-/// Children of each kind, taking turns.
+/// Enough that the recorder takes several chunks of its file, which is part of the cost.
+const PAIRS: u32 = 200_000;
+/// Children of each kind, taking turns; the quickest counts, as nothing makes a loop quicker than it is.
 const CHILDREN: u32 = 3;
 /// Bytes of a block, as in the project's cost bars.
 const BLOCK_BYTES: usize = 64;
 /// Bytes that the recorder may write for a child: twice what it needs, with times and sites.
-const LIMIT_BYTES: u64 = 2 * 32 * 2 * PAIRS as u64 * ROUNDS as u64;
+const LIMIT_BYTES: u64 = 2 * 32 * 2 * PAIRS as u64;
 
 /// Must be called first in every `main` that records: in a child it runs the loop and ends the process.
 pub fn intercept() {
     let first = std::env::args_os().nth(1);
     if first.as_deref() == Some(OsStr::new(FIRST_ARGUMENT)) {
-        println!("{}", quickest_round_ps());
+        println!("{}", operation_ps());
         std::process::exit(0);
     }
 }
 
-/// CPU time of an operation in the quickest round, in picoseconds.
-fn quickest_round_ps() -> u128 {
-    let round = |_| {
-        let before = system::cpu_time();
-        for _ in 0..PAIRS {
-            // SAFETY: the block is freed right away and never used.
-            unsafe { libc::free(black_box(libc::malloc(black_box(BLOCK_BYTES)))) };
-        }
-        system::cpu_time().saturating_sub(before)
-    };
-    let quickest = (0..ROUNDS).map(round).min().unwrap_or_default();
-    quickest.as_nanos() * 1000 / u128::from(2 * PAIRS)
+/// CPU time of an operation, in picoseconds.
+fn operation_ps() -> u128 {
+    let before = system::cpu_time();
+    for _ in 0..PAIRS {
+        // SAFETY: the block is freed right away and never used.
+        unsafe { libc::free(black_box(libc::malloc(black_box(BLOCK_BYTES)))) };
+    }
+    let spent = system::cpu_time().saturating_sub(before);
+    spent.as_nanos() * 1000 / u128::from(2 * PAIRS)
 }
 
 /// What the recorder adds to an operation, in picoseconds of CPU time.
@@ -55,7 +51,7 @@ pub(super) fn overhead_ps(
     preload_without: &OsStr,
     options: &str,
 ) -> Result<u64> {
-    let failed = |source| Error::io(folder, "make a folder in", source);
+    let failed = |source| Error::io(folder, "make a folder there", source);
     let records = folder.join("calibration");
     std::fs::create_dir(&records).map_err(failed)?;
     let with = || child(preload, Some((&records, options)));

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use super::system::{self, End, Signals};
 
-/// How often new files are looked for.
-const TICK: Duration = Duration::from_millis(100);
+/// How long it takes at most until new files are looked for: first soon, then less and less often.
+const TICK_MIN: Duration = Duration::from_millis(1);
+const TICK_MAX: Duration = Duration::from_millis(100);
 
 /// How the program ended.
 #[derive(Clone, Copy, Debug)]
@@ -23,8 +24,7 @@ pub(super) fn with_signals_of_user(command: &mut Command, signals: Signals) {
     unsafe { command.pre_exec(move || signals.restore()) };
 }
 
-/// Runs the program to its end. `tick` is called with its number, at once and then every tenth of a
-/// second.
+/// Runs the program to its end. `tick` is called with its number, at once and then again and again.
 ///
 /// # Errors
 /// The system cannot start it.
@@ -36,6 +36,7 @@ pub(super) fn run(
     with_signals_of_user(&mut command, signals);
     let began = Instant::now();
     let process = command.spawn()?.id();
+    let mut within = TICK_MIN;
     loop {
         tick(process);
         if let Some(end) = system::reap(process)? {
@@ -46,11 +47,12 @@ pub(super) fn run(
         }
         // What the terminal sends, it sends to the program as well; what another process sends was
         // meant for the program.
-        if let Some(signal) = signals.next(TICK)
+        if let Some(signal) = signals.next(within)
             && signal.number != libc::SIGCHLD
             && signal.is_sent
         {
             system::send(process, signal.number);
         }
+        within = TICK_MAX.min(within * 2);
     }
 }

@@ -392,6 +392,14 @@ impl Facts<'_> {
                 ));
             }
         }
+        let own = all.iter().find(|wire| wire.key == main);
+        if own.is_some_and(|wire| !wire.header.has_ended()) && outcome.exit_code < 128 {
+            outcome.remarks.push(
+                "it did not end by exit(): it may have become another program that cannot be recorded \
+                 (static, set-uid, env -i)"
+                    .to_owned(),
+            );
+        }
         if self.order.follow_children {
             return;
         }

@@ -29,7 +29,7 @@ pub(super) struct Session {
     /// The recorder, ready to be preloaded.
     shim: PathBuf,
     /// Where that is, if not in the folder.
-    _elsewhere: Option<TempDir>,
+    elsewhere: Option<TempDir>,
 }
 
 impl Session {
@@ -42,10 +42,12 @@ impl Session {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        let failed = |source| Error::io(parent, "make a folder in", source);
+        let failed = |source| Error::io(parent, "make a folder there", source);
         // The program may change its folder.
         let parent = std::fs::canonicalize(parent).map_err(failed)?;
-        let mut prefix = file.file_name().unwrap_or_default().to_owned();
+        // Hidden, so that a program which looks around in this folder finds what it always does.
+        let mut prefix = OsString::from(".");
+        prefix.push(file.file_name().unwrap_or_default());
         prefix.push(".recording-");
         let path = tempfile::Builder::new()
             .prefix(&prefix)
@@ -59,7 +61,7 @@ impl Session {
             path,
             is_worth_keeping: false,
             shim: PathBuf::new(),
-            _elsewhere: None,
+            elsewhere: None,
         };
         if session.path.as_os_str().len() > PATH_BYTES_MAX {
             return Err(Error::file(&parent, "a path too long to record in"));
@@ -89,38 +91,34 @@ impl Session {
     }
 
     /// Writes the recorder where the dynamic linker can load it from: not under a name that
-    /// `LD_PRELOAD` cannot hold, and not where no code may be run.
+    /// `LD_PRELOAD` cannot hold, and not where no code may be run. Rather not in the session's folder: if
+    /// that goes while the program runs, what the program starts shall not be disturbed.
     fn place_shim(&mut self) -> Result<()> {
         let name = "mymalloc-recorder.so";
-        if is_loadable(&self.path) {
-            self.shim = self.path.join(name);
-        } else {
-            let candidates = [
-                Some(std::env::temp_dir()),
-                dirs_runtime(),
-                Some("/var/tmp".into()),
-            ];
-            let folder = candidates
-                .into_iter()
-                .flatten()
-                .filter(|folder| is_loadable(folder))
-                .find_map(|folder| {
-                    tempfile::Builder::new()
-                        .prefix("mymalloc-recorder-")
-                        .permissions(Permissions::from_mode(0o755))
-                        .tempdir_in(folder)
-                        .ok()
-                });
-            let Some(folder) = folder else {
-                return Err(Error::file(
-                    &self.path,
-                    "a library in it cannot be preloaded (a blank or colon in its name, or noexec), \
-                     nor in the temporary folder: set TMPDIR to one without",
+        let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+        let elsewhere = [Some(std::env::temp_dir()), runtime, Some("/var/tmp".into())]
+            .into_iter()
+            .flatten()
+            .filter(|folder| is_loadable(folder))
+            .find_map(|folder| {
+                tempfile::Builder::new()
+                    .prefix("mymalloc-recorder-")
+                    .permissions(Permissions::from_mode(0o755))
+                    .tempdir_in(folder)
+                    .ok()
+            });
+        self.shim = match &elsewhere {
+            Some(folder) => folder.path().join(name),
+            None if is_loadable(&self.path) => self.path.join(name),
+            None => {
+                return Err(Error::Failed(
+                    "there is no folder from which a library can be preloaded: set TMPDIR to one \
+                     without blanks or colons in its name, that is not mounted noexec"
+                        .to_owned(),
                 ));
-            };
-            self.shim = folder.path().join(name);
-            self._elsewhere = Some(folder);
-        }
+            }
+        };
+        self.elsewhere = elsewhere;
         let failed = |source| Error::io(&self.shim, "write", source);
         std::fs::write(&self.shim, shim::RECORDER).map_err(failed)?;
         // The program may change its user before it starts another.
@@ -167,10 +165,6 @@ fn mode() -> u32 {
     }
 }
 
-fn dirs_runtime() -> Option<PathBuf> {
-    std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)
-}
-
 fn is_loadable(folder: &Path) -> bool {
     can_be_preloaded(folder.as_os_str())
         && folder.is_absolute()
@@ -207,7 +201,7 @@ mod tests {
             path.file_name()
                 .expect("named")
                 .to_string_lossy()
-                .starts_with("a b.trace.rec")
+                .starts_with(".a b.trace.rec")
         );
         // Not in the folder, whose name LD_PRELOAD cannot hold.
         assert!(can_be_preloaded(session.shim().as_os_str()));
@@ -219,7 +213,6 @@ mod tests {
         session.keep();
         session.discard();
         let path = session.path().to_owned();
-        assert!(session.shim().starts_with(&path));
         drop(session);
         assert!(!path.exists());
         assert!(Session::new(Path::new("/no/such/folder/a.trace")).is_err());
