@@ -337,7 +337,12 @@ fn set_result(request: &mut Request, value: u64) {
         Request::Malloc { result, .. }
         | Request::Calloc { result, .. }
         | Request::Aligned { result, .. }
-        | Request::Realloc { result, .. } => *result = value,
-        Request::Free { .. } | Request::ThreadEnd | Request::Mark => {}
+        | Request::Realloc { result, .. }
+        | Request::ReallocEnd { result, .. } => *result = value,
+        Request::Free { .. }
+        | Request::ReallocBegin { .. }
+        | Request::ThreadStart
+        | Request::ThreadEnd
+        | Request::Mark => {}
     }
 }
