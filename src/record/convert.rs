@@ -9,10 +9,9 @@ use super::system;
 use super::wires::{Key, Wire};
 use crate::error::Result;
 use crate::subject::object_file;
-use crate::trace::builder::TraceBuilder;
 use crate::trace::import::wire::read_file;
 use crate::trace::stream::{Batch, Ending, EventSink};
-use crate::trace::{self, EventCounts, Origin, ReadOptions, Recording, TextFormat};
+use crate::trace::{self, EventCounts, OutputFormat, ReadOptions, Recording};
 
 /// A trace that was written.
 #[derive(Clone, Debug)]
@@ -67,7 +66,8 @@ pub(super) fn convert(
         interrupted: Some(system::is_end_pending),
         ..ReadOptions::default()
     };
-    let mut out = TraceBuilder::new(Origin::generated("", Vec::new()));
+    let format = OutputFormat::of_name(path).unwrap_or(OutputFormat::Text);
+    let mut out = trace::create(path, format)?;
     let mut tally = Tally {
         sink: &mut out,
         counts: EventCounts::default(),
@@ -86,7 +86,7 @@ pub(super) fn convert(
     complete(&mut recording);
     origin.recording = Some(recording.clone());
     let warnings = origin.warnings.clone();
-    trace::write(&out.finish_as(ending), path, TextFormat::Native)?;
+    out.finish(&ending)?;
     Ok(Some(Recorded {
         path: path.to_owned(),
         file_bytes: std::fs::metadata(path).map_or(0, |found| found.len()),

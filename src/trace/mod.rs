@@ -21,7 +21,7 @@ pub mod stream;
 pub(crate) mod testing;
 pub mod wire;
 
-pub use export::{Losses, OutputFormat, write, write_to};
+pub use export::{FileSink, Losses, OutputFormat, Written, create, write, write_to};
 pub use import::{ReadOptions, read, read_into};
 pub use recording::Recording;
 pub use slice::slice;
