@@ -76,6 +76,7 @@ impl Workload {
                 Kind::Trace => WorkloadKind::Trace,
                 Kind::Synthetic => WorkloadKind::Synthetic,
                 Kind::Fleet => WorkloadKind::Fleet,
+                Kind::Model => WorkloadKind::Model,
                 Kind::Threads => WorkloadKind::Threads,
                 Kind::Program => WorkloadKind::Program,
             },

@@ -17,6 +17,7 @@ mod report;
 mod selftest;
 mod suite;
 mod terminal;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -51,6 +52,7 @@ enum Command {
     Compare(compare::Arguments),
     Rank(rank::Arguments),
     Convert(convert::Arguments),
+    Trace(trace::Arguments),
 
     Lib(lib_file::Arguments),
     Selftest(selftest::Arguments),
@@ -76,6 +78,7 @@ pub fn mymalloc() -> ExitCode {
         Command::Compare(arguments) => return gate(compare::run(arguments)),
         Command::Rank(arguments) => rank::run(arguments),
         Command::Convert(arguments) => convert::run(arguments),
+        Command::Trace(arguments) => trace::run(arguments),
 
         Command::Lib(arguments) => lib_file::run(arguments),
         Command::Selftest(arguments) => selftest::run(arguments),

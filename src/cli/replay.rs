@@ -21,8 +21,9 @@ use crate::run::interrupt;
 use crate::statistics::signed_rank::{ERROR_RATE, fewest_blocks};
 use crate::subject::Subject;
 use crate::subject::catalogue::Catalogue;
-use crate::trace::{self, ReadOptions};
-use crate::workload::definition;
+use crate::trace::{self, ReadOptions, Trace};
+use crate::workload::definition::{self, Definition};
+use crate::workload::source::Source;
 
 /// Replay traces against allocators and write a report
 ///
@@ -37,7 +38,7 @@ Examples:
   replay --subjects system,mimalloc --precision 0.5% --budget 20m a.txt.gz b.rep
   replay --subject mine=./libmine.so --baseline jemalloc trace.log")]
 pub(super) struct Arguments {
-    /// Trace files
+    /// Trace files, or definitions of workloads (.toml) that have a trace
     #[arg(value_name = "TRACE", required = true)]
     traces: Vec<PathBuf>,
 
@@ -310,7 +311,7 @@ fn read_traces(arguments: &Arguments, names: &[String]) -> Result<Vec<NamedTrace
     };
     let mut traces = Vec::new();
     for (path, name) in arguments.traces.iter().zip(names) {
-        let trace = trace::read(path, &options)?;
+        let (trace, definition) = read(path, name, &options)?;
         let dropped = trace.origin().dropped_lines;
         if dropped > 0 {
             complain(&format!(
@@ -318,7 +319,6 @@ fn read_traces(arguments: &Arguments, names: &[String]) -> Result<Vec<NamedTrace
                 path.display()
             ));
         }
-        let definition = definition::find_for_trace(path);
         traces.push(NamedTrace {
             name: name.clone(),
             description: definition
@@ -334,8 +334,22 @@ fn read_traces(arguments: &Arguments, names: &[String]) -> Result<Vec<NamedTrace
     Ok(traces)
 }
 
+/// Reads a trace, or generates that of a definition.
+fn read(path: &Path, name: &str, options: &ReadOptions) -> Result<(Trace, Option<Definition>)> {
+    if path.extension().is_some_and(|ending| ending == "toml") {
+        let definition = definition::load(path)?;
+        let trace = Source::of(&definition)?.trace(name)?;
+        return Ok((trace, Some(definition)));
+    }
+    let definition = definition::find_for_trace(path);
+    Ok((trace::read(path, options)?, definition))
+}
+
 /// Endings of compressed files, and those of traces under them.
-const ENDINGS: [&[&str]; 2] = [&["gz", "zst", "zip"], &["log", "txt", "rep", "trace"]];
+const ENDINGS: [&[&str]; 2] = [
+    &["gz", "zst", "zip"],
+    &["log", "txt", "rep", "trace", "toml"],
+];
 
 /// The file's name without the endings that compression and format give it.
 fn stem(path: &Path) -> String {

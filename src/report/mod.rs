@@ -16,6 +16,7 @@ mod charts;
 pub mod compared;
 mod facts;
 mod files;
+pub mod fitted;
 pub(crate) mod format;
 mod latency;
 mod model;

@@ -167,6 +167,7 @@ fn described(definition: &Definition) -> WorkloadRecord {
             Kind::Trace => WorkloadKind::Trace,
             Kind::Synthetic => WorkloadKind::Synthetic,
             Kind::Fleet => WorkloadKind::Fleet,
+            Kind::Model => WorkloadKind::Model,
             Kind::Threads => WorkloadKind::Threads,
             Kind::Program => WorkloadKind::Program,
         },

@@ -3,7 +3,7 @@
 //!
 //! ```toml
 //! name = "systemui"            # the file's name without .toml
-//! kind = "trace"               # or "synthetic", "fleet", "threads", "program"
+//! kind = "trace"               # or "synthetic", "fleet", "model", "threads", "program"
 //! description = "what it is"
 //! stands_for = "the programs whose behaviour it predicts"
 //! origin = "who recorded it, where, when"
@@ -56,6 +56,8 @@ pub struct Definition {
     pub synthetic: Option<toml::Table>,
     /// Parameters for [`Kind::Fleet`].
     pub fleet: Option<toml::Table>,
+    /// Parameters for [`Kind::Model`].
+    pub model: Option<toml::Table>,
     /// Parameters for [`Kind::Threads`].
     pub threads: Option<toml::Table>,
     /// For [`Kind::Program`].
@@ -78,6 +80,8 @@ pub enum Kind {
     Synthetic,
     /// A generator that follows the measured profile of a fleet of servers.
     Fleet,
+    /// A generator that follows a model fitted to a recording.
+    Model,
     /// A generator for several threads.
     Threads,
     /// A real program.
@@ -91,6 +95,7 @@ impl Kind {
             Self::Trace => "trace",
             Self::Synthetic => "synthetic",
             Self::Fleet => "fleet",
+            Self::Model => "model",
             Self::Threads => "threads",
             Self::Program => "program",
         }
@@ -142,6 +147,7 @@ impl Definition {
             (Kind::Trace, self.trace.is_some()),
             (Kind::Synthetic, self.synthetic.is_some()),
             (Kind::Fleet, self.fleet.is_some()),
+            (Kind::Model, self.model.is_some()),
             (Kind::Threads, self.threads.is_some()),
             (Kind::Program, self.program.is_some()),
         ];

@@ -4,6 +4,7 @@
 pub mod definition;
 pub mod digest;
 pub mod fleet;
+pub mod model;
 pub mod program;
 pub mod random;
 pub mod source;

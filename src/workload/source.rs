@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use super::definition::{Definition, Kind};
-use super::{fleet, synthetic};
+use super::{fleet, model, synthetic};
 use crate::error::{Error, Result};
 use crate::replay::kernels::Kernel;
 use crate::toml_text::{self, Section};
@@ -20,6 +20,8 @@ pub enum Source {
     Synthetic(synthetic::Parameters, u64),
     /// A fleet profile, the path of its table from here, and its seed.
     Fleet(fleet::Parameters, PathBuf, u64),
+    /// A fitted model and its seed.
+    Model(Box<model::Parameters>, u64),
     /// Real threads.
     Threads(Kernel),
 }
@@ -65,6 +67,14 @@ impl Source {
                 }
                 Ok(Self::Fleet(parameters, table, seed))
             }
+            Kind::Model => {
+                let mut section = section(definition)?;
+                let seed = section.take_number("seed")?;
+                let parameters: model::Parameters = section.read()?;
+                let checked = parameters.check();
+                checked.map_err(|what| section.mistake(&what))?;
+                Ok(Self::Model(Box::new(parameters), seed))
+            }
             Kind::Threads => {
                 let mut section = section(definition)?;
                 section.tagged("kernel")?;
@@ -90,6 +100,7 @@ impl Source {
             Self::Fleet(parameters, table, seed) => {
                 fleet::generate(name, parameters, &fleet::Table::read(table)?, *seed)
             }
+            Self::Model(parameters, seed) => model::generate(name, parameters, *seed),
             Self::Threads(kernel) => Ok(kernel.one_order(name)),
         }
     }
