@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod groups;
+pub mod rank_correlation;
 pub mod sign_flip;
 pub mod signed_rank;
 

@@ -8,6 +8,7 @@ mod compare;
 mod completions;
 mod convert;
 mod effort;
+mod fidelity;
 
 mod lib_file;
 mod rank;
@@ -51,6 +52,7 @@ enum Command {
     Report(report::Arguments),
     Compare(compare::Arguments),
     Rank(rank::Arguments),
+    Fidelity(fidelity::Arguments),
     Convert(convert::Arguments),
     Trace(trace::Arguments),
 
@@ -77,6 +79,7 @@ pub fn mymalloc() -> ExitCode {
         Command::Report(arguments) => report::run(arguments),
         Command::Compare(arguments) => return gate(compare::run(arguments)),
         Command::Rank(arguments) => rank::run(arguments),
+        Command::Fidelity(arguments) => fidelity::run(arguments),
         Command::Convert(arguments) => convert::run(arguments),
         Command::Trace(arguments) => trace::run(arguments),
 

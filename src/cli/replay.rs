@@ -133,6 +133,8 @@ pub(super) enum TouchArgument {
     None,
     /// One byte in each OS page
     Page,
+    /// One byte in each cache line, of blocks up to 4 KiB; in each OS page of larger ones
+    Line,
     /// Every byte
     All,
 }
@@ -142,6 +144,7 @@ impl From<TouchArgument> for Touch {
         match touch {
             TouchArgument::None => Self::None,
             TouchArgument::Page => Self::Page,
+            TouchArgument::Line => Self::Line,
             TouchArgument::All => Self::All,
         }
     }

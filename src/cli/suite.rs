@@ -414,7 +414,7 @@ fn experiment(arguments: &Arguments, definitions: &[Definition]) -> Result<Exper
 
 /// Known shared objects that are there and not chosen yet: real programs can be run under these only.
 /// As they come: an allocator under other settings is a row for who asks for it by name.
-fn installed(catalogue: &Catalogue, chosen: &[Subject]) -> Vec<Subject> {
+pub(super) fn installed(catalogue: &Catalogue, chosen: &[Subject]) -> Vec<Subject> {
     let usable = |subject: &&Subject| match &subject.access {
         Access::Preloaded(path) => object_file::check_allocator(path).is_ok(),
         _ => false,

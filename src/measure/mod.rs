@@ -4,6 +4,7 @@
 pub mod compare;
 pub mod disturbance;
 pub mod environment;
+pub mod fidelity;
 pub mod latency;
 pub mod machine;
 pub mod memory;

@@ -166,8 +166,30 @@ pub enum Touch {
     None,
     /// A byte in each OS page, the first and the last byte among them.
     Page,
+    /// A byte in each cache line of blocks of up to an OS page, as programs fill small objects; larger
+    /// blocks as [`Touch::Page`].
+    Line,
     /// Every byte.
     All,
+}
+
+impl Touch {
+    /// As on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Page => "page",
+            Self::Line => "line",
+            Self::All => "all",
+        }
+    }
+
+    /// The inverse of [`Touch::name`].
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::None, Self::Page, Self::Line, Self::All]
+            .into_iter()
+            .find(|touch| touch.name() == name)
+    }
 }
 
 /// One allocator under test.

@@ -8,6 +8,8 @@ use crate::subject::floor;
 
 /// Bytes of an OS page, as far as touching is concerned: the smallest the supported machines have.
 const PAGE_BYTES: usize = 4096;
+/// Bytes of a cache line, likewise.
+const LINE_BYTES: usize = 64;
 
 /// Writes nothing.
 #[derive(Default)]
@@ -15,6 +17,9 @@ pub(crate) struct TouchNone;
 /// Writes a byte in each OS page of a new block, its first and last bytes among them.
 #[derive(Default)]
 pub(super) struct TouchPage;
+/// Writes a byte in each cache line of a new block of up to an OS page, in each OS page of a larger one.
+#[derive(Default)]
+pub(super) struct TouchLine;
 /// Writes every byte of a new block.
 #[derive(Default)]
 pub(super) struct TouchAll;
@@ -31,6 +36,15 @@ impl Observer for TouchPage {
     unsafe fn allocated(&mut self, returned: &Returned) -> Result<(), Fault> {
         // SAFETY: the caller's promise.
         unsafe { touch_pages(returned) };
+        Ok(())
+    }
+}
+
+impl Observer for TouchLine {
+    #[inline(always)]
+    unsafe fn allocated(&mut self, returned: &Returned) -> Result<(), Fault> {
+        // SAFETY: the caller's promise.
+        unsafe { touch_lines(returned) };
         Ok(())
     }
 }
@@ -79,6 +93,24 @@ unsafe fn touch_further_pages(block: *mut u8, size: usize) {
     }
 }
 
+/// A write in each cache line of a small block: what a program does that fills its objects. A large one
+/// is touched by pages: few programs fill a buffer as soon as they have it.
+///
+/// # Safety
+/// `returned.block` is valid for `returned.size` bytes.
+#[inline(always)]
+pub(super) unsafe fn touch_lines(returned: &Returned) {
+    // SAFETY: the caller's promise.
+    unsafe { touch_pages(returned) };
+    if returned.size <= PAGE_BYTES {
+        let block = returned.block.cast::<u8>();
+        for offset in (LINE_BYTES..returned.size).step_by(LINE_BYTES) {
+            // SAFETY: the offset is inside the block. Volatile: the write is the purpose.
+            unsafe { block.add(offset).write_volatile(0xA5) };
+        }
+    }
+}
+
 /// Writes into a block what the policy says.
 ///
 /// # Safety
@@ -89,6 +121,7 @@ pub(super) unsafe fn touch(policy: Touch, returned: &Returned) {
         match policy {
             Touch::None => {}
             Touch::Page => touch_pages(returned),
+            Touch::Line => touch_lines(returned),
             Touch::All => returned.block.cast::<u8>().write_bytes(0xA5, returned.size),
         }
     }
@@ -109,6 +142,7 @@ pub fn untimed_replay(replayer: &mut Replayer<'_>, policy: Touch) -> Result<usiz
     match policy {
         Touch::None => replayer.replay(&mut TouchNone),
         Touch::Page => replayer.replay(&mut TouchPage),
+        Touch::Line => replayer.replay(&mut TouchLine),
         Touch::All => replayer.replay(&mut TouchAll),
     }
 }

@@ -217,6 +217,9 @@ pub(crate) fn method(results: &Results) -> Vec<Fact> {
     let touch = match settings.touch {
         Touch::None => "nothing is written into new blocks",
         Touch::Page => "one byte in each OS page of a new block is written",
+        Touch::Line => {
+            "one byte in each cache line of a new block is written, in each OS page of one above 4 KiB"
+        }
         Touch::All => "every byte of a new block is written",
     };
     vec![

@@ -15,6 +15,7 @@ mod bounds;
 mod charts;
 pub mod compared;
 mod facts;
+pub mod fidelity;
 mod files;
 pub mod fitted;
 pub(crate) mod format;

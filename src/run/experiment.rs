@@ -296,7 +296,11 @@ pub(super) fn prepare(
     Ok((prepared, threaded))
 }
 
-fn record(named: NamedTrace, order: Order, threaded: Option<ThreadedRecord>) -> WorkloadRecord {
+pub(super) fn record(
+    named: NamedTrace,
+    order: Order,
+    threaded: Option<ThreadedRecord>,
+) -> WorkloadRecord {
     WorkloadRecord {
         kind: WorkloadKind::Trace,
         tags: Vec::new(),

@@ -13,6 +13,7 @@ pub mod engine;
 pub mod execute;
 pub mod experiment;
 mod family;
+pub mod fidelity;
 pub mod interrupt;
 pub mod journal;
 mod judge;

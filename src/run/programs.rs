@@ -27,6 +27,7 @@ mod judge;
 mod launch;
 mod order;
 mod record;
+pub mod recording;
 
 use bindings::Served;
 use launch::Supervised;

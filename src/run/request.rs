@@ -96,11 +96,6 @@ pub struct ChildArguments {
 impl ChildArguments {
     /// As words of a command line.
     pub fn to_words(&self) -> [OsString; 8] {
-        let touch = match self.touch {
-            Touch::None => "none",
-            Touch::Page => "page",
-            Touch::All => "all",
-        };
         let (kind, task) = match &self.task {
             Task::Program(path) => ("program", path.clone()),
             Task::Kernel(kernel) => ("kernel", kernel.to_string().into()),
@@ -108,7 +103,7 @@ impl ChildArguments {
         };
         [
             self.pass.name().into(),
-            touch.into(),
+            self.touch.name().into(),
             self.order.name().into(),
             self.passes.to_string().into(),
             self.token.clone().into(),
@@ -121,12 +116,7 @@ impl ChildArguments {
     /// The inverse of [`ChildArguments::to_words`].
     pub fn parse(mut words: impl Iterator<Item = OsString>) -> Option<Self> {
         let pass = Pass::from_name(words.next()?.to_str()?)?;
-        let touch = match words.next()?.to_str()? {
-            "none" => Touch::None,
-            "page" => Touch::Page,
-            "all" => Touch::All,
-            _ => return None,
-        };
+        let touch = Touch::from_name(words.next()?.to_str()?)?;
         let order = Order::from_name(words.next()?.to_str()?)?;
         let passes = words.next()?.to_str()?.parse().ok()?;
         let token = words.next()?.into_string().ok()?;

@@ -135,7 +135,7 @@ fn ready<'a>(
     })
 }
 
-fn program<'a>(
+pub(super) fn program<'a>(
     experiment: &Experiment,
     definition: &Definition,
     session: &'a Session,

@@ -11,7 +11,7 @@ use super::run::{Crew, Ended, Watcher};
 use crate::measure::results::Touch;
 use crate::replay::serial::Observer;
 use crate::replay::slots::SlotTable;
-use crate::replay::speed::{TouchAll, TouchNone, TouchPage};
+use crate::replay::speed::{TouchAll, TouchLine, TouchNone, TouchPage};
 use crate::subject::floor;
 use crate::subject::functions::Functions;
 
@@ -35,6 +35,7 @@ pub fn timed_pass(crew: &mut Crew<'_>, policy: Touch) -> Result<Timed, Ended> {
     let timed = match policy {
         Touch::None => crew.replay(&Alike::<TouchNone>(PhantomData)),
         Touch::Page => crew.replay(&Alike::<TouchPage>(PhantomData)),
+        Touch::Line => crew.replay(&Alike::<TouchLine>(PhantomData)),
         Touch::All => crew.replay(&Alike::<TouchAll>(PhantomData)),
     }?;
     crew.drain(&mut TouchNone).map_err(Ended::Wrong)?;

@@ -6,6 +6,7 @@
 mod axis;
 mod bars;
 mod canvas;
+mod fidelity;
 mod fragmentation;
 mod latency;
 mod lines;
@@ -23,6 +24,7 @@ pub(crate) use palette::dark_rules;
 
 use super::model::{Report, Workload};
 use crate::error::Result;
+use crate::measure::fidelity::Policy;
 use crate::measure::rank::Ranking;
 
 /// Width of charts on a desk, in CSS pixels.
@@ -129,6 +131,11 @@ pub(crate) fn of_workload(
             None => Vec::new(),
         },
     })
+}
+
+/// Draws predicted against real time and peak RSS.
+pub(crate) fn fidelity(policy: &Policy, baseline: &str) -> Result<[Chart; 2]> {
+    fidelity::draw(policy, baseline)
 }
 
 /// Draws the chart over all workloads; it needs at least two.

@@ -155,7 +155,7 @@ fn not_loaded(errors: &Path) -> Option<String> {
 }
 
 /// Of a file's content; `None` if there is no such file.
-fn sha256_of(path: &Path) -> Result<Option<String>> {
+pub(super) fn sha256_of(path: &Path) -> Result<Option<String>> {
     let mut file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -179,7 +179,7 @@ pub(super) fn hexadecimal(bytes: &[u8]) -> String {
 }
 
 /// The end of what a program wrote to standard error, on one line and not longer than needed.
-fn last_line(path: &Path) -> Option<String> {
+pub(super) fn last_line(path: &Path) -> Option<String> {
     const TAIL_BYTES: u64 = 4096;
     let mut file = File::open(path).ok()?;
     let length = file.seek(SeekFrom::End(0)).ok()?;

@@ -1,0 +1,221 @@
+//! Hand-computed predictions.
+
+use super::*;
+use crate::measure::results::{
+    MemorySample, ProgramMemory, ProgramSample, ReplayUsage, SpeedSample,
+};
+
+const MS: u64 = 1_000_000;
+
+fn results() -> Results {
+    let text = include_str!("../../../tests/data/results-v2.json");
+    serde_json::from_str(text).expect("a results file")
+}
+
+fn program_sample(subject: &str, block: u32, user_ms: u64, system_ms: u64, faults: u64) -> Sample {
+    Sample {
+        minor_faults: faults,
+        program: Some(ProgramSample {
+            wall_ns: (user_ms + system_ms) * MS,
+            user_ns: user_ms * MS,
+            system_ns: system_ms * MS,
+            output_sha256: String::new(),
+            memory: None,
+        }),
+        ..Sample::untaken("p", subject, Pass::Program, block)
+    }
+}
+
+fn program_memory(subject: &str, bytes: u64) -> Sample {
+    let memory = ProgramMemory {
+        rss_peak_bytes: bytes,
+        rss_sum_peak_bytes: bytes,
+        rss_largest_bytes: bytes,
+        processes_peak: 1,
+        looks: 9,
+    };
+    let mut sample = program_sample(subject, 0, 1, 1, 0);
+    sample.pass = Pass::Memory;
+    sample.program.as_mut().expect("made so").memory = Some(memory);
+    sample
+}
+
+fn replay_sample(workload: &str, subject: &str, block: u32, ms: u64, faults: u64) -> Sample {
+    Sample {
+        operations: 1000,
+        speed: Some(SpeedSample {
+            passes_ns: vec![ms * MS],
+            usage: vec![ReplayUsage {
+                minor_faults: faults,
+                ..ReplayUsage::default()
+            }],
+            ..SpeedSample::default()
+        }),
+        ..Sample::untaken(workload, subject, Pass::Speed, block)
+    }
+}
+
+fn replay_memory(workload: &str, subject: &str, bytes: u64) -> Sample {
+    Sample {
+        operations: 1000,
+        memory: Some(MemorySample {
+            rss_peak_bytes: bytes,
+            live_bytes_peak: 10,
+            ..MemorySample::default()
+        }),
+        ..Sample::untaken(workload, subject, Pass::Memory, 0)
+    }
+}
+
+/// A program of 1000 ms under the baseline whose two replays take 200 ms and 50 ms.
+fn measured() -> (Results, Link) {
+    let mut results = results();
+    let record = results.workloads[0].clone();
+    let named = |name: &str| {
+        let mut record = record.clone();
+        record.name = name.to_owned();
+        record
+    };
+    results.workloads = ["p", "p/1", "p/2"].map(named).to_vec();
+    let subject = results.subjects[0].clone();
+    let names = ["base", "fast", "slow", "slower", "base-again"];
+    results.subjects = names
+        .iter()
+        .map(|name| {
+            let mut subject = subject.clone();
+            subject.name = (*name).to_owned();
+            subject
+        })
+        .collect();
+    results.settings.baseline = "base".to_owned();
+    results.settings.baseline_twin = Some("base-again".to_owned());
+    results.samples.clear();
+    for block in 0..3 {
+        for (subject, user, system, faults, first, second) in [
+            ("base", 900, 100, 500, 200, 50),
+            ("fast", 800, 100, 500, 100, 40),
+            ("slow", 940, 150, 900, 300, 50),
+            ("slower", 1100, 100, 500, 390, 60),
+            ("base-again", 909, 101, 500, 200, 50),
+        ] {
+            results
+                .samples
+                .push(program_sample(subject, block, user, system, faults));
+            results
+                .samples
+                .push(replay_sample("p/1", subject, block, first, 300));
+            results
+                .samples
+                .push(replay_sample("p/2", subject, block, second, 10));
+        }
+    }
+    for (subject, program, replay) in [("base", 1000, 600), ("fast", 1300, 800), ("slow", 900, 500)]
+    {
+        results.samples.push(program_memory(subject, program));
+        results.samples.push(replay_memory("p/1", subject, replay));
+        results.samples.push(replay_memory("p/2", subject, 100));
+    }
+    results.summary = crate::measure::summary::of(&results);
+    let link = Link {
+        program: "p".to_owned(),
+        replays: vec!["p/1".to_owned(), "p/2".to_owned()],
+        touch: Touch::Page,
+        operations: 2100,
+        processes: 3,
+    };
+    (results, link)
+}
+
+#[test]
+fn the_formula_of_the_prediction() {
+    // 1000 + 140 - 250 = 890 of 1000.
+    assert_eq!(predicted_ratio(1000.0, 140.0, 250.0), Some(0.89));
+    assert_eq!(predicted_ratio(1000.0, 250.0, 250.0), Some(1.0));
+    assert_eq!(predicted_ratio(0.0, 1.0, 1.0), None);
+    assert_eq!(predicted_ratio(100.0, 50.0, 200.0), None);
+}
+
+#[test]
+fn programs_and_replays_are_compared() {
+    let (results, link) = measured();
+    let fidelity = of(&results, &[link]);
+    let policy = &fidelity.policies[0];
+    let program = &policy.programs[0];
+    assert_eq!((program.program_ns, program.replay_ns), (1000e6, 250e6));
+    assert_eq!(program.operations, [2000, 2100]);
+    assert_eq!(program.other_rss_bytes, Some(400.0));
+    let noise = program.noise.expect("a twin");
+    assert!((noise - 0.01).abs() < 1e-9, "{noise}");
+    let names: Vec<&str> = program
+        .subjects
+        .iter()
+        .map(|one| one.subject.as_str())
+        .collect();
+    assert_eq!(names, ["fast", "slow", "slower"]);
+    let near = |one: f64, other: f64| (one - other).abs() < 1e-9;
+    let [fast, slow, slower] = &program.subjects[..] else {
+        panic!("three")
+    };
+    // Real 0.9, predicted (1000 - 110) / 1000.
+    assert!(near(fast.real_time.median, 0.9) && near(fast.predicted_time.median, 0.89));
+    assert!(near(slow.real_time.median, 1.09) && near(slow.predicted_time.median, 1.1));
+    assert!(near(slower.real_time.median, 1.2) && near(slower.predicted_time.median, 1.2));
+    assert_eq!(program.rank_correlation, Some(1.0));
+    // Errors 0.01/0.9, 0.01/1.09, 0.
+    assert!(near(program.time_error.expect("some"), 0.01 / 1.09));
+    // Peak RSS of the first replay: (1000 + 200) / 1000 for real 1.3; (1000 - 100) / 1000 for 0.9.
+    assert!(near(fast.predicted_rss.expect("known"), 1.2));
+    assert!(near(fast.rss_error().expect("known"), 0.1 / 1.3));
+    assert!(near(slow.rss_error().expect("known"), 0.0));
+    // Without the 400 bytes that are not the allocator's: 900 / 600 and 800 / 600.
+    assert!(near(fast.real_allocator_rss.expect("known"), 1.5));
+    assert!(near(
+        fast.predicted_allocator_rss.expect("known"),
+        800.0 / 600.0
+    ));
+    assert_eq!(slower.predicted_rss, None);
+    assert_eq!((slow.user_ns, slow.system_ns), (40e6, 50e6));
+    assert_eq!(slow.page_faults, [400.0, 0.0]);
+    assert_eq!((policy.ranked_well, policy.ranked), (1, 1));
+}
+
+#[test]
+fn misses_are_explained_by_where_the_time_went() {
+    let (results, link) = measured();
+    let program = of(&results, &[link]).policies.remove(0).programs.remove(0);
+    // All are within two in a hundred.
+    assert_eq!(program.explanations, [String::new(); 0]);
+    let mut missed = program.clone();
+    missed.subjects[1].predicted_time.median = 1.0;
+    missed.subjects[2].predicted_time.median = 1.5;
+    let sentences = explain(&missed);
+    assert_eq!(sentences.len(), 2, "{sentences:?}");
+    let expected = "slow: 90 ms more than predicted; most of the real difference to the baseline is in \
+                    the kernel (+50 ms), with +400 page faults where the replay has +0";
+    assert!(sentences[0].starts_with(expected), "{}", sentences[0]);
+    assert!(
+        sentences[1].starts_with("slower: 300 ms less than predicted"),
+        "{}",
+        sentences[1]
+    );
+    assert!(
+        sentences[1].contains("in user mode (+200 ms"),
+        "{}",
+        sentences[1]
+    );
+    missed.replay_ns = 10e6;
+    assert!(explain(&missed)[0].starts_with("Of its time 1.0 %"));
+}
+
+#[test]
+fn what_was_not_measured_is_left_out() {
+    let (mut results, link) = measured();
+    results
+        .samples
+        .retain(|sample| sample.workload != "p/2" || sample.subject != "base");
+    results.summary = crate::measure::summary::of(&results);
+    let fidelity = of(&results, &[link]);
+    assert_eq!(fidelity.policies.len(), 1);
+    assert_eq!(fidelity.policies[0].programs, []);
+    assert_eq!(fidelity.policies[0].time_error, None);
+}

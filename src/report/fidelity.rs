@@ -1,0 +1,307 @@
+//! Whether replay predicts reality, told for a terminal and as a page.
+
+#![forbid(unsafe_code)]
+
+use std::path::Path;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
+use minijinja::{AutoEscape, Environment as Templates, Value, context};
+use serde::Serialize;
+
+use super::charts::{self, Chart};
+use super::format::{self, ABSENT};
+use super::table::text::{WIDTH_MIN, grid, wrap};
+use super::{ReportPaths, facts, files};
+use crate::error::{Error, Result};
+use crate::files::write_atomically;
+use crate::measure::fidelity::{Fidelity, Policy, Prediction, ProgramFidelity};
+use crate::measure::results::{Results, Status};
+
+type Row = (String, Vec<String>);
+
+/// A table, for either.
+struct Grid {
+    corner: String,
+    headings: Vec<String>,
+    rows: Vec<Row>,
+}
+
+/// What the columns mean.
+const METHOD: &str = "Predicted time: the program's under the baseline, plus the replay's under the \
+allocator, less the replay's under the baseline; peak RSS likewise. Real and predicted are ratios to the \
+baseline; off is the error of the predicted ratio. Inside: time of the replay as a share of the \
+program's, both under the baseline. Noise: how far the baseline is from itself when it runs twice.";
+
+fn error_words(share: Option<f64>) -> String {
+    share.map_or(ABSENT.to_owned(), format::percent)
+}
+
+fn ratio_words(ratio: Option<f64>) -> String {
+    ratio.map_or(ABSENT.to_owned(), format::ratio)
+}
+
+fn short(name: &str) -> String {
+    name.strip_prefix("program-").unwrap_or(name).to_owned()
+}
+
+/// The sentence that says how well replay predicts.
+pub fn headline(policy: &Policy) -> String {
+    if policy.programs.is_empty() {
+        return "No program could be compared with its replay.".to_owned();
+    }
+    format!(
+        "Touch {}: the rank correlation of the allocators' times is at least 0.9 on {} of {} programs; \
+         the predicted time ratio is off by {} and that of peak RSS by {} (medians over programs and \
+         allocators).",
+        policy.touch.name(),
+        policy.ranked_well,
+        policy.ranked,
+        error_words(policy.time_error),
+        error_words(policy.rss_error),
+    )
+}
+
+fn summary(policy: &Policy) -> Grid {
+    let row = |one: &ProgramFidelity| {
+        let correlation = one.rank_correlation;
+        let cells = vec![
+            correlation.map_or(ABSENT.to_owned(), |value| format!("{value:.2}")),
+            error_words(one.time_error),
+            error_words(one.rss_error),
+            error_words(Some(one.replay_ns / one.program_ns)),
+            error_words(one.noise),
+            format::time_ns(one.program_ns),
+        ];
+        (short(&one.name), cells)
+    };
+    let headings = ["Spearman", "time off", "RSS off", "inside", "noise", "run"];
+    Grid {
+        corner: "program".to_owned(),
+        headings: headings.map(str::to_owned).to_vec(),
+        rows: policy.programs.iter().map(row).collect(),
+    }
+}
+
+fn details(program: &ProgramFidelity) -> Grid {
+    let row = |one: &Prediction| {
+        let cells = vec![
+            format::ratio(one.real_time.median),
+            format::ratio(one.predicted_time.median),
+            error_words(Some(one.time_error())),
+            ratio_words(one.real_rss),
+            ratio_words(one.predicted_rss),
+            error_words(one.rss_error()),
+        ];
+        (one.subject.clone(), cells)
+    };
+    let headings = [
+        "time real",
+        "predicted",
+        "off",
+        "RSS real",
+        "predicted",
+        "off",
+    ];
+    Grid {
+        corner: short(&program.name),
+        headings: headings.map(str::to_owned).to_vec(),
+        rows: program.subjects.iter().map(row).collect(),
+    }
+}
+
+/// Tables of at most `width` columns.
+pub fn render(fidelity: &Fidelity, results: &Results, width: usize) -> String {
+    let width = width.max(WIDTH_MIN);
+    let mut lines = Vec::new();
+    let lay = |table: &Grid| grid(&table.corner, &table.headings, &table.rows, width);
+    for policy in &fidelity.policies {
+        lines.extend(wrap(&headline(policy), width, ""));
+        lines.push(String::new());
+        lines.extend(lay(&summary(policy)));
+        lines.push(String::new());
+    }
+    for program in fidelity
+        .policies
+        .first()
+        .iter()
+        .flat_map(|policy| &policy.programs)
+    {
+        lines.extend(lay(&details(program)));
+        for sentence in &program.explanations {
+            lines.extend(wrap(sentence, width, "  "));
+        }
+        lines.push(String::new());
+    }
+    for reason in failures(results) {
+        lines.extend(wrap(&reason, width, "  "));
+    }
+    lines.extend(wrap(METHOD, width, ""));
+    lines.join("\n") + "\n"
+}
+
+/// What could not be measured, once each.
+fn failures(results: &Results) -> Vec<String> {
+    let failed = results
+        .summary
+        .iter()
+        .filter(|row| row.status != Status::Ok);
+    failed
+        .map(|row| {
+            let reason = row.reason.as_deref().unwrap_or("it failed");
+            format!("{} under {}: {reason}", row.workload, row.subject)
+        })
+        .collect()
+}
+
+#[derive(Serialize)]
+struct TableView {
+    title: String,
+    corner: String,
+    headings: Vec<String>,
+    rows: Vec<RowView>,
+}
+
+#[derive(Serialize)]
+struct RowView {
+    name: String,
+    cells: Vec<String>,
+}
+
+impl From<Grid> for TableView {
+    fn from(grid: Grid) -> Self {
+        let row = |(name, cells): Row| RowView { name, cells };
+        Self {
+            title: format!("Predicted and real, {}", grid.corner),
+            corner: grid.corner,
+            headings: grid.headings,
+            rows: grid.rows.into_iter().map(row).collect(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct PolicyView {
+    headline: String,
+    table: TableView,
+}
+
+#[derive(Serialize)]
+struct ProgramView {
+    name: String,
+    facts: Vec<facts::Fact>,
+    table: TableView,
+    explanations: Vec<String>,
+}
+
+fn program_view(one: &ProgramFidelity) -> ProgramView {
+    let [replayed, recorded] = one.operations;
+    let other = one.other_rss_bytes;
+    ProgramView {
+        name: short(&one.name),
+        facts: vec![
+            facts::Fact::new("CPU time of a run", format::time_ns(one.program_ns)),
+            facts::Fact::new("Time of its replays", format::time_ns(one.replay_ns)),
+            facts::Fact::new(
+                "Operations replayed",
+                format!("{} of {}", format::count(replayed), format::count(recorded)),
+            ),
+            facts::Fact::new("Processes recorded", format::count(one.processes as u64)),
+            facts::Fact::new(
+                "RSS that is not the allocator's",
+                other.map_or(ABSENT.to_owned(), format::bytes),
+            ),
+        ],
+        table: details(one).into(),
+        explanations: one.explanations.clone(),
+    }
+}
+
+/// Writes `fidelity.json`, `index.html` and the charts into a folder that is there.
+///
+/// # Errors
+/// The folder cannot be written, or a chart cannot be drawn.
+pub fn write(fidelity: &Fidelity, results: &Results, directory: &Path) -> Result<ReportPaths> {
+    let (html, drawn) = page(fidelity, results)?;
+    let json = serde_json::to_string_pretty(fidelity)
+        .map_err(|error| Error::Failed(format!("cannot write the comparison as JSON: {error}")))?;
+    write_atomically(&directory.join("fidelity.json"), (json + "\n").as_bytes())?;
+    let folder = directory.join(files::CHARTS);
+    files::create_folder(&folder)?;
+    let mut kept = Vec::new();
+    for (name, svg) in drawn {
+        let path = folder.join(format!("{name}.svg"));
+        write_atomically(&path, svg.as_bytes())?;
+        kept.push(path);
+    }
+    let index = directory.join("index.html");
+    write_atomically(&index, html.as_bytes())?;
+    files::remove_other_charts(&folder, &kept)?;
+    Ok(ReportPaths {
+        index,
+        charts: kept,
+    })
+}
+
+/// The page, and the charts that also become files.
+fn page(fidelity: &Fidelity, results: &Results) -> Result<(String, Vec<(String, String)>)> {
+    let (mut drawings, mut absent, mut drawn) = (Vec::new(), Vec::new(), Vec::new());
+    // The first policy is the one that is asked about; the others are beside it.
+    if let Some(policy) = fidelity.policies.first() {
+        for chart in charts::fidelity(policy, &fidelity.baseline)? {
+            match chart {
+                Chart::Drawn(chart) => {
+                    drawings.push(Value::from_safe_string(chart.inline()));
+                    drawn.push((chart.file.clone(), chart.standalone()));
+                }
+                Chart::Absent(sentence) => absent.push(sentence),
+            }
+        }
+    }
+    let policy_view = |policy: &Policy| PolicyView {
+        headline: headline(policy),
+        table: summary(policy).into(),
+    };
+    let policies: Vec<PolicyView> = fidelity.policies.iter().map(policy_view).collect();
+    let programs = fidelity.policies.first().map(|policy| &policy.programs);
+    let programs: Vec<ProgramView> = programs.into_iter().flatten().map(program_view).collect();
+    let failed = |error: minijinja::Error| {
+        Error::Failed(format!("cannot fill the page's template: {error:#}"))
+    };
+    let mut templates = Templates::new();
+    templates.set_auto_escape_callback(|_| AutoEscape::Html);
+    let syntax = SyntaxConfig::builder()
+        .trim_blocks(true)
+        .lstrip_blocks(true)
+        .build()
+        .map_err(failed)?;
+    templates.set_syntax(syntax);
+    let template = include_str!("fidelity.html");
+    templates
+        .add_template("fidelity", template)
+        .map_err(failed)?;
+    let run = results.first_run();
+    let html = templates
+        .get_template("fidelity")
+        .and_then(|template| {
+            template.render(context! {
+                subtitle => facts::subtitle(results),
+                policies => Serde(&policies),
+                drawings,
+                absent,
+                programs => Serde(&programs),
+                method => METHOD,
+                warnings => Serde(&results.warnings),
+                failures => Serde(failures(results)),
+                tool => format!("{} {}", run.tool.name, run.tool.version),
+                style => Value::from_safe_string(include_str!("style.css").to_owned()),
+                dark_rules => Value::from_safe_string(charts::dark_rules(".chart ")),
+            })
+        })
+        .map_err(failed)?;
+    Ok((html, drawn))
+}
+
+#[cfg(test)]
+#[path = "fidelity/tests.rs"]
+mod tests;
