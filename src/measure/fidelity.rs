@@ -372,9 +372,16 @@ fn explain(found: &ProgramFidelity) -> Vec<String> {
         ));
     }
     let noise = found.noise.unwrap_or(0.0);
+    let mut within = Vec::new();
     for one in &found.subjects {
         let miss = one.real_time.median - one.predicted_time.median;
         if miss.abs() <= MISS.max(noise) {
+            continue;
+        }
+        if one.real_time.low <= one.predicted_time.high
+            && one.predicted_time.low <= one.real_time.high
+        {
+            within.push(one.subject.as_str());
             continue;
         }
         let real_ns = one.user_ns + one.system_ns;
@@ -403,6 +410,13 @@ fn explain(found: &ProgramFidelity) -> Vec<String> {
             )
         };
         sentences.push(text);
+    }
+    if !within.is_empty() {
+        sentences.push(format!(
+            "{}: what was predicted and what was seen differ by less than their intervals; more blocks \
+             would tell.",
+            within.join(", ")
+        ));
     }
     sentences
 }

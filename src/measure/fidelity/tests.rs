@@ -184,12 +184,23 @@ fn misses_are_explained_by_where_the_time_went() {
     let (results, link) = measured();
     let program = of(&results, &[link]).policies.remove(0).programs.remove(0);
     // All are within two in a hundred.
-    assert_eq!(program.explanations, [String::new(); 0]);
+    assert!(program.explanations.is_empty(), "{program:?}");
     let mut missed = program.clone();
-    missed.subjects[1].predicted_time.median = 1.0;
-    missed.subjects[2].predicted_time.median = 1.5;
+    let about = |median: f64, width: f64| Estimate {
+        median,
+        low: median - width,
+        high: median + width,
+    };
+    missed.subjects[0].predicted_time = about(0.8, 0.2);
+    missed.subjects[1].predicted_time = about(1.0, 0.01);
+    missed.subjects[2].predicted_time = about(1.5, 0.01);
     let sentences = explain(&missed);
-    assert_eq!(sentences.len(), 2, "{sentences:?}");
+    assert_eq!(sentences.len(), 3, "{sentences:?}");
+    assert!(
+        sentences[2].starts_with("fast: what was predicted"),
+        "{}",
+        sentences[2]
+    );
     let expected = "slow: 90 ms more than predicted; most of the real difference to the baseline is in \
                     the kernel (+50 ms), with +400 page faults where the replay has +0";
     assert!(sentences[0].starts_with(expected), "{}", sentences[0]);
