@@ -382,7 +382,8 @@ impl Parameters {
                 ));
             }
         }
-        let dealt: u64 = phase.births.iter().sum();
+        let add = |sum: u64, births: &u64| sum.saturating_add(*births);
+        let dealt = phase.births.iter().fold(0, add);
         let plain = phase
             .cells
             .iter()
