@@ -134,12 +134,16 @@ fn compressed_as_heaptrack_leaves_it() {
 }
 
 #[test]
-fn native_text_keeps_the_calls() {
-    let trace = outcome(&recording("shapes.interpreted.txt"), &STRICT).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("t.log");
-    mymalloc::trace::write(&trace, &path, mymalloc::trace::OutputFormat::Text).unwrap();
-    assert_eq!(read(&path, &STRICT).unwrap().events(), trace.events());
+fn native_text_keeps_the_calls_and_their_sites() {
+    for name in ["shapes.raw.txt", "shapes.interpreted.txt"] {
+        let trace = outcome(&recording(name), &STRICT).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.log");
+        mymalloc::trace::write(&trace, &path, mymalloc::trace::OutputFormat::Text).unwrap();
+        let back = read(&path, &STRICT).unwrap();
+        assert_eq!(back.events(), trace.events(), "{name}");
+        assert_eq!(site_names(&back), site_names(&trace), "{name}");
+    }
 }
 
 /// Cut behind any line, or inside one, what remains is read up to there, and told.

@@ -177,25 +177,15 @@ fn compressed_files_are_the_same() {
 }
 
 #[test]
-fn text_written_of_them_holds_the_same_events() {
+fn native_text_written_of_them_holds_the_same_events() {
     for Fixture { name, bytes, .. } in fixtures::all() {
         let trace = outcome(&bytes, &STRICT).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("t.log");
         write(&trace, &path, OutputFormat::Text).unwrap();
         let back = read(&path, &STRICT).unwrap();
-        // The text tells neither the end of a thread, nor frees of unseen blocks, nor whether a
-        // free told the size.
-        let kept = |event: &Event| match event.operation {
-            Operation::ThreadEnd | Operation::FreeUnseen => None,
-            Operation::Free { block, .. } => Some(Event {
-                operation: free(block.0),
-                ..*event
-            }),
-            _ => Some(*event),
-        };
-        let told: Vec<Event> = trace.events().iter().filter_map(kept).collect();
-        assert_eq!(back.events(), told, "{name}");
+        assert_eq!(back.events(), trace.events(), "{name}");
+        assert_eq!(back.times_ns(), trace.times_ns(), "{name}");
     }
 }
 

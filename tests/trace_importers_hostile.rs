@@ -454,6 +454,37 @@ fn bombs_are_read_in_bounded_memory() {
     assert!(grown < 100 << 20, "{} MiB more", grown >> 20);
 }
 
+/// A hundred thousand threads that all allocate an address which nobody frees: each waits for the release,
+/// but not all of them at once.
+#[test]
+fn records_are_not_held_back_without_end() {
+    let mut content = dj_record(0, 1, 0, [0, 0x1000, 8, 0]);
+    for thread in 1..100_000 {
+        content.extend(dj_record(thread, 1, 0, [0, 0x1000, 8, 0]));
+    }
+    content.extend(dj_record(0, 3, 0, [0x1000, 0, 0, 0]));
+    let message = outcome(&content, &STRICT).unwrap_err();
+    let first = "byte 64 (record 2): 0x1000 is allocated again while it is live: record 1";
+    assert!(message.contains(first), "{message}");
+    let before = peak_bytes();
+    let trace = outcome(&content, &LENIENT).unwrap();
+    let grown = peak_bytes() - before;
+    assert!(grown < 50 << 20, "{} MiB more", grown >> 20);
+    // The first block and one of those that waited; the others came too early or too late.
+    assert_eq!((trace.counts().malloc, trace.counts().free), (2, 1));
+    assert_eq!(trace.origin().dropped_lines, 99_998);
+    // One thread that waits and goes on, without end.
+    let mut content = dj_record(0, 1, 0, [0, 0x1000, 8, 0]);
+    for address in 1..100_000 {
+        content.extend(dj_record(1, 1, 0, [0, 0x1000 * address, 8, 0]));
+    }
+    let message = outcome(&content, &STRICT).unwrap_err();
+    assert!(message.contains(first), "{message}");
+    let trace = outcome(&content, &LENIENT).unwrap();
+    assert_eq!(trace.counts().malloc, 99_999);
+    assert_eq!(trace.origin().dropped_lines, 1);
+}
+
 /// A generator of numbers that is the same everywhere.
 struct Numbers(u64);
 

@@ -4,7 +4,7 @@
 //! an address before the release that made room for it, if the two calls ran at the same time. Such
 //! an allocation waits for the release, and whatever its thread does next waits behind it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use rustc_hash::FxHashMap;
 
@@ -13,6 +13,9 @@ use crate::trace::plural;
 
 /// Records held at a time. Calls that overlap are few; more means that the release never comes.
 const HELD_MAX: usize = 1 << 16;
+
+/// Threads that wait at a time. As many would have to be inside the allocator at once.
+const THREADS_MAX: usize = 1 << 10;
 
 /// Takes records in their turn, each with its place in the file.
 pub(super) trait Judge {
@@ -32,6 +35,8 @@ pub(super) trait Judge {
 pub(super) struct Held<At> {
     /// What each waiting thread does, in its order; the first record is the one that waits.
     queues: FxHashMap<u64, VecDeque<(Record, At)>>,
+    /// The first record's place of each queue, and its thread.
+    firsts: BTreeSet<(At, u64)>,
     /// The threads that wait for an address to be released, in order.
     waiting: FxHashMap<u64, VecDeque<u64>>,
     /// Records in all queues.
@@ -44,6 +49,7 @@ impl<At: Copy + Ord> Held<At> {
     pub(super) fn new() -> Self {
         Self {
             queues: FxHashMap::default(),
+            firsts: BTreeSet::new(),
             waiting: FxHashMap::default(),
             held: 0,
             delayed: 0,
@@ -71,19 +77,18 @@ impl<At: Copy + Ord> Held<At> {
         record: &Record,
         at: At,
     ) -> Result<(), J::Error> {
+        while self.held >= HELD_MAX || self.queues.len() >= THREADS_MAX {
+            self.force_first(records)?;
+        }
         let thread = thread_of(record);
         if self.queues.contains_key(&thread) {
-            if self.held == HELD_MAX {
-                self.force_first(records)?;
-                // Its own thread may have been the one.
-                return self.take(records, record, at);
-            }
             self.push(thread, record, at);
             return Ok(());
         }
         if let Some(pointer) = waits_for(record, records) {
             self.delayed += 1;
             self.push(thread, record, at);
+            self.firsts.insert((at, thread));
             self.waiting.entry(pointer).or_default().push_back(thread);
             return Ok(());
         }
@@ -125,19 +130,24 @@ impl<At: Copy + Ord> Held<At> {
         Ok(())
     }
 
-    /// A thread goes on until it has to wait again.
+    /// A thread, whose first record no longer waits, goes on until it has to wait again.
     fn go_on<J: Judge<At = At>>(
         &mut self,
         records: &mut J,
         thread: u64,
         released: &mut Vec<u64>,
     ) -> Result<(), J::Error> {
+        let first = self.queues.get(&thread).and_then(|queue| queue.front());
+        if let Some(&(_, at)) = first {
+            self.firsts.remove(&(at, thread));
+        }
         while let Some(queue) = self.queues.get_mut(&thread) {
             let Some(&(record, at)) = queue.front() else {
                 self.queues.remove(&thread);
                 break;
             };
             if let Some(pointer) = waits_for(&record, records) {
+                self.firsts.insert((at, thread));
                 self.waiting.entry(pointer).or_default().push_back(thread);
                 break;
             }
@@ -152,21 +162,20 @@ impl<At: Copy + Ord> Held<At> {
 
     /// The release never comes: the record that has waited longest is judged as it stands.
     fn force_first<J: Judge<At = At>>(&mut self, records: &mut J) -> Result<(), J::Error> {
-        let first = self
-            .queues
-            .iter()
-            .filter_map(|(&thread, queue)| Some((queue.front()?.1, thread)))
-            .min();
-        let Some((_, thread)) = first else {
+        let Some((_, thread)) = self.firsts.pop_first() else {
             return Ok(());
         };
-        let queue = self.queues.get_mut(&thread).expect("it was just found");
-        let (record, at) = queue.pop_front().expect("it was just seen");
+        let queue = self.queues.get_mut(&thread).expect("it waits");
+        let (record, at) = queue.pop_front().expect("its first record waits");
         self.held -= 1;
-        if let Some(pointer) = waits_for(&record, records)
+        if let Some(pointer) = record.request.result()
             && let Some(threads) = self.waiting.get_mut(&pointer)
+            && let Some(place) = threads.iter().position(|&waiting| waiting == thread)
         {
-            threads.retain(|&waiting| waiting != thread);
+            threads.remove(place);
+            if threads.is_empty() {
+                self.waiting.remove(&pointer);
+            }
         }
         let mut released = Vec::new();
         if records.take(&record, at)? {
