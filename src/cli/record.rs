@@ -187,12 +187,12 @@ fn overhead(main: &Recorded, outcome: &Outcome) -> String {
     let spent_ns = operations as f64 * picoseconds as f64 / 1000.0;
     let cpu_ns = outcome.cpu.as_nanos() as f64;
     let mut text = format!(
-        "  recording cost about {} per operation",
+        "  recording cost {} per operation",
         time_ns(picoseconds as f64 / 1000.0)
     );
     if spent_ns < cpu_ns {
         text.push_str(&format!(
-            ": {} of {} CPU time ({})",
+            ": {} of {} CPU ({})",
             time_ns(spent_ns),
             time_ns(cpu_ns),
             percent(spent_ns / cpu_ns)
