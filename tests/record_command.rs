@@ -451,7 +451,12 @@ fn a_recording_is_readable_after_everybody_was_killed() {
     let counts = *trace(&wires[0]).counts();
     assert!(counts.operations() > 0);
     let output = Command::new(env!("CARGO_BIN_EXE_mymalloc"))
-        .args(["convert", wires[0].to_str().expect("text"), "out.log"])
+        .args([
+            "trace",
+            "convert",
+            wires[0].to_str().expect("text"),
+            "out.log",
+        ])
         .current_dir(folder)
         .output()
         .expect("the program is there");

@@ -6,7 +6,8 @@
 use std::path::{Path, PathBuf};
 
 use mymalloc::trace::profile::Profile;
-use mymalloc::trace::{EventCounts, Format, Operation, ReadOptions, Trace, read, slice};
+use mymalloc::trace::tools::slice::{LiveSet, Window, slice};
+use mymalloc::trace::{EventCounts, Format, Operation, ReadOptions, Trace, read};
 use mymalloc::workload::definition::{Kind, find_for_trace, load_all};
 
 fn workloads() -> PathBuf {
@@ -67,7 +68,12 @@ fn surfaceflinger_and_the_piece_of_it() {
 
     let quickstart = bundled("quickstart.log.zst");
     assert_eq!(quickstart.origin().format, Format::LogallocMunged);
-    let mut expected = slice(&trace, 0, 60_000).events().to_vec();
+    let window = Window::Events {
+        first: 0,
+        count: 60_000,
+    };
+    let piece = slice(&trace, window, LiveSet::Drop).unwrap();
+    let mut expected = piece.events().to_vec();
     // The native text does not tell the end of a thread.
     expected.retain(|event| event.operation != Operation::ThreadEnd);
     assert_eq!(quickstart.events(), expected);

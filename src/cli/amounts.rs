@@ -30,6 +30,14 @@ pub(super) fn parse_memory_limit(text: &str) -> Result<u64, String> {
     Ok(bytes)
 }
 
+/// "100", "64k", "2 MiB": powers of 1024.
+pub(super) fn parse_bytes(text: &str) -> Result<u64, String> {
+    parse_size::Config::new()
+        .with_binary()
+        .parse_size(text)
+        .map_err(|error| format!("{error}; expected a size such as 256 or 64K"))
+}
+
 /// "1.5%" or "0.015".
 pub(super) fn parse_share(text: &str) -> Result<f64, String> {
     let (number, unit) = match text.strip_suffix('%') {

@@ -6,7 +6,6 @@
 mod amounts;
 mod compare;
 mod completions;
-mod convert;
 mod effort;
 mod fidelity;
 
@@ -53,7 +52,6 @@ enum Command {
     Compare(compare::Arguments),
     Rank(rank::Arguments),
     Fidelity(fidelity::Arguments),
-    Convert(convert::Arguments),
     Trace(trace::Arguments),
 
     Lib(lib_file::Arguments),
@@ -80,8 +78,7 @@ pub fn mymalloc() -> ExitCode {
         Command::Compare(arguments) => return gate(compare::run(arguments)),
         Command::Rank(arguments) => rank::run(arguments),
         Command::Fidelity(arguments) => fidelity::run(arguments),
-        Command::Convert(arguments) => convert::run(arguments),
-        Command::Trace(arguments) => trace::run(arguments),
+        Command::Trace(arguments) => return gate(trace::run(arguments)),
 
         Command::Lib(arguments) => lib_file::run(arguments),
         Command::Selftest(arguments) => selftest::run(arguments),

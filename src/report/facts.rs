@@ -8,13 +8,14 @@ use serde::Serialize;
 use super::{format, threads};
 use crate::measure::environment::Environment;
 use crate::measure::results::{ProgramRecord, Results, SubjectKind, Touch, WorkloadRecord};
-use crate::trace::{EventCounts, Format};
+use crate::trace::profile::Profile;
+use crate::trace::{EventCounts, Format, Origin};
 
 /// A name and what there is to say about it.
 #[derive(Serialize)]
 pub(crate) struct Fact {
-    name: String,
-    value: String,
+    pub(crate) name: String,
+    pub(crate) value: String,
 }
 
 impl Fact {
@@ -29,13 +30,17 @@ impl Fact {
 /// How many events of one kind, and whether replay performs them.
 #[derive(Serialize)]
 pub(crate) struct EventLine {
-    name: &'static str,
-    count: String,
+    pub(crate) name: &'static str,
+    pub(crate) count: String,
+    #[serde(skip)]
+    pub(crate) number: u64,
     /// "yes", or why not.
     replayed: &'static str,
 }
 
 const FAILED_ALLOCATION: &str = "allocation that had failed while recording";
+
+const FREE_UNSEEN: &str = "free of a block from before the recording";
 
 /// Events by kind: those that are there, operations first.
 pub(crate) fn events(counts: &EventCounts) -> Vec<EventLine> {
@@ -50,6 +55,7 @@ pub(crate) fn events(counts: &EventCounts) -> Vec<EventLine> {
         ),
         ("free", counts.free, true),
         ("free(NULL)", counts.free_null, true),
+        (FREE_UNSEEN, counts.free_unseen, false),
         ("thread start", counts.thread_start, false),
         ("thread end", counts.thread_end, false),
         ("mark of the recording tool", counts.mark, false),
@@ -61,8 +67,10 @@ pub(crate) fn events(counts: &EventCounts) -> Vec<EventLine> {
         .map(|(name, count, is_operation)| EventLine {
             name,
             count: format::count(count),
+            number: count,
             replayed: match (is_operation, name) {
                 (true, _) => "yes",
+                (false, FREE_UNSEEN) => "no: no allocator can be given a block that it never gave",
                 (false, FAILED_ALLOCATION) => "no: it had failed while recording",
                 (false, _) => "no: not an allocator operation",
             },
@@ -72,9 +80,14 @@ pub(crate) fn events(counts: &EventCounts) -> Vec<EventLine> {
 
 /// What the trace is like, in numbers.
 pub(crate) fn trace(record: &WorkloadRecord) -> Vec<Fact> {
-    let (Some(origin), Some(profile)) = (&record.origin, &record.profile) else {
-        return Vec::new();
-    };
+    match (&record.origin, &record.profile) {
+        (Some(origin), Some(profile)) => trace_of(origin, profile),
+        _ => Vec::new(),
+    }
+}
+
+/// The same of a trace that was not replayed.
+pub(crate) fn trace_of(origin: &Origin, profile: &Profile) -> Vec<Fact> {
     let bytes = |value: u64| format::bytes(value as f64);
     let threads = if profile.threads > profile.threads_alive_peak && profile.threads_alive_peak > 0
     {
@@ -125,9 +138,11 @@ pub(crate) fn trace(record: &WorkloadRecord) -> Vec<Fact> {
 
 /// What the reader of the trace could not know, and what it dropped.
 pub(crate) fn trace_notes(record: &WorkloadRecord) -> Vec<String> {
-    let Some(origin) = &record.origin else {
-        return Vec::new();
-    };
+    record.origin.as_ref().map_or(Vec::new(), origin_notes)
+}
+
+/// The same of a trace that was not replayed.
+pub(crate) fn origin_notes(origin: &Origin) -> Vec<String> {
     let mut notes = origin.notes.clone();
     let dropped = origin.dropped_lines;
     if dropped > 0 {
@@ -162,7 +177,7 @@ pub(crate) fn program(program: &ProgramRecord) -> Vec<Fact> {
     facts
 }
 
-fn format_words(format: Format) -> &'static str {
+pub(crate) fn format_words(format: Format) -> &'static str {
     match format {
         Format::LogallocRaw => "logalloc log with addresses",
         Format::LogallocMunged => "logalloc log with slot numbers",

@@ -27,6 +27,7 @@ mod samples;
 mod sure;
 pub mod table;
 mod threads;
+pub mod trace;
 mod verdict;
 mod words;
 

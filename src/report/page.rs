@@ -8,6 +8,7 @@ mod latency;
 mod overview;
 mod results;
 mod table;
+pub(crate) mod trace;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
@@ -152,20 +153,6 @@ fn fill(
     workloads: &[WorkloadView],
     overview: Option<Overview>,
 ) -> Result<String> {
-    let mut templates = Templates::new();
-    templates.set_auto_escape_callback(|_| AutoEscape::Html);
-    let failed = |error: minijinja::Error| {
-        Error::Failed(format!("cannot fill the report's template: {error:#}"))
-    };
-    let syntax = SyntaxConfig::builder()
-        .trim_blocks(true)
-        .lstrip_blocks(true)
-        .build()
-        .map_err(failed)?;
-    templates.set_syntax(syntax);
-    templates
-        .add_template("report", include_str!("template.html"))
-        .map_err(failed)?;
     let title = match report.workloads.as_slice() {
         [one] => format!("Allocators compared on {}", one.name),
         _ => format!(
@@ -195,11 +182,41 @@ fn fill(
         subjects => Serde(facts::subjects(results)),
         warnings => Serde(&results.warnings),
         tool => format!("{} {}", results.first_run().tool.name, results.first_run().tool.version),
-        style => Value::from_safe_string(include_str!("style.css").to_owned()),
-        dark_rules => Value::from_safe_string(charts::dark_rules(".chart ")),
+        style => style(),
+        dark_rules => dark_rules(),
     };
+    fill_template(include_str!("template.html"), page)
+}
+
+/// The style sheet of every page.
+fn style() -> Value {
+    Value::from_safe_string(include_str!("style.css").to_owned())
+}
+
+/// What recolours its charts in the dark.
+fn dark_rules() -> Value {
+    Value::from_safe_string(charts::dark_rules(".chart "))
+}
+
+/// Fills a page's template, which may use the macros.
+fn fill_template(template: &str, page: Value) -> Result<String> {
+    let failed = |error: minijinja::Error| {
+        Error::Failed(format!("cannot fill the report's template: {error:#}"))
+    };
+    let mut templates = Templates::new();
+    templates.set_auto_escape_callback(|_| AutoEscape::Html);
+    let syntax = SyntaxConfig::builder()
+        .trim_blocks(true)
+        .lstrip_blocks(true)
+        .build()
+        .map_err(failed)?;
+    templates.set_syntax(syntax);
     templates
-        .get_template("report")
+        .add_template("macros", include_str!("macros.html"))
+        .and_then(|()| templates.add_template("page", template))
+        .map_err(failed)?;
+    templates
+        .get_template("page")
         .and_then(|template| template.render(page))
         .map_err(failed)
 }

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod block_table;
 pub mod builder;
 pub mod export;
 pub mod import;
@@ -15,16 +16,15 @@ mod provenance;
 mod recording;
 #[cfg(test)]
 mod round_trip;
-mod slice;
 pub mod stream;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod tools;
 pub mod wire;
 
 pub use export::{FileSink, Losses, OutputFormat, Written, create, write, write_to};
 pub use import::{ReadOptions, read, read_into};
 pub use recording::Recording;
-pub use slice::slice;
 
 use serde::{Deserialize, Serialize};
 

@@ -2,9 +2,14 @@
 
 #![forbid(unsafe_code)]
 
+use std::num::NonZeroU32;
+
 use serde::{Deserialize, Serialize};
 
-use super::{BlockId, Event, EventCounts, Trace};
+use super::block_table::BlockTable;
+use super::stream::{Batch, EventSink};
+use super::{BlockId, Event, EventCounts, SiteId, ThreadIndex, Trace};
+use crate::error::Result;
 
 /// What a trace is like.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -78,24 +83,28 @@ pub struct LivePoint {
 /// Points of the live curve.
 const CURVE_POINTS: usize = 512;
 
+/// Points taken by the stride: one place each is kept free for the peak and for the end.
+const STRIDE_POINTS: usize = CURVE_POINTS - 2;
+
 impl Profile {
-    /// Measures a trace: one pass over its events, one word of memory per block.
+    /// Measures a trace in one pass over its events.
     pub fn of(trace: &Trace) -> Self {
-        let mut walk = Walk::new(trace);
-        for (index, event) in trace.events().iter().enumerate() {
-            walk.step(index as u32, event);
+        let mut profiler = Profiler::of_length(trace.events().len() as u64);
+        for event in trace.events() {
+            profiler.step(event, SiteId::default());
         }
-        walk.finish()
+        profiler.finish()
     }
 }
 
-/// The state of the pass.
-struct Walk<'t> {
-    trace: &'t Trace,
-    /// The event that allocated each block; its thread and size stand there.
-    births: Vec<u32>,
+/// Measures a trace of any length while it passes. Memory: an entry per live block, and one per
+/// thread.
+#[derive(Debug)]
+pub struct Profiler {
+    counts: EventCounts,
+    births: BlockTable<Birth>,
     /// First and last event of each thread that has one.
-    spans: Vec<Option<(u32, u32)>>,
+    spans: Vec<Option<(u64, u64)>>,
     cross_thread_frees: u64,
     requested_bytes: u64,
     largest_bytes: u64,
@@ -104,26 +113,62 @@ struct Walk<'t> {
     live_blocks_peak: u64,
     sizes: Classes,
     lifetimes: Classes,
-    curve: Vec<LivePoint>,
-    /// A point of the curve every so many events.
-    stride: u64,
+    curve: Curve,
 }
 
-impl<'t> Walk<'t> {
-    fn new(trace: &'t Trace) -> Self {
+/// What is remembered of a live block.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Birth {
+    /// Number of the event that allocated it.
+    pub(super) event: u64,
+    /// Requested bytes.
+    pub(super) bytes: u64,
+    /// Who asked.
+    pub(super) thread: ThreadIndex,
+    /// Where.
+    pub(super) site: SiteId,
+    /// Links of its chain of reallocations, the first allocation among them.
+    pub(super) links: NonZeroU32,
+}
+
+const _: () = assert!(
+    size_of::<Option<Birth>>() <= 32,
+    "half a cache line per live block"
+);
+
+/// What an event did.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Step {
+    /// Number of the event, from 0.
+    pub(super) event: u64,
+    /// The block that ended, if one did.
+    pub(super) ended: Option<Birth>,
+    /// The block that began, if one did.
+    pub(super) begun: Option<Birth>,
+}
+
+impl Profiler {
+    /// Nothing measured yet, of a trace whose length is not known.
+    #[expect(clippy::new_without_default, reason = "there are two ways to begin")]
+    pub fn new() -> Self {
+        Self::with_curve(Curve::adaptive())
+    }
+
+    /// Nothing measured yet, of a trace of so many events: the curve gets all its points.
+    pub fn of_length(events: u64) -> Self {
+        Self::with_curve(Curve::of_length(events))
+    }
+
+    fn with_curve(curve: Curve) -> Self {
         let nothing = LivePoint {
             event: 0,
             live_bytes: 0,
             live_blocks: 0,
         };
-        // One place each is kept free for the peak and for the end.
-        let stride = (trace.events().len() as u64)
-            .div_ceil(CURVE_POINTS as u64 - 2)
-            .max(1);
         Self {
-            trace,
-            births: Vec::with_capacity(trace.block_count() as usize),
-            spans: vec![None; trace.thread_count() as usize],
+            counts: EventCounts::default(),
+            births: BlockTable::default(),
+            spans: Vec::new(),
             cross_thread_frees: 0,
             requested_bytes: 0,
             largest_bytes: 0,
@@ -132,59 +177,87 @@ impl<'t> Walk<'t> {
             live_blocks_peak: 0,
             sizes: Classes::new(),
             lifetimes: Classes::new(),
-            curve: Vec::with_capacity(CURVE_POINTS),
-            stride,
+            curve,
         }
     }
 
-    fn step(&mut self, index: u32, event: &Event) {
-        let span = self.spans[event.thread.0 as usize].get_or_insert((index, index));
-        span.1 = index;
-        if let Some(block) = event.operation.releases() {
-            self.end_block(block, index, event);
-        }
-        if event.operation.allocates().is_some() {
-            // Blocks are numbered in the order in which they are allocated.
-            self.births.push(index);
-            let bytes = event.operation.requested_bytes();
-            self.sizes.add(bytes);
-            self.requested_bytes = self.requested_bytes.saturating_add(bytes);
-            self.largest_bytes = self.largest_bytes.max(bytes);
-            self.live.live_bytes = self.live.live_bytes.saturating_add(bytes);
-            self.live.live_blocks += 1;
-        }
-        self.live.event = u64::from(index) + 1;
+    /// Measures the next event.
+    pub(super) fn step(&mut self, event: &Event, site: SiteId) -> Step {
+        let index = self.live.event;
+        self.counts.add(&event.operation);
+        self.live_span(event.thread, index);
+        let ended = event
+            .operation
+            .releases()
+            .map(|block| self.end_block(block, index, event.thread));
+        let begun = event.operation.allocates().map(|block| {
+            let birth = Birth {
+                event: index,
+                bytes: event.operation.requested_bytes(),
+                thread: event.thread,
+                site,
+                links: ended.map_or(NonZeroU32::MIN, |old| old.links.saturating_add(1)),
+            };
+            self.begin_block(block, birth);
+            birth
+        });
+        self.live.event += 1;
         if self.live.live_bytes > self.peak.live_bytes {
             self.peak = self.live;
         }
         self.live_blocks_peak = self.live_blocks_peak.max(self.live.live_blocks);
-        if self.live.event.is_multiple_of(self.stride) {
-            self.curve.push(self.live);
+        self.curve.offer(self.live);
+        Step {
+            event: index,
+            ended,
+            begun,
         }
     }
 
-    fn end_block(&mut self, block: BlockId, index: u32, event: &Event) {
-        let birth = self.births[block.0 as usize];
-        let allocation = &self.trace.events()[birth as usize];
-        self.cross_thread_frees += u64::from(allocation.thread != event.thread);
-        self.lifetimes.add(u64::from(index - birth));
-        let bytes = allocation.operation.requested_bytes();
-        self.live.live_bytes = self.live.live_bytes.saturating_sub(bytes);
+    fn live_span(&mut self, thread: ThreadIndex, index: u64) {
+        let thread = thread.0 as usize;
+        if thread >= self.spans.len() {
+            self.spans.resize(thread + 1, None);
+        }
+        self.spans[thread].get_or_insert((index, index)).1 = index;
+    }
+
+    fn begin_block(&mut self, block: BlockId, birth: Birth) {
+        self.births.insert(block, birth);
+        self.sizes.add(birth.bytes);
+        self.requested_bytes = self.requested_bytes.saturating_add(birth.bytes);
+        self.largest_bytes = self.largest_bytes.max(birth.bytes);
+        self.live.live_bytes = self.live.live_bytes.saturating_add(birth.bytes);
+        self.live.live_blocks += 1;
+    }
+
+    fn end_block(&mut self, block: BlockId, index: u64, thread: ThreadIndex) -> Birth {
+        let birth = self
+            .births
+            .remove(block)
+            .expect("a trace releases live blocks only");
+        self.cross_thread_frees += u64::from(birth.thread != thread);
+        self.lifetimes.add(index - birth.event);
+        self.live.live_bytes = self.live.live_bytes.saturating_sub(birth.bytes);
         self.live.live_blocks -= 1;
+        birth
     }
 
-    fn finish(mut self) -> Profile {
-        for point in [self.peak, self.live] {
-            // An empty trace has neither; a point may have been taken by the stride already.
-            if point.event > 0
-                && let Err(place) = self.curve.binary_search_by_key(&point.event, |p| p.event)
-            {
-                self.curve.insert(place, point);
-            }
-        }
+    /// Events so far, by kind.
+    pub fn counts(&self) -> &EventCounts {
+        &self.counts
+    }
+
+    /// First and last event of each thread that has one.
+    pub(super) fn spans(&self) -> &[Option<(u64, u64)>] {
+        &self.spans
+    }
+
+    /// What was measured.
+    pub fn finish(self) -> Profile {
         Profile {
-            counts: *self.trace.counts(),
-            threads: self.trace.thread_count(),
+            counts: self.counts,
+            threads: u32::try_from(self.spans.len()).expect("threads have 32-bit numbers"),
             threads_alive_peak: alive_peak(&self.spans),
             cross_thread_frees: self.cross_thread_frees,
             requested_bytes: self.requested_bytes,
@@ -207,17 +280,81 @@ impl<'t> Walk<'t> {
                     high_events,
                     count,
                 }),
-            live_curve: self.curve,
+            live_curve: self.curve.finish(self.peak, self.live),
         }
     }
 }
 
+impl EventSink for Profiler {
+    fn take(&mut self, batch: &Batch) -> Result<()> {
+        for event in &batch.events {
+            self.step(event, SiteId::default());
+        }
+        Ok(())
+    }
+}
+
+/// Points of the live bytes, one every so many events.
+#[derive(Debug)]
+struct Curve {
+    points: Vec<LivePoint>,
+    stride: u64,
+    /// The length is not known: whenever there are too many points, the stride doubles.
+    is_adaptive: bool,
+}
+
+impl Curve {
+    fn of_length(events: u64) -> Self {
+        Self {
+            points: Vec::with_capacity(CURVE_POINTS),
+            stride: events.div_ceil(STRIDE_POINTS as u64).max(1),
+            is_adaptive: false,
+        }
+    }
+
+    fn adaptive() -> Self {
+        Self {
+            points: Vec::with_capacity(CURVE_POINTS),
+            stride: 1,
+            is_adaptive: true,
+        }
+    }
+
+    #[inline]
+    fn offer(&mut self, point: LivePoint) {
+        if point.event.is_multiple_of(self.stride) {
+            self.take(point);
+        }
+    }
+
+    fn take(&mut self, point: LivePoint) {
+        if self.is_adaptive && self.points.len() == STRIDE_POINTS {
+            self.stride *= 2;
+            let stride = self.stride;
+            self.points.retain(|kept| kept.event.is_multiple_of(stride));
+            if !point.event.is_multiple_of(stride) {
+                return;
+            }
+        }
+        self.points.push(point);
+    }
+
+    fn finish(mut self, peak: LivePoint, end: LivePoint) -> Vec<LivePoint> {
+        for point in [peak, end] {
+            // An empty trace has neither; a point may have been taken by the stride already.
+            if point.event > 0
+                && let Err(place) = self.points.binary_search_by_key(&point.event, |p| p.event)
+            {
+                self.points.insert(place, point);
+            }
+        }
+        self.points
+    }
+}
+
 /// Most spans that cover one event.
-fn alive_peak(spans: &[Option<(u32, u32)>]) -> u32 {
-    let mut firsts: Vec<u32> = spans.iter().flatten().map(|span| span.0).collect();
-    let mut lasts: Vec<u32> = spans.iter().flatten().map(|span| span.1).collect();
-    firsts.sort_unstable();
-    lasts.sort_unstable();
+fn alive_peak(spans: &[Option<(u64, u64)>]) -> u32 {
+    let (firsts, lasts) = sorted_ends(spans);
     let mut peak = 0;
     let mut ended = 0;
     for (begun, &first) in firsts.iter().enumerate() {
@@ -229,26 +366,77 @@ fn alive_peak(spans: &[Option<(u32, u32)>]) -> u32 {
     u32::try_from(peak).expect("at most as many as there are threads")
 }
 
+/// How many spans cover each event of `at`.
+pub(super) fn spans_at(
+    spans: &[Option<(u64, u64)>],
+    at: impl IntoIterator<Item = u64>,
+) -> Vec<u32> {
+    let (firsts, lasts) = sorted_ends(spans);
+    at.into_iter()
+        .map(|event| {
+            let begun = firsts.partition_point(|&first| first <= event);
+            let ended = lasts.partition_point(|&last| last < event);
+            u32::try_from(begun - ended).expect("at most as many as there are threads")
+        })
+        .collect()
+}
+
+/// The first and the last events, each ascending.
+fn sorted_ends(spans: &[Option<(u64, u64)>]) -> (Vec<u64>, Vec<u64>) {
+    let mut firsts: Vec<u64> = spans.iter().flatten().map(|span| span.0).collect();
+    let mut lasts: Vec<u64> = spans.iter().flatten().map(|span| span.1).collect();
+    firsts.sort_unstable();
+    lasts.sort_unstable();
+    (firsts, lasts)
+}
+
 /// A histogram over powers of two: class 0 holds 0, class 1 holds 1, class k > 1 holds
 /// `2^(k-2) + 1 ..= 2^(k-1)`.
-struct Classes {
-    counts: [u64; 66],
+#[derive(Clone, Debug)]
+pub(super) struct Classes {
+    counts: [u64; CLASSES],
+}
+
+/// Classes of powers of two.
+pub(super) const CLASSES: usize = 66;
+
+/// The class of a value.
+#[inline]
+pub(super) fn class_of(value: u64) -> usize {
+    match value {
+        0 => 0,
+        _ => 65 - (value - 1).leading_zeros() as usize,
+    }
+}
+
+/// Smallest and largest value of a class.
+pub(super) fn class_bounds(class: usize) -> (u64, u64) {
+    match class {
+        0 => (0, 0),
+        1 => (1, 1),
+        65 => ((1 << 63) + 1, u64::MAX),
+        _ => ((1 << (class - 2)) + 1, 1 << (class - 1)),
+    }
 }
 
 impl Classes {
-    fn new() -> Self {
-        Self { counts: [0; 66] }
+    pub(super) fn new() -> Self {
+        Self {
+            counts: [0; CLASSES],
+        }
     }
 
-    fn add(&mut self, value: u64) {
-        let class = match value {
-            0 => 0,
-            _ => 65 - (value - 1).leading_zeros() as usize,
-        };
-        self.counts[class] += 1;
+    #[inline]
+    pub(super) fn add(&mut self, value: u64) {
+        self.counts[class_of(value)] += 1;
     }
 
-    fn buckets<B>(&self, bucket: impl Fn(u64, u64, u64) -> B) -> Vec<B> {
+    /// Takes back what [`Classes::add`] did.
+    pub(super) fn remove(&mut self, value: u64) {
+        self.counts[class_of(value)] -= 1;
+    }
+
+    pub(super) fn buckets<B>(&self, bucket: impl Fn(u64, u64, u64) -> B) -> Vec<B> {
         let used = |count: &u64| *count > 0;
         let Some(first) = self.counts.iter().position(used) else {
             return Vec::new();
@@ -256,12 +444,7 @@ impl Classes {
         let last = self.counts.iter().rposition(used).unwrap_or(first);
         (first..=last)
             .map(|class| {
-                let (low, high) = match class {
-                    0 => (0, 0),
-                    1 => (1, 1),
-                    65 => ((1 << 63) + 1, u64::MAX),
-                    _ => ((1 << (class - 2)) + 1, 1 << (class - 1)),
-                };
+                let (low, high) = class_bounds(class);
                 bucket(low, high, self.counts[class])
             })
             .collect()
@@ -315,6 +498,9 @@ mod tests {
         #[test]
         fn equals_the_naive_computation(trace in testing::traces(120)) {
             let profile = Profile::of(&trace);
+            let mut streaming = Profiler::new();
+            testing::feed(&trace, 7, &mut streaming);
+            prop_assert_eq!(&profile, &streaming.finish());
             let events = trace.events();
             let curve: Vec<_> = (0..=events.len()).map(|n| live_after(&trace, n)).collect();
             prop_assert_eq!(profile.live_bytes_peak, curve.iter().map(|l| bytes(l)).max().unwrap());
@@ -388,5 +574,33 @@ mod tests {
             profile.live_curve.last().unwrap().event,
             trace.events().len() as u64
         );
+    }
+
+    #[test]
+    fn a_curve_of_unknown_length_has_as_many_points_as_fit() {
+        for events in [1, 509, 510, 511, 1021, 5000, 123_456] {
+            let trace = testing::sawtooth(events, 77);
+            let mut streaming = Profiler::new();
+            testing::feed(&trace, 4096, &mut streaming);
+            let (profile, whole) = (streaming.finish(), Profile::of(&trace));
+            let points = profile.live_curve.len();
+            assert!(points <= CURVE_POINTS, "{events}: {points}");
+            assert!(
+                points >= events.min(CURVE_POINTS / 2 - 1),
+                "{events}: {points}"
+            );
+            assert!(profile.live_curve.is_sorted_by(|a, b| a.event < b.event));
+            let peak = profile
+                .live_curve
+                .iter()
+                .map(|point| point.live_bytes)
+                .max();
+            assert_eq!(peak, Some(profile.live_bytes_peak));
+            assert_eq!(profile.live_bytes_peak, whole.live_bytes_peak);
+            assert_eq!(
+                profile.live_curve.last().map(|point| point.event),
+                Some(events as u64)
+            );
+        }
     }
 }

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use rustc_hash::FxHashMap;
 
 use super::builder::TraceBuilder;
+use super::stream::{Batch, EventSink};
 use super::{AlignedFunction, BlockId, Origin, SiteId, ThreadIndex, Trace};
 
 /// One step of a random trace; what it means depends on the blocks that are live.
@@ -124,4 +125,47 @@ pub(crate) fn sawtooth(count: usize, period: usize) -> Trace {
         }
     }
     builder.finish()
+}
+
+/// Hands a trace on in batches of `batch_events`.
+pub(crate) fn feed(trace: &Trace, batch_events: usize, sink: &mut dyn EventSink) {
+    let mut batch = Batch::default();
+    for (index, event) in trace.events().iter().enumerate() {
+        batch.events.push(*event);
+        batch
+            .times_ns
+            .extend(trace.times_ns().map(|times| times[index]));
+        batch.sites.extend(trace.sites().map(|sites| sites[index]));
+        if batch.events.len() == batch_events || index + 1 == trace.events().len() {
+            sink.take(&batch).expect("a sink of a test takes all");
+            batch.clear();
+        }
+    }
+}
+
+/// Any valid trace as [`traces`] makes them, with or without time stamps and call sites. Stamps
+/// ascend; some are equal.
+pub(crate) fn rich_traces(events: usize) -> impl Strategy<Value = Trace> {
+    let extras = proptest::collection::vec((0_u64..3, 0_u32..6), events);
+    (traces(events), any::<bool>(), any::<bool>(), extras).prop_map(
+        |(trace, timed, sited, extras)| {
+            let mut builder = TraceBuilder::new(origin());
+            feed(&trace, usize::MAX, &mut builder);
+            let mut now_ns = 1000;
+            for (step_ns, site) in &extras[..trace.events().len()] {
+                now_ns += step_ns * 10;
+                if timed {
+                    builder.stamp(now_ns);
+                }
+                if sited {
+                    builder.site(SiteId(*site));
+                }
+            }
+            if sited {
+                let names = (0..6).map(|n| format!("function_{n} (/home/secret/file.c:{n})"));
+                builder.name_sites(names.collect());
+            }
+            builder.finish()
+        },
+    )
 }

@@ -1,25 +1,61 @@
-//! `trace`: what one does with traces, one file per subcommand.
+//! `trace`: tools on traces, one file each.
 
+#![forbid(unsafe_code)]
+
+mod anonymise;
+mod convert;
+mod diff;
+mod filter;
+mod input;
+mod merge;
 mod model;
+mod output;
+mod same_file;
+mod scale;
+mod slice;
+mod stat;
+mod validate;
 
 use clap::{Args, Subcommand};
 
 use crate::error::Result;
+use crate::run::interrupt;
 
-/// Work with traces
+/// Look into traces, check them, cut and change them
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     #[command(subcommand)]
-    command: Command,
+    tool: Tool,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum Tool {
+    Stat(stat::Arguments),
+    Validate(validate::Arguments),
+    Convert(convert::Arguments),
+    Slice(slice::Arguments),
+    Filter(filter::Arguments),
+    Anonymise(anonymise::Arguments),
+    Scale(scale::Arguments),
+    Merge(merge::Arguments),
+    Diff(diff::Arguments),
     Model(model::Arguments),
 }
 
-pub(super) fn run(arguments: &Arguments) -> Result<()> {
-    match &arguments.command {
-        Command::Model(arguments) => model::run(arguments),
-    }
+/// Whether the tool found what it looked for; false ends with 1.
+pub(super) fn run(arguments: &Arguments) -> Result<bool> {
+    interrupt::install();
+    match &arguments.tool {
+        Tool::Stat(arguments) => stat::run(arguments),
+        Tool::Validate(arguments) => return validate::run(arguments),
+        Tool::Convert(arguments) => convert::run(arguments),
+        Tool::Slice(arguments) => slice::run(arguments),
+        Tool::Filter(arguments) => filter::run(arguments),
+        Tool::Anonymise(arguments) => anonymise::run(arguments),
+        Tool::Scale(arguments) => scale::run(arguments),
+        Tool::Merge(arguments) => merge::run(arguments),
+        Tool::Diff(arguments) => diff::run(arguments),
+        Tool::Model(arguments) => model::run(arguments),
+    }?;
+    Ok(true)
 }

@@ -153,9 +153,20 @@ impl<'s> Canvas<'s> {
 
     /// A rectangle through which the background shows.
     pub(crate) fn pale_rectangle(&mut self, from: (f64, f64), to: (f64, f64), ink: Ink) {
+        self.shaded_rectangle(from, to, ink, 0.4);
+    }
+
+    /// The same, as opaque as told, 0 to 1.
+    pub(crate) fn shaded_rectangle(
+        &mut self,
+        from: (f64, f64),
+        to: (f64, f64),
+        ink: Ink,
+        opacity: f64,
+    ) {
         self.put(&Rectangle::new(
             [scaled(from), scaled(to)],
-            ink.rgb().mix(0.4).filled(),
+            ink.rgb().mix(opacity).filled(),
         ));
     }
 

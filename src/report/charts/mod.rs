@@ -15,6 +15,7 @@ mod overview;
 mod palette;
 mod parts;
 mod samples;
+pub(crate) mod statistics;
 mod throughput;
 mod trace;
 mod tradeoff;
@@ -31,6 +32,8 @@ use crate::measure::rank::Ranking;
 const WIDE: f64 = 960.0;
 /// Width of charts on a telephone 390 pixels wide, without its margins.
 const NARROW: f64 = 358.0;
+/// Width of two charts that stand side by side.
+const HALF: f64 = 466.0;
 /// Width of the three charts that stand side by side.
 const THIRD: f64 = 320.0;
 

@@ -14,41 +14,57 @@ const PLOT: f64 = 170.0;
 
 /// One column of a histogram.
 struct Column {
-    /// Lower end of its class, as the axis shows it.
+    /// Upper end of its class, as the axis shows it.
     label: String,
     count: u64,
 }
 
 pub(super) fn draw(name: &str, profile: &Profile) -> Result<Vec<Chart>> {
-    let sizes: Vec<Column> = profile
-        .sizes
-        .iter()
-        .map(|bucket| Column {
-            label: format::axis_bytes(bucket.high_bytes as f64),
-            count: bucket.count,
-        })
-        .collect();
-    let lifetimes: Vec<Column> = profile
-        .lifetimes
-        .iter()
-        .map(|bucket| Column {
-            label: format::axis_rounded(bucket.high_events as f64),
-            count: bucket.count,
-        })
-        .collect();
-    let sizes_heading = Heading {
+    Ok(vec![
+        sizes(name, profile, &[THIRD])?,
+        lifetimes(name, profile, &[THIRD])?,
+        live_bytes(name, &profile.live_curve)?,
+    ])
+}
+
+/// Requests by size, in one form or in a wide and a narrow one.
+pub(super) fn sizes(name: &str, profile: &Profile, widths: &[f64]) -> Result<Chart> {
+    let buckets = profile.sizes.iter();
+    let columns = buckets.map(|bucket| Column {
+        label: format::axis_bytes(bucket.high_bytes as f64),
+        count: bucket.count,
+    });
+    let heading = Heading {
         title: "Sizes asked for".to_owned(),
         subtitle: "Share of requests up to this size (and above the one before).".to_owned(),
     };
-    let lifetimes_heading = Heading {
+    histogram(
+        "sizes",
+        name,
+        &heading,
+        &columns.collect::<Vec<_>>(),
+        widths,
+    )
+}
+
+/// Freed blocks by lifetime, likewise.
+pub(super) fn lifetimes(name: &str, profile: &Profile, widths: &[f64]) -> Result<Chart> {
+    let buckets = profile.lifetimes.iter();
+    let columns = buckets.map(|bucket| Column {
+        label: format::axis_rounded(bucket.high_events as f64),
+        count: bucket.count,
+    });
+    let heading = Heading {
         title: "Lifetimes".to_owned(),
         subtitle: "Share of freed blocks that lived up to so many events.".to_owned(),
     };
-    Ok(vec![
-        histogram("sizes", name, &sizes_heading, &sizes)?,
-        histogram("lifetimes", name, &lifetimes_heading, &lifetimes)?,
-        live_bytes(name, &profile.live_curve)?,
-    ])
+    histogram(
+        "lifetimes",
+        name,
+        &heading,
+        &columns.collect::<Vec<_>>(),
+        widths,
+    )
 }
 
 fn histogram(
@@ -56,6 +72,7 @@ fn histogram(
     workload: &str,
     heading: &Heading,
     columns: &[Column],
+    widths: &[f64],
 ) -> Result<Chart> {
     let total: u64 = columns
         .iter()
@@ -76,12 +93,13 @@ fn histogram(
         "{} of {workload}, a histogram; most common: up to {most}",
         heading.title
     );
+    let picture = |width: f64| histogram_picture(heading, columns, share, width);
     Ok(Chart::Drawn(Drawn {
         file: file.to_owned(),
         label,
         caption: String::new(),
-        wide: histogram_picture(heading, columns, share)?,
-        narrow: None,
+        wide: picture(widths[0])?,
+        narrow: widths.get(1).map(|&width| picture(width)).transpose()?,
     }))
 }
 
@@ -89,12 +107,13 @@ fn histogram_picture(
     heading: &Heading,
     columns: &[Column],
     share: impl Fn(&Column) -> f64,
+    width: f64,
 ) -> Result<Picture> {
-    let top = heading.height(THIRD) + 8.0;
+    let top = heading.height(width) + 8.0;
     let bottom = top + PLOT;
-    let (left, right) = (40.0, THIRD - 6.0);
-    Canvas::draw(THIRD, bottom + 28.0, |canvas| {
-        canvas.heading(heading, THIRD);
+    let (left, right) = (40.0, width - 6.0);
+    Canvas::draw(width, bottom + 28.0, |canvas| {
+        canvas.heading(heading, width);
         let high = columns.iter().map(&share).fold(0.0, f64::max) * 1.05;
         let y = Scale::from_zero(high, bottom, top);
         for tick in decimal_ticks(high, 4) {
@@ -131,7 +150,7 @@ fn histogram_picture(
             }
             let half = text_width(&column.label, SMALL) / 2.0;
             let center = x + step / 2.0;
-            if center - half >= free_from && center + half <= THIRD {
+            if center - half >= free_from && center + half <= width {
                 canvas.text(
                     &column.label,
                     (center, bottom + 15.0),

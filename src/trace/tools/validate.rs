@@ -1,0 +1,262 @@
+//! `validate`: what of a trace holds, and what does not.
+
+#![forbid(unsafe_code)]
+
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::trace::profile::{Profile, Profiler};
+use crate::trace::stream::{Batch, Ending, EventSink, LiveBlocks};
+use crate::trace::{Event, ReadOptions, plural, read_into};
+
+/// What was found.
+#[derive(Debug)]
+pub struct Validation {
+    /// What the events that could be read are like: all of them, or those before the first fault.
+    pub profile: Profile,
+    /// Where it came from, if it could be read to its end.
+    pub ending: Option<Ending>,
+    /// Events with a time stamp.
+    pub stamped: u64,
+    /// Events stamped earlier than one before them. Not a fault: the calls of threads overlap.
+    pub times_backwards: u64,
+    /// Events with a call site.
+    pub sited: u64,
+    /// Why it is not whole and right, each a sentence; none if it is.
+    pub faults: Vec<String>,
+}
+
+impl Validation {
+    /// Whether everything holds.
+    pub fn is_valid(&self) -> bool {
+        self.faults.is_empty()
+    }
+}
+
+/// Reads a trace to its end, or to its first fault, and checks it against what a trace guarantees.
+///
+/// # Errors
+/// Only what is no fault of the trace: the file cannot be opened, a wrong option, an interrupt.
+pub fn validate(path: &Path, options: &ReadOptions) -> Result<Validation> {
+    let mut checker = Checker::default();
+    let ending = match read_into(path, options, &mut checker) {
+        Ok(ending) => Some(ending),
+        Err(error @ (Error::Usage(_) | Error::Interrupted | Error::Io { .. })) => {
+            return Err(error);
+        }
+        Err(error) => {
+            // A fault found by the checker ended the reading, and is told already.
+            if checker.faults.is_empty() {
+                checker.faults.push(error.to_string());
+            }
+            None
+        }
+    };
+    Ok(checker.finish(ending))
+}
+
+/// Checks what readers guarantee, so that a fault of a reader is told instead of believed.
+struct Checker {
+    profiler: Profiler,
+    live: LiveBlocks,
+    threads: u32,
+    events: u64,
+    stamped: u64,
+    last_ns: u64,
+    times_backwards: u64,
+    sited: u64,
+    faults: Vec<String>,
+}
+
+impl Default for Checker {
+    fn default() -> Self {
+        Self {
+            profiler: Profiler::new(),
+            live: LiveBlocks::default(),
+            threads: 0,
+            events: 0,
+            stamped: 0,
+            last_ns: 0,
+            times_backwards: 0,
+            sited: 0,
+            faults: Vec::new(),
+        }
+    }
+}
+
+impl Checker {
+    fn check(&mut self, event: &Event) -> std::result::Result<(), String> {
+        if event.thread.0 > self.threads {
+            return Err(format!(
+                "thread {} appears before thread {}",
+                event.thread.0, self.threads
+            ));
+        }
+        self.threads = self.threads.max(event.thread.0 + 1);
+        if let Some(block) = event.operation.releases()
+            && !self.live.release(block)
+        {
+            return Err(format!("block {} is released and not live", block.0));
+        }
+        if let Some(block) = event.operation.allocates()
+            && self.live.allocate() != block
+        {
+            return Err(format!("block {} is out of order", block.0));
+        }
+        Ok(())
+    }
+
+    fn finish(mut self, ending: Option<Ending>) -> Validation {
+        for (what, number) in [("a time stamp", self.stamped), ("a call site", self.sited)] {
+            if number != 0 && number != self.events {
+                self.faults.push(format!(
+                    "{number} of {} have {what}; all must, or none",
+                    plural(self.events, "event")
+                ));
+            }
+        }
+        if let Some(ending) = &ending {
+            self.faults.extend(ending.origin.warnings.iter().cloned());
+            if ending.origin.dropped_lines > 0 {
+                let lines = plural(ending.origin.dropped_lines, "line");
+                self.faults.push(format!("{lines} cannot be used"));
+                self.faults
+                    .extend(ending.origin.dropped_examples.iter().cloned());
+            }
+            if let Some(recording) = &ending.origin.recording
+                && recording.lost_events > 0
+            {
+                let lost = plural(recording.lost_events, "event");
+                self.faults.push(format!("{lost} of the recording lost"));
+            }
+        }
+        Validation {
+            profile: self.profiler.finish(),
+            ending,
+            stamped: self.stamped,
+            times_backwards: self.times_backwards,
+            sited: self.sited,
+            faults: self.faults,
+        }
+    }
+}
+
+impl EventSink for Checker {
+    fn take(&mut self, batch: &Batch) -> Result<()> {
+        for event in &batch.events {
+            if let Err(fault) = self.check(event) {
+                let message = format!("event {}: {fault}", self.events);
+                self.faults.push(message.clone());
+                return Err(Error::Failed(message));
+            }
+            self.events += 1;
+            self.profiler.step(event, crate::trace::SiteId::default());
+        }
+        self.stamped += batch.times_ns.len() as u64;
+        for &time_ns in &batch.times_ns {
+            self.times_backwards += u64::from(time_ns < self.last_ns);
+            self.last_ns = self.last_ns.max(time_ns);
+        }
+        self.sited += batch.sites.len() as u64;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::trace::{BlockId, Operation, ThreadIndex, testing};
+
+    fn batch(events: &[Event]) -> Batch {
+        Batch {
+            events: events.to_vec(),
+            ..Batch::default()
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_trace_is_valid(trace in testing::rich_traces(100)) {
+            let mut checker = Checker::default();
+            testing::feed(&trace, 9, &mut checker);
+            let found = checker.finish(Some(Ending {
+                origin: testing::origin(),
+                site_names: trace.site_names().to_vec(),
+            }));
+            prop_assert_eq!(&found.faults, &Vec::<String>::new());
+            prop_assert_eq!(found.profile, Profile::of(&trace));
+        }
+    }
+
+    #[test]
+    fn what_a_reader_must_not_do_is_found() {
+        let event = |thread, operation| Event {
+            thread: ThreadIndex(thread),
+            operation,
+        };
+        let malloc = |block| Operation::Malloc {
+            block: BlockId(block),
+            size: 1,
+        };
+        let free = |block| Operation::Free {
+            block: BlockId(block),
+            sized: false,
+        };
+        for (events, fault) in [
+            (
+                vec![event(1, malloc(0))],
+                "event 0: thread 1 appears before thread 0",
+            ),
+            (
+                vec![event(0, malloc(1))],
+                "event 0: block 1 is out of order",
+            ),
+            (
+                vec![event(0, free(0))],
+                "event 0: block 0 is released and not live",
+            ),
+            (
+                vec![event(0, malloc(0)), event(0, free(0)), event(0, free(0))],
+                "event 2: block 0 is released and not live",
+            ),
+        ] {
+            let mut checker = Checker::default();
+            assert!(checker.take(&batch(&events)).is_err());
+            assert_eq!(checker.finish(None).faults, [fault]);
+        }
+    }
+
+    #[test]
+    fn stamps_and_sites_must_be_complete() {
+        let mut checker = Checker::default();
+        let mark = Event {
+            thread: ThreadIndex(0),
+            operation: Operation::Mark,
+        };
+        let sited = Batch {
+            events: vec![mark],
+            times_ns: vec![7],
+            sites: vec![crate::trace::SiteId(3)],
+        };
+        checker.take(&sited).expect("a mark breaks no rule");
+        checker.take(&batch(&[mark])).expect("likewise");
+        let mut origin = testing::origin();
+        origin.warnings.push("it is truncated".to_owned());
+        let faults = checker
+            .finish(Some(Ending {
+                origin,
+                site_names: Vec::new(),
+            }))
+            .faults;
+        assert_eq!(
+            faults,
+            [
+                "1 of 2 events have a time stamp; all must, or none",
+                "1 of 2 events have a call site; all must, or none",
+                "it is truncated",
+            ]
+        );
+    }
+}
