@@ -14,4 +14,4 @@ mod chosen;
 )))]
 compile_error!("the recorder is written for 64-bit Linux on x86-64 and aarch64");
 
-pub use chosen::*;
+pub(crate) use chosen::*;

@@ -7,7 +7,7 @@ use super::super::state::{self, ThreadWords};
 
 /// No single instruction adds to memory on every processor of this architecture, so numbers are taken
 /// atomically from the first one on.
-pub const PLAIN_NUMBERS: bool = false;
+pub(crate) const PLAIN_NUMBERS: bool = false;
 
 // See the other architecture's.
 global_asm!(
@@ -32,7 +32,7 @@ global_asm!(
 
 /// The calling thread's words.
 #[inline(always)]
-pub fn thread_words() -> &'static ThreadWords {
+pub(crate) fn thread_words() -> &'static ThreadWords {
     let address: *const ThreadWords;
     // SAFETY: reads the thread pointer and the variable's offset from it, which the linker left in the
     // GOT.
@@ -50,21 +50,21 @@ pub fn thread_words() -> &'static ThreadWords {
     }
 }
 
-/// Adds 1 to a counter.
+/// Adds 1 to a counter; the value before.
 ///
 /// # Safety
 /// The counter is there.
 #[inline(always)]
-pub unsafe fn increment(counter: *mut u64) {
+pub(crate) unsafe fn take(counter: *mut u64) -> u64 {
     // SAFETY: the caller's counter.
-    unsafe { AtomicU64::from_ptr(counter) }.fetch_add(1, Ordering::Relaxed);
+    unsafe { AtomicU64::from_ptr(counter) }.fetch_add(1, Ordering::SeqCst)
 }
 
 /// A system call.
 ///
 /// # Safety
 /// As the call's documentation has it.
-pub unsafe fn system_call(number: usize, arguments: [usize; 6]) -> isize {
+pub(crate) unsafe fn system_call(number: usize, arguments: [usize; 6]) -> isize {
     let result;
     // SAFETY: the kernel's convention; memory is the caller's business.
     unsafe {
@@ -84,28 +84,28 @@ pub unsafe fn system_call(number: usize, arguments: [usize; 6]) -> isize {
 }
 
 /// Numbers of the system calls.
-pub mod number {
-    pub const FCNTL: usize = 25;
-    pub const FALLOCATE: usize = 47;
-    pub const FACCESSAT: usize = 48;
-    pub const OPENAT: usize = 56;
-    pub const CLOSE: usize = 57;
-    pub const READ: usize = 63;
-    pub const WRITE: usize = 64;
-    pub const PWRITE64: usize = 68;
-    pub const READLINKAT: usize = 78;
-    pub const EXIT_GROUP: usize = 94;
-    pub const FUTEX: usize = 98;
-    pub const SCHED_YIELD: usize = 124;
-    pub const RT_SIGPROCMASK: usize = 135;
-    pub const GETPID: usize = 172;
-    pub const GETPPID: usize = 173;
-    pub const GETTID: usize = 178;
-    pub const MUNMAP: usize = 215;
-    pub const MMAP: usize = 222;
-    pub const MADVISE: usize = 233;
-    pub const PRLIMIT64: usize = 261;
-    pub const STATX: usize = 291;
+pub(crate) mod number {
+    pub(crate) const FCNTL: usize = 25;
+    pub(crate) const FALLOCATE: usize = 47;
+    pub(crate) const FACCESSAT: usize = 48;
+    pub(crate) const OPENAT: usize = 56;
+    pub(crate) const CLOSE: usize = 57;
+    pub(crate) const READ: usize = 63;
+    pub(crate) const WRITE: usize = 64;
+    pub(crate) const PWRITE64: usize = 68;
+    pub(crate) const READLINKAT: usize = 78;
+    pub(crate) const EXIT_GROUP: usize = 94;
+    pub(crate) const FUTEX: usize = 98;
+    pub(crate) const SCHED_YIELD: usize = 124;
+    pub(crate) const RT_SIGPROCMASK: usize = 135;
+    pub(crate) const GETPID: usize = 172;
+    pub(crate) const GETPPID: usize = 173;
+    pub(crate) const GETTID: usize = 178;
+    pub(crate) const MUNMAP: usize = 215;
+    pub(crate) const MMAP: usize = 222;
+    pub(crate) const MADVISE: usize = 233;
+    pub(crate) const PRLIMIT64: usize = 261;
+    pub(crate) const STATX: usize = 291;
 }
 
 /// See the other architecture's. The return address is in the link register.
@@ -142,3 +142,14 @@ macro_rules! entry {
     )*};
 }
 pub(crate) use entry;
+
+/// Exports `malloc` and `free` as any other function: the compiler's code is good enough here.
+macro_rules! malloc_and_free {
+    ($malloc_other:path, $malloc_slow:path, $free_other:path, $free_slow:path) => {
+        entry! {
+            malloc / 1 => malloc_fast, $malloc_slow;
+            free / 1 => free_fast, $free_slow;
+        }
+    };
+}
+pub(crate) use malloc_and_free;

@@ -6,7 +6,7 @@ use super::super::state::{self, ThreadWords};
 
 /// Whether one thread alone numbers its events without an atomic operation: one instruction on this
 /// architecture, so that a signal handler cannot come between reading and writing.
-pub const PLAIN_NUMBERS: bool = true;
+pub(crate) const PLAIN_NUMBERS: bool = true;
 
 // The thread's own words: found by one load (initial-exec), without a call, allocated with the thread.
 global_asm!(
@@ -32,7 +32,7 @@ global_asm!(
 
 /// The calling thread's words.
 #[inline(always)]
-pub fn thread_words() -> &'static ThreadWords {
+pub(crate) fn thread_words() -> &'static ThreadWords {
     let address: *const ThreadWords;
     // SAFETY: reads the thread pointer (the first word of the thread's control block, x86-64's ABI)
     // and the variable's offset from it, which the linker left in the GOT.
@@ -47,21 +47,26 @@ pub fn thread_words() -> &'static ThreadWords {
     }
 }
 
-/// Adds 1 to a counter, in one instruction, not atomic for other threads.
+/// Adds 1 to a counter, in one instruction, which is not atomic for other threads; the value before.
 ///
 /// # Safety
 /// No other thread writes it.
 #[inline(always)]
-pub unsafe fn increment(counter: *mut u64) {
+pub(crate) unsafe fn take(counter: *mut u64) -> u64 {
+    let mut value = 1;
     // SAFETY: the caller's counter.
-    unsafe { asm!("inc qword ptr [{}]", in(reg) counter, options(nostack)) };
+    unsafe {
+        asm!("xadd qword ptr [{counter}], {value}", counter = in(reg) counter,
+            value = inout(reg) value, options(nostack));
+    }
+    value
 }
 
 /// A system call.
 ///
 /// # Safety
 /// As the call's documentation has it.
-pub unsafe fn system_call(number: usize, arguments: [usize; 6]) -> isize {
+pub(crate) unsafe fn system_call(number: usize, arguments: [usize; 6]) -> isize {
     let result;
     // SAFETY: the kernel's convention; memory is the caller's business.
     unsafe {
@@ -83,28 +88,28 @@ pub unsafe fn system_call(number: usize, arguments: [usize; 6]) -> isize {
 }
 
 /// Numbers of the system calls.
-pub mod number {
-    pub const READ: usize = 0;
-    pub const WRITE: usize = 1;
-    pub const CLOSE: usize = 3;
-    pub const MMAP: usize = 9;
-    pub const MUNMAP: usize = 11;
-    pub const RT_SIGPROCMASK: usize = 14;
-    pub const PWRITE64: usize = 18;
-    pub const SCHED_YIELD: usize = 24;
-    pub const MADVISE: usize = 28;
-    pub const GETPID: usize = 39;
-    pub const FCNTL: usize = 72;
-    pub const GETPPID: usize = 110;
-    pub const GETTID: usize = 186;
-    pub const FUTEX: usize = 202;
-    pub const EXIT_GROUP: usize = 231;
-    pub const OPENAT: usize = 257;
-    pub const READLINKAT: usize = 267;
-    pub const FACCESSAT: usize = 269;
-    pub const FALLOCATE: usize = 285;
-    pub const PRLIMIT64: usize = 302;
-    pub const STATX: usize = 332;
+pub(crate) mod number {
+    pub(crate) const READ: usize = 0;
+    pub(crate) const WRITE: usize = 1;
+    pub(crate) const CLOSE: usize = 3;
+    pub(crate) const MMAP: usize = 9;
+    pub(crate) const MUNMAP: usize = 11;
+    pub(crate) const RT_SIGPROCMASK: usize = 14;
+    pub(crate) const PWRITE64: usize = 18;
+    pub(crate) const SCHED_YIELD: usize = 24;
+    pub(crate) const MADVISE: usize = 28;
+    pub(crate) const GETPID: usize = 39;
+    pub(crate) const FCNTL: usize = 72;
+    pub(crate) const GETPPID: usize = 110;
+    pub(crate) const GETTID: usize = 186;
+    pub(crate) const FUTEX: usize = 202;
+    pub(crate) const EXIT_GROUP: usize = 231;
+    pub(crate) const OPENAT: usize = 257;
+    pub(crate) const READLINKAT: usize = 267;
+    pub(crate) const FACCESSAT: usize = 269;
+    pub(crate) const FALLOCATE: usize = 285;
+    pub(crate) const PRLIMIT64: usize = 302;
+    pub(crate) const STATX: usize = 332;
 }
 
 /// Exports a function under a C name. It finds the thread's state; if that is free, it marks it as in
@@ -142,3 +147,170 @@ macro_rules! entry {
     )*};
 }
 pub(crate) use entry;
+
+/// Exports `malloc` and `free`, the two that are called most: what `calls::malloc_fast` and `free_fast`
+/// do, in 40 and 29 instructions, as a compiler would need 92 for both. Whatever is not a call of one
+/// word in an open state goes to `$other`. Keeps to the order of `event::write_word`: number, word,
+/// cursor, mark.
+macro_rules! malloc_and_free {
+    ($malloc_other:path, $malloc_slow:path, $free_other:path, $free_slow:path) => {
+        /// C's `malloc`.
+        ///
+        /// # Safety
+        /// As that function. Declared without its arguments, which pass through.
+        #[unsafe(no_mangle)]
+        #[unsafe(naked)]
+        pub unsafe extern "C" fn malloc() {
+            core::arch::naked_asm!(
+                ".cfi_startproc",
+                "mov rsi, qword ptr [rip + mymalloc_recorder_thread@GOTTPOFF]",
+                "mov rsi, qword ptr fs:[rsi]",
+                "cmp byte ptr [rsi + {busy}], 0",
+                "jne 20f",
+                "mov byte ptr [rsi + {busy}], 1",
+                "push rdi",
+                ".cfi_adjust_cfa_offset 8",
+                "push rsi",
+                ".cfi_adjust_cfa_offset 8",
+                "sub rsp, 8",
+                ".cfi_adjust_cfa_offset 8",
+                "call qword ptr [rip + {real} + {malloc}]",
+                "add rsp, 8",
+                ".cfi_adjust_cfa_offset -8",
+                "pop rsi",
+                ".cfi_adjust_cfa_offset -8",
+                "pop rdi",
+                ".cfi_adjust_cfa_offset -8",
+                // rax: block, rcx: block / 8, with what must be zero at the top.
+                "mov rcx, rax",
+                "ror rcx, 3",
+                "mov r9, rcx",
+                "shr r9, 44",
+                "mov rdx, rdi",
+                "shr rdx, 16",
+                "or rdx, r9",
+                "jne 30f",
+                $crate::arch::place_and_number!(),
+                "shl rcx, 20",
+                "shl rdi, 4",
+                "lea rcx, [rcx + rdi + {tag}]",
+                "mov qword ptr [r8], rcx",
+                "add r8, 8",
+                "mov qword ptr [rsi + {cursor}], r8",
+                "mov byte ptr [rsi + {busy}], 0",
+                "ret",
+                $crate::arch::other_numbers!(),
+                "20:",
+                "mov rsi, qword ptr [rsp]",
+                "jmp {slow}",
+                "30:",
+                "mov rdx, rax",
+                "jmp {other}",
+                ".cfi_endproc",
+                real = sym $crate::real::REAL,
+                malloc = const core::mem::offset_of!($crate::real::Real, malloc),
+                tag = const $crate::wire::TAG_MALLOC,
+                sequence = const $crate::wire::TAG_SEQUENCE,
+                busy = const core::mem::offset_of!($crate::state::State, busy),
+                cursor = const core::mem::offset_of!($crate::state::State, cursor),
+                limit = const core::mem::offset_of!($crate::state::State, limit),
+                next = const core::mem::offset_of!($crate::state::State, next),
+                single = sym $crate::event::SINGLE_THREADED,
+                numbered = sym $crate::process::NUMBERED,
+                slow = sym $malloc_slow,
+                other = sym $malloc_other,
+            )
+        }
+
+        /// C's `free`.
+        ///
+        /// # Safety
+        /// As that function. Declared without its argument, which passes through.
+        #[unsafe(no_mangle)]
+        #[unsafe(naked)]
+        pub unsafe extern "C" fn free() {
+            core::arch::naked_asm!(
+                "mov rsi, qword ptr [rip + mymalloc_recorder_thread@GOTTPOFF]",
+                "mov rsi, qword ptr fs:[rsi]",
+                "cmp byte ptr [rsi + {busy}], 0",
+                "jne 20f",
+                "mov byte ptr [rsi + {busy}], 1",
+                "mov rcx, rdi",
+                "ror rcx, 3",
+                "mov rdx, rcx",
+                "shr rdx, 44",
+                "jne 30f",
+                $crate::arch::place_and_number!(),
+                "shl rcx, 20",
+                "or rcx, {tag}",
+                "mov qword ptr [r8], rcx",
+                "add r8, 8",
+                "mov qword ptr [rsi + {cursor}], r8",
+                "mov byte ptr [rsi + {busy}], 0",
+                "jmp qword ptr [rip + {real} + {free}]",
+                $crate::arch::other_numbers!(),
+                "20:",
+                "mov rsi, qword ptr [rsp]",
+                "jmp {slow}",
+                "30:",
+                "jmp {other}",
+                real = sym $crate::real::REAL,
+                free = const core::mem::offset_of!($crate::real::Real, free),
+                tag = const $crate::wire::TAG_FREE,
+                sequence = const $crate::wire::TAG_SEQUENCE,
+                busy = const core::mem::offset_of!($crate::state::State, busy),
+                cursor = const core::mem::offset_of!($crate::state::State, cursor),
+                limit = const core::mem::offset_of!($crate::state::State, limit),
+                next = const core::mem::offset_of!($crate::state::State, next),
+                single = sym $crate::event::SINGLE_THREADED,
+                numbered = sym $crate::process::NUMBERED,
+                slow = sym $free_slow,
+                other = sym $free_other,
+            )
+        }
+    };
+}
+pub(crate) use malloc_and_free;
+
+/// r8: where the word goes, in the state at rsi; rdx: the event's number, told if it is not the next.
+/// To 30 if the state is closed.
+macro_rules! place_and_number {
+    () => {
+        concat!(
+            "mov r8, qword ptr [rsi + {cursor}]\n",
+            "cmp r8, qword ptr [rsi + {limit}]\n",
+            "jae 30f\n",
+            "mov r9, qword ptr [rip + {single}]\n",
+            "cmp byte ptr [r9], 0\n",
+            "mov edx, 1\n",
+            "je 40f\n",
+            "xadd qword ptr [rip + {numbered}], rdx\n",
+            "50:\n",
+            "cmp rdx, qword ptr [rsi + {next}]\n",
+            "jne 60f\n",
+            "70:\n",
+            "inc rdx\n",
+            "mov qword ptr [rsi + {next}], rdx",
+        )
+    };
+}
+pub(crate) use place_and_number;
+
+/// The seldom parts of [`place_and_number`]: several threads, and a number that must be told.
+macro_rules! other_numbers {
+    () => {
+        concat!(
+            "40:\n",
+            "lock xadd qword ptr [rip + {numbered}], rdx\n",
+            "jmp 50b\n",
+            "60:\n",
+            "mov r9, rdx\n",
+            "shl r9, 4\n",
+            "or r9, {sequence}\n",
+            "mov qword ptr [r8], r9\n",
+            "add r8, 8\n",
+            "jmp 70b",
+        )
+    };
+}
+pub(crate) use other_numbers;

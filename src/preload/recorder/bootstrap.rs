@@ -23,7 +23,7 @@ fn base() -> usize {
 }
 
 /// A zeroed block; null when the arena is used up.
-pub fn allocate(size: usize, alignment: usize) -> *mut u8 {
+pub(crate) fn allocate(size: usize, alignment: usize) -> *mut u8 {
     let alignment = alignment.max(16);
     IS_USED.store(true, Ordering::Relaxed);
     let mut used = USED.load(Ordering::Relaxed);
@@ -54,24 +54,24 @@ pub fn allocate(size: usize, alignment: usize) -> *mut u8 {
 }
 
 /// Whether any block was handed out.
-pub fn is_used() -> bool {
+pub(crate) fn is_used() -> bool {
     IS_USED.load(Ordering::Relaxed)
 }
 
 /// Whether a block is of the arena.
-pub fn owns(block: *const u8) -> bool {
+pub(crate) fn owns(block: *const u8) -> bool {
     (block as usize).wrapping_sub(base()) < BYTES
 }
 
 /// Bytes that were asked for.
-pub fn size_of(block: *const u8) -> usize {
+pub(crate) fn size_of(block: *const u8) -> usize {
     // SAFETY: `owns` was asked, so the header that `allocate` wrote is before the block.
     unsafe { block.sub(16).cast::<usize>().read() }
 }
 
 /// Address and size of every block, in the order of their allocation. Blocks of greater alignment than
 /// 16, which `dlsym` does not ask for, are left out with all after them.
-pub fn blocks() -> impl Iterator<Item = (usize, usize)> {
+pub(crate) fn blocks() -> impl Iterator<Item = (usize, usize)> {
     let end = USED.load(Ordering::Relaxed);
     let mut at = 0;
     core::iter::from_fn(move || {

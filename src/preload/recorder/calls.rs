@@ -7,7 +7,7 @@ use core::ffi::{c_int, c_void};
 use core::ptr;
 use core::sync::atomic::Ordering;
 
-use super::arch::entry;
+use super::arch::{entry, malloc_and_free};
 use super::bootstrap;
 use super::event::{self, Event};
 use super::gate::{self, Call};
@@ -20,8 +20,6 @@ use super::wire::{self, Kind};
 type Block = *mut c_void;
 
 entry! {
-    malloc / 1 => malloc_fast, malloc_slow;
-    free / 1 => free_fast, free_slow;
     cfree / 1 => free_fast, free_slow;
     free_sized / 2 => free_sized_fast, free_sized_slow;
     free_aligned_sized / 3 => free_aligned_sized_fast, free_aligned_sized_slow;
@@ -35,57 +33,84 @@ entry! {
     pvalloc / 1 => pvalloc_fast, pvalloc_slow;
 }
 
+malloc_and_free!(malloc_other, malloc_slow, free_other, free_slow);
+
 /// Records an event in the state that the fast way was given.
 ///
 /// # Safety
 /// The state is the calling thread's and marked busy.
 #[inline(never)]
-pub unsafe fn record(state: &State, event: &Event) -> bool {
+pub(crate) unsafe fn record(state: &State, event: &Event) -> bool {
     // SAFETY: the caller's state. The fast way is never taken where sites are asked for.
     let is_written = unsafe { event::write(state, event, 0) };
     is_written || gate::record_closed(event, 0)
 }
 
-/// Records an allocation in the state that the fast way was given.
+/// Records an allocation in the state that the fast way was given, and ends the event; the block.
 ///
 /// # Safety
 /// As [`record`].
 #[inline(always)]
-pub unsafe fn record_malloc(state: &State, size: usize, block: Block) {
-    let address = block as u64;
-    let is_written = wire::is_small(size as u64, address)
-        // SAFETY: the caller's state.
-        && unsafe {
-            event::write_word(state, wire::small(wire::TAG_MALLOC, size as u64, address))
-        };
-    if !is_written {
-        // SAFETY: as above.
-        unsafe { record(state, &Event::malloc(size, block as usize)) };
+pub(crate) unsafe fn record_malloc(state: &State, size: usize, block: Block) -> Block {
+    let word = wire::small(wire::TAG_MALLOC, size as u64, block as u64);
+    // SAFETY: the caller's state.
+    unsafe {
+        if !wire::is_small(size as u64, block as u64) || !event::write_word(state, word) {
+            return malloc_other(size, state, block);
+        }
     }
+    state.leave_fast();
+    block
 }
 
+/// Apart, so that the fast way needs no space on the stack.
+#[inline(never)]
+unsafe extern "C" fn malloc_other(size: usize, state: &State, block: Block) -> Block {
+    // SAFETY: the caller's state.
+    unsafe { record(state, &Event::malloc(size, block as usize)) };
+    state.leave_fast();
+    block
+}
+
+#[allow(dead_code, reason = "not where `malloc` is written in assembly")]
 unsafe extern "C" fn malloc_fast(size: usize, state: &State) -> Block {
     // SAFETY: the program's own call, passed on; the state is what the entry gave.
     unsafe {
         let block = (real().malloc)(size);
-        record_malloc(state, size, block);
-        state.leave_fast();
-        block
+        record_malloc(state, size, block)
     }
 }
 
-unsafe extern "C" fn free_fast(block: Block, state: &State) {
-    let address = block as u64;
+/// `free`, with the state that the fast way was given.
+///
+/// # Safety
+/// As [`record`]; the block is the caller's to free.
+#[inline(always)]
+pub(crate) unsafe fn free_in(state: &State, block: Block) {
+    let word = wire::small(wire::TAG_FREE, 0, block as u64);
     // SAFETY: as above.
     unsafe {
-        let is_written = wire::is_small(0, address)
-            && event::write_word(state, wire::small(wire::TAG_FREE, 0, address));
-        if !is_written {
-            record(state, &Event::free(block as usize));
+        if !wire::is_small(0, block as u64) || !event::write_word(state, word) {
+            return free_other(block, state);
         }
         state.leave_fast();
         (real().free)(block);
     }
+}
+
+#[inline(never)]
+unsafe extern "C" fn free_other(block: Block, state: &State) {
+    // SAFETY: the caller's state and block.
+    unsafe {
+        record(state, &Event::free(block as usize));
+        state.leave_fast();
+        (real().free)(block);
+    }
+}
+
+unsafe extern "C" fn free_fast(block: Block, state: &State) {
+    // SAFETY: the program's own call; the state is what the entry gave.
+    unsafe { free_in(state, block) }
 }
 
 unsafe extern "C" fn realloc_fast(block: Block, size: usize, state: &State) -> Block {
@@ -166,7 +191,7 @@ unsafe extern "C" fn free_sized_fast(block: Block, size: usize, state: &State) {
 /// # Safety
 /// As [`record`].
 #[inline(always)]
-pub unsafe fn record_free_sized(state: &State, block: Block, size: usize) {
+pub(crate) unsafe fn record_free_sized(state: &State, block: Block, size: usize) {
     let address = block as u64;
     // SAFETY: the caller's state.
     unsafe {

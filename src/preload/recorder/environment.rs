@@ -5,7 +5,7 @@ use core::ffi::CStr;
 use super::system::{self, CURRENT_FOLDER, O_RDONLY};
 
 /// Reads the beginning of a file; the bytes read.
-pub fn read_file(path: &CStr, buffer: &mut [u8]) -> usize {
+pub(crate) fn read_file(path: &CStr, buffer: &mut [u8]) -> usize {
     match system::open(CURRENT_FOLDER, path, O_RDONLY) {
         Ok(file) => {
             let bytes = system::read_whole(file, buffer);
@@ -18,7 +18,7 @@ pub fn read_file(path: &CStr, buffer: &mut [u8]) -> usize {
 
 /// Copies the value that a variable had when the image was started; its bytes. None: it is not set, or
 /// its value is empty or too long.
-pub fn variable(name: &[u8], value: &mut [u8]) -> Option<usize> {
+pub(crate) fn variable(name: &[u8], value: &mut [u8]) -> Option<usize> {
     let file = system::open(CURRENT_FOLDER, c"/proc/self/environ", O_RDONLY).ok()?;
     let mut buffer = [0_u8; 1024];
     let mut search = Search {
@@ -75,7 +75,7 @@ impl Search<'_> {
 }
 
 /// Bytes of an OS page.
-pub fn page_bytes() -> u64 {
+pub(crate) fn page_bytes() -> u64 {
     unsafe extern "C" {
         fn getpagesize() -> core::ffi::c_int;
     }

@@ -12,7 +12,7 @@ use super::wire::{self, Kind};
 
 /// A call, or a mark.
 #[derive(Clone, Copy)]
-pub struct Event {
+pub(crate) struct Event {
     kind: Kind,
     /// Not a call but this word.
     mark: u64,
@@ -34,35 +34,35 @@ impl Event {
         }
     }
 
-    pub const fn malloc(size: usize, address: usize) -> Self {
+    pub(crate) const fn malloc(size: usize, address: usize) -> Self {
         Self::call(Kind::Malloc, address, size)
     }
 
-    pub const fn calloc(count: usize, size: usize, address: usize) -> Self {
+    pub(crate) const fn calloc(count: usize, size: usize, address: usize) -> Self {
         let mut event = Self::call(Kind::Calloc, address, size);
         event.count = count as u64;
         event
     }
 
-    pub const fn free(address: usize) -> Self {
+    pub(crate) const fn free(address: usize) -> Self {
         Self::call(Kind::Free, address, 0)
     }
 
-    pub const fn free_sized(address: usize, size: usize) -> Self {
+    pub(crate) const fn free_sized(address: usize, size: usize) -> Self {
         let mut event = Self::call(Kind::Free, address, size);
         event.count = 1;
         event
     }
 
-    pub const fn realloc_begin(address: usize) -> Self {
+    pub(crate) const fn realloc_begin(address: usize) -> Self {
         Self::call(Kind::ReallocBegin, address, 0)
     }
 
-    pub const fn realloc_end(size: usize, address: usize) -> Self {
+    pub(crate) const fn realloc_end(size: usize, address: usize) -> Self {
         Self::call(Kind::ReallocEnd, address, size)
     }
 
-    pub const fn aligned(kind: Kind, alignment: usize, size: usize, address: usize) -> Self {
+    pub(crate) const fn aligned(kind: Kind, alignment: usize, size: usize, address: usize) -> Self {
         let mut event = Self::call(kind, address, size);
         // glibc's memalign rounds up what is no power of two.
         if let Some(alignment) = alignment.checked_next_power_of_two() {
@@ -72,7 +72,7 @@ impl Event {
     }
 
     /// A mark: a word whose tag is none of a call.
-    pub const fn mark(word: u64) -> Self {
+    pub(crate) const fn mark(word: u64) -> Self {
         let mut event = Self::call(Kind::Malloc, 0, 0);
         event.mark = word;
         event
@@ -111,11 +111,11 @@ static ZERO: u8 = 0;
 /// Points at a byte that is not 0 while the process has one thread: the C library's own, which it
 /// clears before it makes a second one, also those that it makes for itself. At a zero if numbers must
 /// be taken atomically.
-static SINGLE_THREADED: AtomicPtr<u8> = AtomicPtr::new((&raw const ZERO).cast_mut());
+pub(crate) static SINGLE_THREADED: AtomicPtr<u8> = AtomicPtr::new((&raw const ZERO).cast_mut());
 
 /// Whether no other thread numbers events.
 #[inline(always)]
-pub fn is_single_threaded() -> bool {
+pub(crate) fn is_single_threaded() -> bool {
     if !arch::PLAIN_NUMBERS {
         return false;
     }
@@ -125,7 +125,7 @@ pub fn is_single_threaded() -> bool {
 }
 
 /// The process has one thread, as far as the recorder knows: the C library is asked from now on.
-pub fn ask_for_single_thread() {
+pub(crate) fn ask_for_single_thread() {
     let byte = real::default(c"__libc_single_threaded").cast::<u8>();
     if !byte.is_null() {
         SINGLE_THREADED.store(byte, Ordering::Relaxed);
@@ -133,8 +133,20 @@ pub fn ask_for_single_thread() {
 }
 
 /// A second thread was met: numbers are taken atomically from now on, even if it ends.
-pub fn expect_threads() {
+pub(crate) fn expect_threads() {
     SINGLE_THREADED.store((&raw const ZERO).cast_mut(), Ordering::Relaxed);
+}
+
+/// The next event's number. A signal handler that comes in before or after it takes another one, and
+/// the words of the two events tell which: nothing is assumed of the order in which they are written.
+#[inline(always)]
+fn take_number() -> u64 {
+    if is_single_threaded() {
+        // SAFETY: no other thread.
+        unsafe { arch::take(NUMBERED.as_ptr()) }
+    } else {
+        NUMBERED.fetch_add(1, Ordering::SeqCst)
+    }
 }
 
 /// Writes a call of one word. False: not written, as the state is closed.
@@ -142,22 +154,13 @@ pub fn expect_threads() {
 /// # Safety
 /// The state is the caller's and marked busy; the word is not zero.
 #[inline(always)]
-pub unsafe fn write_word(state: &State, word: u64) -> bool {
+pub(crate) unsafe fn write_word(state: &State, word: u64) -> bool {
     let cursor = state.cursor.load(Ordering::Relaxed);
     if cursor >= state.limit.load(Ordering::Relaxed) {
         return false;
     }
     let place = cursor as *mut u64;
-    if is_single_threaded() {
-        // SAFETY: no other thread; and `place` is below the state's limit.
-        unsafe {
-            arch::increment(NUMBERED.as_ptr());
-            place.write(word);
-        }
-        state.cursor.store(cursor + 8, Ordering::Relaxed);
-        return true;
-    }
-    let number = NUMBERED.fetch_add(1, Ordering::SeqCst);
+    let number = take_number();
     let is_next = number == state.next.load(Ordering::Relaxed);
     state.next.store(number + 1, Ordering::Relaxed);
     // SAFETY: the limit leaves room for more than these two.
@@ -178,7 +181,7 @@ pub unsafe fn write_word(state: &State, word: u64) -> bool {
 ///
 /// # Safety
 /// As for [`write_word`].
-pub unsafe fn write(state: &State, event: &Event, site: usize) -> bool {
+pub(crate) unsafe fn write(state: &State, event: &Event, site: usize) -> bool {
     if !state.is_open() {
         return false;
     }
@@ -188,16 +191,11 @@ pub unsafe fn write(state: &State, event: &Event, site: usize) -> bool {
         place.write(word);
         place = place.add(1);
     };
-    if is_single_threaded() {
-        // SAFETY: no other thread.
-        unsafe { arch::increment(NUMBERED.as_ptr()) };
-    } else {
-        let number = NUMBERED.fetch_add(1, Ordering::SeqCst);
-        if number != state.next.load(Ordering::Relaxed) {
-            put(wire::number(wire::TAG_SEQUENCE, number));
-        }
-        state.next.store(number + 1, Ordering::Relaxed);
+    let number = take_number();
+    if number != state.next.load(Ordering::Relaxed) {
+        put(wire::number(wire::TAG_SEQUENCE, number));
     }
+    state.next.store(number + 1, Ordering::Relaxed);
     let options = setup::options();
     if options.times {
         put(wire::number(wire::TAG_TIME, setup::now_ns()));

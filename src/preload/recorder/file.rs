@@ -12,16 +12,16 @@ use super::wire::{self, CHUNK_HEADER_BYTES, CHUNK_MAGIC, UNIT_BYTES, header as a
 
 /// The mapped header.
 #[derive(Clone, Copy)]
-pub struct Header(*mut u8);
+pub(crate) struct Header(*mut u8);
 
 impl Header {
     /// Of a mapping made by [`WireFile::create`]; None of null.
-    pub fn of(mapping: *mut u8) -> Option<Self> {
+    pub(crate) fn of(mapping: *mut u8) -> Option<Self> {
         (!mapping.is_null()).then_some(Self(mapping))
     }
 
     /// The mapping.
-    pub fn mapping(&self) -> *mut u8 {
+    pub(crate) fn mapping(&self) -> *mut u8 {
         self.0
     }
 
@@ -36,39 +36,39 @@ impl Header {
         unsafe { AtomicU32::from_ptr(self.0.add(offset).cast()) }
     }
 
-    pub fn set(&self, offset: usize, value: u64) {
+    pub(crate) fn set(&self, offset: usize, value: u64) {
         self.u64(offset).store(value, Ordering::Relaxed);
     }
 
-    pub fn set_u32(&self, offset: usize, value: u32) {
+    pub(crate) fn set_u32(&self, offset: usize, value: u32) {
         self.u32(offset).store(value, Ordering::Relaxed);
     }
 
-    pub fn get(&self, offset: usize) -> u64 {
+    pub(crate) fn get(&self, offset: usize) -> u64 {
         self.u64(offset).load(Ordering::Relaxed)
     }
 
-    pub fn get_u32(&self, offset: usize) -> u32 {
+    pub(crate) fn get_u32(&self, offset: usize) -> u32 {
         self.u32(offset).load(Ordering::Relaxed)
     }
 
-    pub fn add_unrecorded(&self) {
+    pub(crate) fn add_unrecorded(&self) {
         self.u64(at::UNRECORDED_CALLS)
             .fetch_add(1, Ordering::Relaxed);
     }
 
-    pub fn add_usable_size_call(&self) {
+    pub(crate) fn add_usable_size_call(&self) {
         self.u64(at::USABLE_SIZE_CALLS)
             .fetch_add(1, Ordering::Relaxed);
     }
 
-    pub fn add_lost_child(&self, error: i32) {
+    pub(crate) fn add_lost_child(&self, error: i32) {
         self.u32(at::LOST_CHILDREN).fetch_add(1, Ordering::Relaxed);
         self.set_u32(at::LOST_CHILDREN_ERRNO, error as u32);
     }
 
     /// The first reason stays.
-    pub fn set_stopped(&self, reason: u32, error: i32) {
+    pub(crate) fn set_stopped(&self, reason: u32, error: i32) {
         if self.get_u32(at::STOPPED) == 0 {
             self.set_u32(at::STOPPED_ERRNO, error as u32);
             self.set_u32(at::STOPPED, reason);
@@ -76,7 +76,11 @@ impl Header {
     }
 
     /// A text field, while nobody else has the header.
-    pub fn bytes(&self, offset: usize, bytes: usize) -> &mut [u8] {
+    #[allow(
+        clippy::mut_from_ref,
+        reason = "the header is a mapping, not this value"
+    )]
+    pub(crate) fn bytes(&self, offset: usize, bytes: usize) -> &mut [u8] {
         // SAFETY: the fields of `wire::header` lie within the mapping; the caller is setting up the
         // process, under its lock.
         unsafe { core::slice::from_raw_parts_mut(self.0.add(offset), bytes) }
@@ -84,11 +88,11 @@ impl Header {
 }
 
 /// Why no chunk could be had.
-pub struct Refusal {
+pub(crate) struct Refusal {
     /// `STOPPED_...` of the header.
-    pub reason: u32,
+    pub(crate) reason: u32,
     /// The system's number.
-    pub error: i32,
+    pub(crate) error: i32,
 }
 
 impl Refusal {
@@ -102,7 +106,7 @@ impl Refusal {
 }
 
 /// The open file. All zero: none.
-pub struct WireFile {
+pub(crate) struct WireFile {
     file: c_int,
     identity: Option<Identity>,
     process: u32,
@@ -113,7 +117,7 @@ pub struct WireFile {
 impl WireFile {
     /// Makes the file of this process and image, with its header mapped: the first number that no file
     /// has is the image's.
-    pub fn create(process: u32, limit_bytes: u64) -> Result<(Self, Header), i32> {
+    pub(crate) fn create(process: u32, limit_bytes: u64) -> Result<(Self, Header), i32> {
         let flags = system::O_RDWR | system::O_CREAT | system::O_EXCL;
         let mut image = 0;
         let file = loop {
@@ -153,19 +157,19 @@ impl WireFile {
     }
 
     /// Process and image that the file is named after.
-    pub fn name(&self) -> (u32, u32) {
+    pub(crate) fn name(&self) -> (u32, u32) {
         (self.process, self.image)
     }
 
     /// Gives up the handle that a parent left, if it is still that file's.
-    pub fn close_inherited(file: c_int, identity: Option<Identity>) {
+    pub(crate) fn close_inherited(file: c_int, identity: Option<Identity>) {
         if identity.is_some() && system::identity(file).ok() == identity {
             system::close(file);
         }
     }
 
     /// What a child needs for [`close_inherited`](Self::close_inherited).
-    pub fn handle(&self) -> (c_int, Option<Identity>) {
+    pub(crate) fn handle(&self) -> (c_int, Option<Identity>) {
         (self.file, self.identity)
     }
 
@@ -186,7 +190,11 @@ impl WireFile {
 
     /// A new chunk of about so many bytes, mapped; it begins with the chunk's header. Returns its
     /// bytes too.
-    pub fn chunk(&mut self, header: Header, bytes: usize) -> Result<(*mut u8, usize), Refusal> {
+    pub(crate) fn chunk(
+        &mut self,
+        header: Header,
+        bytes: usize,
+    ) -> Result<(*mut u8, usize), Refusal> {
         let offset = header.get(at::FILE_BYTES);
         let left = self.limit_bytes.saturating_sub(offset);
         let bytes =

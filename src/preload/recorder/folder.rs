@@ -11,7 +11,7 @@ use core::ffi::{CStr, c_int};
 use super::system::{self, ESTALE, Identity};
 
 /// Longest path, in bytes.
-pub const PATH_BYTES: usize = 3900;
+pub(crate) const PATH_BYTES: usize = 3900;
 
 struct Folder {
     /// The path, ended by NUL.
@@ -37,7 +37,7 @@ fn folder() -> &'static mut Folder {
 }
 
 /// Sets the path and opens it.
-pub fn set(path: &[u8]) -> Result<(), i32> {
+pub(crate) fn set(path: &[u8]) -> Result<(), i32> {
     let folder = folder();
     folder.path[..path.len()].copy_from_slice(path);
     folder.path[path.len()] = 0;
@@ -45,7 +45,7 @@ pub fn set(path: &[u8]) -> Result<(), i32> {
 }
 
 /// The path, for messages.
-pub fn path() -> &'static [u8] {
+pub(crate) fn path() -> &'static [u8] {
     text_of(folder()).to_bytes()
 }
 
@@ -66,7 +66,7 @@ fn reopen(folder: &mut Folder) -> Result<(), i32> {
 }
 
 /// Opens a file of the folder.
-pub fn open(name: &CStr, flags: c_int) -> Result<c_int, i32> {
+pub(crate) fn open(name: &CStr, flags: c_int) -> Result<c_int, i32> {
     let folder = folder();
     if system::identity(folder.handle).ok() != folder.identity {
         reopen(folder)?;
@@ -75,7 +75,7 @@ pub fn open(name: &CStr, flags: c_int) -> Result<c_int, i32> {
 }
 
 /// Whether the folder has a file of this name.
-pub fn has(name: &CStr) -> bool {
+pub(crate) fn has(name: &CStr) -> bool {
     let folder = folder();
     system::identity(folder.handle).ok() == folder.identity && system::exists(folder.handle, name)
 }

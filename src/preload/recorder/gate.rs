@@ -20,7 +20,7 @@ use super::switch;
 use super::wire::{self, CHUNK_HEADER_BYTES, UNIT_BYTES, header as at};
 
 /// A call that is being recorded.
-pub struct Call {
+pub(crate) struct Call {
     state: &'static State,
     site: usize,
 }
@@ -30,7 +30,7 @@ pub struct Call {
 ///
 /// The real functions must be known.
 #[inline(never)]
-pub fn enter(site: usize) -> Option<Call> {
+pub(crate) fn enter(site: usize) -> Option<Call> {
     let process = process::process()?;
     if refuses(process) {
         return None;
@@ -71,14 +71,14 @@ fn refuses(process: &Process) -> bool {
 
 impl Call {
     /// Writes an event of the call. False: it was not kept, and counted.
-    pub fn record(&self, event: &Event) -> bool {
+    pub(crate) fn record(&self, event: &Event) -> bool {
         // SAFETY: `enter` marked the state as busy; an ended thread's is always closed.
         let is_written = unsafe { event::write(self.state, event, self.site) };
         is_written || record_closed(event, self.site)
     }
 
     /// The call is over.
-    pub fn leave(self) {
+    pub(crate) fn leave(self) {
         if !state::is_ended(self.state) {
             self.state.leave();
         }
@@ -88,7 +88,7 @@ impl Call {
 /// Writes an event for which the calling thread's state is closed. False: it was not kept, and counted.
 #[cold]
 #[inline(never)]
-pub fn record_closed(event: &Event, site: usize) -> bool {
+pub(crate) fn record_closed(event: &Event, site: usize) -> bool {
     let Some(process) = process::process() else {
         return false;
     };
@@ -330,8 +330,8 @@ fn begin_chunk(state: &State, cursor: usize) {
         words.add(1).write(wire::number(wire::TAG_THREAD, thread));
     }
     state.cursor.store(cursor + 16, Ordering::Relaxed);
-    // With several threads, the event's own number may be another: it is told again.
-    state.next.store(u64::MAX, Ordering::Relaxed);
+    // With several threads, the event's own number may be another: then it is told again.
+    state.next.store(number, Ordering::Relaxed);
 }
 
 /// Ends recording, under the lock; the program goes on.
@@ -389,7 +389,7 @@ fn record_late(process: &'static Process, event: &Event, site: usize) -> bool {
 }
 
 /// Marks the end of the calling thread; what it still calls goes to `record_late`.
-pub fn end_thread() {
+pub(crate) fn end_thread() {
     let Some(process) = process::process() else {
         return;
     };

@@ -35,7 +35,7 @@ static KEY: AtomicU32 = AtomicU32::new(NO_KEY);
 const ROUNDS: u32 = 4;
 
 /// Once per image, before the first event.
-pub fn prepare() {
+pub(crate) fn prepare() {
     let mut key = 0;
     // SAFETY: writes the key.
     if unsafe { pthread_key_create(&raw mut key, Some(on_thread_end)) } == 0 {
@@ -44,7 +44,7 @@ pub fn prepare() {
 }
 
 /// Has the end of the calling thread marked.
-pub fn expect_end_of_thread(state: &'static State) {
+pub(crate) fn expect_end_of_thread(state: &'static State) {
     let key = KEY.load(Ordering::Relaxed);
     if key != NO_KEY {
         // SAFETY: a key that was made; the value is only compared with null.

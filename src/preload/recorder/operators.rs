@@ -10,13 +10,13 @@ use core::ffi::{CStr, c_char, c_int, c_void};
 use core::sync::atomic::{AtomicPtr, AtomicU8, Ordering};
 
 use super::arch::entry;
-use super::calls::{record, record_free_sized, record_malloc};
-use super::event::{self, Event};
+use super::calls::{free_in, record, record_free_sized, record_malloc};
+use super::event::Event;
 use super::gate;
 use super::real::{self, real};
 use super::state::State;
 use super::system;
-use super::wire::{self, Kind};
+use super::wire::Kind;
 
 type Block = *mut c_void;
 type Function = AtomicPtr<c_void>;
@@ -143,9 +143,7 @@ macro_rules! form {
             $state.leave_fast();
             return form!(@next $name $arguments);
         }
-        record_malloc($state, bytes, block);
-        $state.leave_fast();
-        block
+        record_malloc($state, bytes, block)
     }};
     (@slow new ($size:ident) $name:ident $arguments:tt $site:ident) => {{
         let bytes = $size.max(1);
@@ -190,14 +188,7 @@ macro_rules! form {
         block
     }};
     (@fast delete ($block:ident) $name:ident $arguments:tt $state:ident) => {{
-        let address = $block as u64;
-        let is_written = wire::is_small(0, address)
-            && event::write_word($state, wire::small(wire::TAG_FREE, 0, address));
-        if !is_written {
-            record($state, &Event::free($block as usize));
-        }
-        $state.leave_fast();
-        (real().free)($block);
+        free_in($state, $block);
         core::ptr::null_mut()
     }};
     (@slow delete ($block:ident) $name:ident $arguments:tt $site:ident) => {{

@@ -25,28 +25,28 @@
 //! Imports `core` alone; the tests of the recorder include this file.
 
 /// Name of the variable with the folder.
-pub const FOLDER_VARIABLE: &str = "MYMALLOC_RECORD";
+pub(crate) const FOLDER_VARIABLE: &str = "MYMALLOC_RECORD";
 /// Name of the variable with the options.
-pub const OPTIONS_VARIABLE: &str = "MYMALLOC_RECORD_OPTIONS";
+pub(crate) const OPTIONS_VARIABLE: &str = "MYMALLOC_RECORD_OPTIONS";
 
 /// The options, as parsed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Options {
+pub(crate) struct Options {
     /// Bytes that no file exceeds.
-    pub limit_bytes: u64,
+    pub(crate) limit_bytes: u64,
     /// Every event carries its moment.
-    pub times: bool,
+    pub(crate) times: bool,
     /// Every event carries its return address.
-    pub sites: bool,
+    pub(crate) sites: bool,
     /// Children are recorded.
-    pub follow: bool,
+    pub(crate) follow: bool,
     /// Begin switched off; this signal switches. 0: none.
-    pub signal: u32,
+    pub(crate) signal: u32,
 }
 
 impl Options {
     /// Those of an absent variable.
-    pub const DEFAULT: Self = Self {
+    pub(crate) const DEFAULT: Self = Self {
         limit_bytes: u64::MAX,
         times: false,
         sites: false,
@@ -55,7 +55,7 @@ impl Options {
     };
 
     /// Reads the variable's value.
-    pub fn parse(text: &[u8]) -> Self {
+    pub(crate) fn parse(text: &[u8]) -> Self {
         let mut options = Self::DEFAULT;
         for word in text.split(|&byte| byte == b',') {
             match word {
@@ -77,13 +77,13 @@ impl Options {
     }
 
     /// Whether events carry more than the fast way writes.
-    pub const fn is_detailed(&self) -> bool {
+    pub(crate) const fn is_detailed(&self) -> bool {
         self.times || self.sites
     }
 }
 
 /// A decimal number and nothing else.
-pub fn number(text: &[u8]) -> Option<u64> {
+pub(crate) fn number(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
         return None;
     }

@@ -15,30 +15,30 @@ use super::state::State;
 use super::system;
 
 /// Nobody has called yet, or the process was forked since.
-pub const NOT_SET_UP: u32 = 0;
+pub(crate) const NOT_SET_UP: u32 = 0;
 /// Events are written.
-pub const RECORDING: u32 = 1;
+pub(crate) const RECORDING: u32 = 1;
 /// Switched off for now: calls are counted.
-pub const SWITCHED_OFF: u32 = 2;
+pub(crate) const SWITCHED_OFF: u32 = 2;
 /// No more events will be written: calls are counted.
-pub const STOPPED: u32 = 3;
+pub(crate) const STOPPED: u32 = 3;
 /// This process is not to be recorded.
-pub const QUIET: u32 = 4;
+pub(crate) const QUIET: u32 = 4;
 
 /// The process's shared words. All zero is its state before it is set up.
 #[repr(C)]
-pub struct Process {
+pub(crate) struct Process {
     lock: AtomicU32,
     /// One of the constants above.
-    pub status: AtomicU32,
+    pub(crate) status: AtomicU32,
     /// [`SWITCH_REQUESTS`] that `status` stands for.
-    pub requests_seen: AtomicU32,
+    pub(crate) requests_seen: AtomicU32,
     /// The file's header; null if there is none.
-    pub header: AtomicPtr<u8>,
+    pub(crate) header: AtomicPtr<u8>,
     /// Executable mappings noted, and copies taken (see `sites`).
-    pub mappings: AtomicU32,
+    pub(crate) mappings: AtomicU32,
     /// Copies of the mappings taken.
-    pub copies: AtomicU32,
+    pub(crate) copies: AtomicU32,
     inner: UnsafeCell<Inner>,
 }
 
@@ -47,19 +47,19 @@ unsafe impl Sync for Process {}
 
 /// What only the holder of the lock touches.
 #[repr(C)]
-pub struct Inner {
+pub(crate) struct Inner {
     /// The file that is written.
-    pub file: WireFile,
+    pub(crate) file: WireFile,
     /// States of ended threads.
     free: *mut State,
     /// States of the slabs that were handed out at least once.
     handed_out: usize,
     /// The state in which ended threads write.
-    pub late: *mut State,
+    pub(crate) late: *mut State,
     /// Threads met.
-    pub threads: u32,
+    pub(crate) threads: u32,
     /// Blocks from before the C library could be asked still have to be told.
-    pub tell_bootstrap: bool,
+    pub(crate) tell_bootstrap: bool,
 }
 
 const SLAB_BYTES: usize = 64 * 1024;
@@ -74,22 +74,22 @@ static SLAB: [AtomicPtr<u8>; SLABS] = [const { AtomicPtr::new(ptr::null_mut()) }
 static SLAB_COUNT: AtomicUsize = AtomicUsize::new(0);
 
 /// Whether a forked child finds the slabs zeroed by the system. If not, `life` does it.
-pub static IS_WIPED: AtomicBool = AtomicBool::new(true);
+pub(crate) static IS_WIPED: AtomicBool = AtomicBool::new(true);
 
 /// Events numbered so far: the next event's number.
-pub static NUMBERED: AtomicU64 = AtomicU64::new(0);
+pub(crate) static NUMBERED: AtomicU64 = AtomicU64::new(0);
 
 /// Switching signals received by this process and, before it was forked, by its parent.
-pub static SWITCH_REQUESTS: AtomicU32 = AtomicU32::new(0);
+pub(crate) static SWITCH_REQUESTS: AtomicU32 = AtomicU32::new(0);
 
 /// Makes the shared words. False: the system has no memory.
-pub fn make() -> bool {
+pub(crate) fn make() -> bool {
     new_slab()
 }
 
 /// The shared words; None before they were made.
 #[inline]
-pub fn process() -> Option<&'static Process> {
+pub(crate) fn process() -> Option<&'static Process> {
     let slab = SLAB[0].load(Ordering::Acquire);
     if slab.is_null() {
         return None;
@@ -131,7 +131,7 @@ fn state_at(index: usize) -> &'static State {
 
 /// Closes every state: whoever wants to write an event next takes the slow way. Safe in a signal
 /// handler.
-pub fn close_gates() {
+pub(crate) fn close_gates() {
     for state in states() {
         state.limit.store(0, Ordering::SeqCst);
     }
@@ -139,7 +139,7 @@ pub fn close_gates() {
 }
 
 /// Zeroes all shared memory, in the child of a fork, where the system does not.
-pub fn wipe() {
+pub(crate) fn wipe() {
     for slab in &SLAB[..SLAB_COUNT.load(Ordering::Relaxed)] {
         // SAFETY: the child's only thread is in its fork handler and holds no reference; all zero is
         // valid for everything in a slab.
@@ -149,7 +149,7 @@ pub fn wipe() {
 
 impl Process {
     /// Runs `action` with the lock held and all signals blocked.
-    pub fn locked<T>(&self, action: impl FnOnce(&mut Inner) -> T) -> T {
+    pub(crate) fn locked<T>(&self, action: impl FnOnce(&mut Inner) -> T) -> T {
         let signals = system::block_signals();
         self.acquire();
         // SAFETY: the lock is held, and no signal handler can come in on this thread.
@@ -180,21 +180,21 @@ impl Process {
     }
 
     /// Counts a call that is not recorded.
-    pub fn count_unrecorded(&self) {
+    pub(crate) fn count_unrecorded(&self) {
         if let Some(header) = self.header() {
             header.add_unrecorded();
         }
     }
 
     /// The header of the file, if there is one.
-    pub fn header(&self) -> Option<super::file::Header> {
+    pub(crate) fn header(&self) -> Option<super::file::Header> {
         super::file::Header::of(self.header.load(Ordering::Acquire))
     }
 }
 
 impl Inner {
     /// A state that nobody uses: an ended thread's with what is left of its chunk, or a new one.
-    pub fn take_state(&mut self) -> Option<&'static State> {
+    pub(crate) fn take_state(&mut self) -> Option<&'static State> {
         if !self.free.is_null() {
             // SAFETY: the list holds states of slabs.
             let state = unsafe { &*self.free };
@@ -210,7 +210,7 @@ impl Inner {
     }
 
     /// Takes a state back, with its chunk.
-    pub fn give_back(&mut self, state: &'static State) {
+    pub(crate) fn give_back(&mut self, state: &'static State) {
         state.limit.store(0, Ordering::Relaxed);
         state.busy.store(0, Ordering::Relaxed);
         state.link.store(self.free, Ordering::Relaxed);

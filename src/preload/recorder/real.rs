@@ -12,17 +12,17 @@ type Block = *mut c_void;
 
 /// The real functions.
 #[derive(Clone, Copy)]
-pub struct Real {
-    pub malloc: unsafe extern "C" fn(Size) -> Block,
-    pub free: unsafe extern "C" fn(Block),
-    pub calloc: unsafe extern "C" fn(Size, Size) -> Block,
-    pub realloc: unsafe extern "C" fn(Block, Size) -> Block,
-    pub posix_memalign: unsafe extern "C" fn(*mut Block, Size, Size) -> c_int,
-    pub memalign: unsafe extern "C" fn(Size, Size) -> Block,
-    pub aligned_alloc: unsafe extern "C" fn(Size, Size) -> Block,
-    pub valloc: unsafe extern "C" fn(Size) -> Block,
-    pub pvalloc: unsafe extern "C" fn(Size) -> Block,
-    pub malloc_usable_size: unsafe extern "C" fn(Block) -> Size,
+pub(crate) struct Real {
+    pub(crate) malloc: unsafe extern "C" fn(Size) -> Block,
+    pub(crate) free: unsafe extern "C" fn(Block),
+    pub(crate) calloc: unsafe extern "C" fn(Size, Size) -> Block,
+    pub(crate) realloc: unsafe extern "C" fn(Block, Size) -> Block,
+    pub(crate) posix_memalign: unsafe extern "C" fn(*mut Block, Size, Size) -> c_int,
+    pub(crate) memalign: unsafe extern "C" fn(Size, Size) -> Block,
+    pub(crate) aligned_alloc: unsafe extern "C" fn(Size, Size) -> Block,
+    pub(crate) valloc: unsafe extern "C" fn(Size) -> Block,
+    pub(crate) pvalloc: unsafe extern "C" fn(Size) -> Block,
+    pub(crate) malloc_usable_size: unsafe extern "C" fn(Block) -> Size,
 }
 
 unsafe extern "C" fn no_block(_: Size) -> Block {
@@ -65,16 +65,22 @@ const NONE: Real = Real {
 
 // Written once, by `look_up`, before `STAGE` says so; read afterwards. A plain static, so that the fast
 // way calls through one memory operand.
-static mut REAL: Real = NONE;
+pub(crate) static mut REAL: Real = NONE;
 /// The same before [`guard_bootstrap`] put its own in their place.
 static mut UNGUARDED: Real = NONE;
 
 /// The real functions.
 #[inline(always)]
-pub fn real() -> &'static Real {
+pub(crate) fn real() -> &'static Real {
     // SAFETY: whoever calls has passed `is_ready`, or has a state, which is made after that: nobody
     // writes any more.
-    unsafe { &*(&raw const REAL) }
+    #[allow(
+        clippy::deref_addrof,
+        reason = "a reference to a `static mut` is denied"
+    )]
+    unsafe {
+        &*(&raw const REAL)
+    }
 }
 
 const UNKNOWN: u8 = 0;
@@ -94,7 +100,7 @@ static PATH: AtomicPtr<c_char> = AtomicPtr::new(ptr::null_mut());
 /// Looks the functions up if nobody has yet. False: this very thread is doing so, further up, and must
 /// be served by `bootstrap`.
 #[inline]
-pub fn is_ready() -> bool {
+pub(crate) fn is_ready() -> bool {
     STAGE.load(Ordering::Acquire) == KNOWN || make_ready()
 }
 
@@ -164,13 +170,13 @@ fn look_up() {
 }
 
 /// Whether a call from this address, in the middle of an event, is the allocator calling itself.
-pub fn is_internal(site: usize) -> bool {
+pub(crate) fn is_internal(site: usize) -> bool {
     let begin = CODE_BEGIN.load(Ordering::Relaxed);
     site.wrapping_sub(begin) < CODE_END.load(Ordering::Relaxed) - begin
 }
 
 /// Path of the object that serves malloc; empty if unknown.
-pub fn allocator_path() -> &'static [u8] {
+pub(crate) fn allocator_path() -> &'static [u8] {
     let path = PATH.load(Ordering::Relaxed);
     if path.is_null() {
         return b"";
@@ -180,7 +186,7 @@ pub fn allocator_path() -> &'static [u8] {
 }
 
 /// Version of the C library.
-pub fn c_library_version() -> &'static [u8] {
+pub(crate) fn c_library_version() -> &'static [u8] {
     unsafe extern "C" {
         fn gnu_get_libc_version() -> *const c_char;
     }
@@ -228,9 +234,9 @@ fn guard_bootstrap(real: Real) -> Real {
 
 /// What `dladdr` tells.
 #[repr(C)]
-pub struct DlInfo {
-    pub dli_fname: *const c_char,
-    pub dli_fbase: *mut c_void,
+pub(crate) struct DlInfo {
+    pub(crate) dli_fname: *const c_char,
+    pub(crate) dli_fbase: *mut c_void,
     dli_sname: *const c_char,
     dli_saddr: *mut c_void,
 }
@@ -248,20 +254,20 @@ unsafe extern "C" {
 }
 
 /// The function of this name in the objects after this one; null if there is none.
-pub fn next(name: &CStr) -> *mut c_void {
+pub(crate) fn next(name: &CStr) -> *mut c_void {
     let rtld_next = -1_isize as *mut c_void;
     // SAFETY: a name ended by NUL.
     unsafe { dlsym(rtld_next, name.as_ptr()) }
 }
 
 /// A symbol that any object of the program defines; null if none does.
-pub fn default(name: &CStr) -> *mut c_void {
+pub(crate) fn default(name: &CStr) -> *mut c_void {
     // SAFETY: as above; null is RTLD_DEFAULT.
     unsafe { dlsym(ptr::null_mut(), name.as_ptr()) }
 }
 
 /// The object that an address lies in.
-pub fn object_of(address: *const c_void) -> Option<DlInfo> {
+pub(crate) fn object_of(address: *const c_void) -> Option<DlInfo> {
     let mut info = DlInfo {
         dli_fname: ptr::null(),
         dli_fbase: ptr::null_mut(),
@@ -318,18 +324,18 @@ fn find_code(function: usize) {
 }
 
 /// The thread's `errno`.
-pub fn errno() -> c_int {
+pub(crate) fn errno() -> c_int {
     // SAFETY: the C library returns the address of the calling thread's own.
     unsafe { *__errno_location() }
 }
 
-pub fn set_errno(value: c_int) {
+pub(crate) fn set_errno(value: c_int) {
     // SAFETY: as above.
     unsafe { *__errno_location() = value }
 }
 
 /// Puts `errno` back as it was before the action.
-pub fn keeping_errno<T>(action: impl FnOnce() -> T) -> T {
+pub(crate) fn keeping_errno<T>(action: impl FnOnce() -> T) -> T {
     let before = errno();
     let result = action();
     set_errno(before);

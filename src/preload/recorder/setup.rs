@@ -45,11 +45,11 @@ static RECORDED_PROCESS: AtomicU32 = AtomicU32::new(0);
 static RECORDED_HEADER: AtomicPtr<u8> = AtomicPtr::new(core::ptr::null_mut());
 static BEGAN_MONOTONIC_NS: AtomicU64 = AtomicU64::new(0);
 /// Signal that switches, as installed; 0: none.
-pub static SIGNAL: AtomicI32 = AtomicI32::new(0);
+pub(crate) static SIGNAL: AtomicI32 = AtomicI32::new(0);
 
 /// The options.
 #[inline]
-pub fn options() -> &'static Options {
+pub(crate) fn options() -> &'static Options {
     // SAFETY: written once, before any state is made; whoever asks has a state or the lock.
     unsafe { &(*INHERITED.0.get()).options }
 }
@@ -74,22 +74,22 @@ fn clock_ns(clock: c_int) -> u64 {
 }
 
 /// `CLOCK_MONOTONIC`.
-pub fn monotonic_ns() -> u64 {
+pub(crate) fn monotonic_ns() -> u64 {
     clock_ns(1)
 }
 
 /// Nanoseconds since this process's recording began.
-pub fn now_ns() -> u64 {
+pub(crate) fn now_ns() -> u64 {
     monotonic_ns().saturating_sub(BEGAN_MONOTONIC_NS.load(Ordering::Relaxed))
 }
 
 /// Number of the process that is recorded in this memory; 0 if none is.
-pub fn recorded_process() -> u32 {
+pub(crate) fn recorded_process() -> u32 {
     RECORDED_PROCESS.load(Ordering::Relaxed)
 }
 
 /// Sets this process up: its status is another than `NOT_SET_UP` afterwards.
-pub fn set_up(process: &Process, inner: &mut Inner) {
+pub(crate) fn set_up(process: &Process, inner: &mut Inner) {
     let is_forked = STARTED.swap(true, Ordering::Relaxed);
     let status = begin(process, inner, is_forked);
     process.status.store(status, Ordering::Release);

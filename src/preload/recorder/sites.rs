@@ -18,7 +18,7 @@ static MAPPINGS: [(AtomicUsize, AtomicUsize); MAPPINGS_MOST] =
     [const { (AtomicUsize::new(0), AtomicUsize::new(0)) }; MAPPINGS_MOST];
 
 /// Sees to it that the mapping of a call's return address is shown by some copy.
-pub fn meet(state: &State, site: usize) {
+pub(crate) fn meet(state: &State, site: usize) {
     let (begin, end) = (
         state.code_begin.load(Ordering::Relaxed),
         state.code_end.load(Ordering::Relaxed),
@@ -53,7 +53,7 @@ fn find(process: &Process, site: usize) -> Option<(usize, usize)> {
 
 /// Appends a copy of the mappings to the file beside the wire file, and notes the executable ones.
 /// Under the lock.
-pub fn copy(process: &Process, process_id: u32, image: u32) {
+pub(crate) fn copy(process: &Process, process_id: u32, image: u32) {
     if process.copies.fetch_add(1, Ordering::Relaxed) >= COPIES_MOST {
         return;
     }

@@ -13,9 +13,9 @@ use super::arch;
 /// Bit of `busy`: the thread is in an event: between the entry of a wrapped function and the end of
 /// its record. What then comes in on the same thread is a signal handler, or the allocator calling
 /// itself.
-pub const IN_EVENT: u8 = 1;
+pub(crate) const IN_EVENT: u8 = 1;
 /// Bit of `busy`: this state never takes the fast way.
-pub const SLOW_ONLY: u8 = 0x80;
+pub(crate) const SLOW_ONLY: u8 = 0x80;
 
 /// One thread's place in the file.
 ///
@@ -24,35 +24,35 @@ pub const SLOW_ONLY: u8 = 0x80;
 /// Invariant: `limit` is 0 (closed) or `end` less that room. Any thread may close it at any time, its
 /// owner alone opens it, in `gate`.
 #[repr(C, align(128))]
-pub struct State {
+pub(crate) struct State {
     /// Where the next word goes.
-    pub cursor: AtomicUsize,
+    pub(crate) cursor: AtomicUsize,
     /// Words may be written below this; 0 while closed.
-    pub limit: AtomicUsize,
+    pub(crate) limit: AtomicUsize,
     /// The number that the next event has if it is one more than the last one's in this chunk.
-    pub next: AtomicU64,
+    pub(crate) next: AtomicU64,
     /// [`IN_EVENT`], [`SLOW_ONLY`].
-    pub busy: AtomicU8,
+    pub(crate) busy: AtomicU8,
     /// Handed out, and not wiped by a fork since.
-    pub is_used: AtomicU8,
+    pub(crate) is_used: AtomicU8,
     /// Chunks taken, at most 3: each is larger than the one before.
-    pub growth: AtomicU8,
+    pub(crate) growth: AtomicU8,
     /// Number of the thread in the file.
-    pub thread: AtomicU32,
+    pub(crate) thread: AtomicU32,
     /// The chunk's mapping; null while there is none.
-    pub chunk: AtomicPtr<u8>,
+    pub(crate) chunk: AtomicPtr<u8>,
     /// Bytes of it.
-    pub chunk_bytes: AtomicUsize,
+    pub(crate) chunk_bytes: AtomicUsize,
     /// The next free state; or the state that this one stands in for (see `gate::interrupted`).
-    pub link: AtomicPtr<State>,
+    pub(crate) link: AtomicPtr<State>,
     /// The mapping of code that the last call came from, with call sites.
-    pub code_begin: AtomicUsize,
+    pub(crate) code_begin: AtomicUsize,
     /// Its end.
-    pub code_end: AtomicUsize,
+    pub(crate) code_end: AtomicUsize,
 }
 
 /// Words that fit at any cursor below the limit: the most that one event takes is seven.
-pub const ROOM_WORDS: usize = 8;
+pub(crate) const ROOM_WORDS: usize = 8;
 
 impl State {
     const fn closed() -> Self {
@@ -73,7 +73,7 @@ impl State {
     }
 
     /// End of the words that may begin an event.
-    pub fn chunk_limit(&self) -> usize {
+    pub(crate) fn chunk_limit(&self) -> usize {
         let chunk = self.chunk.load(Ordering::Relaxed) as usize;
         if chunk == 0 {
             return 0;
@@ -83,13 +83,13 @@ impl State {
 
     /// Whether an event may be written.
     #[inline(always)]
-    pub fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.cursor.load(Ordering::Relaxed) < self.limit.load(Ordering::Relaxed)
     }
 
     /// Marks the event as over.
     #[inline(always)]
-    pub fn leave(&self) {
+    pub(crate) fn leave(&self) {
         let busy = self.busy.load(Ordering::Relaxed) & SLOW_ONLY;
         // Release: after the event's words, for a signal handler of this thread.
         self.busy.store(busy, Ordering::Release);
@@ -97,12 +97,12 @@ impl State {
 
     /// [`leave`](Self::leave) where it is known that the fast way was taken.
     #[inline(always)]
-    pub fn leave_fast(&self) {
+    pub(crate) fn leave_fast(&self) {
         self.busy.store(0, Ordering::Release);
     }
 
     /// Marks that an event begins.
-    pub fn begin(&self) {
+    pub(crate) fn begin(&self) {
         let busy = self.busy.load(Ordering::Relaxed) | IN_EVENT;
         self.busy.store(busy, Ordering::Relaxed);
         core::sync::atomic::compiler_fence(Ordering::SeqCst);
@@ -110,40 +110,40 @@ impl State {
 }
 
 /// Where the words of a thread that has called nothing yet point. Never written.
-pub static NEW_THREAD: State = State::closed();
+pub(crate) static NEW_THREAD: State = State::closed();
 /// Where they point after the thread's end was marked. Always closed, never busy.
-pub static ENDED_THREAD: State = State::closed();
+pub(crate) static ENDED_THREAD: State = State::closed();
 
 /// What each thread has of its own.
 #[repr(C)]
-pub struct ThreadWords {
+pub(crate) struct ThreadWords {
     /// Its state.
-    pub state: AtomicPtr<State>,
+    pub(crate) state: AtomicPtr<State>,
     /// Its number, for after its end.
-    pub thread: AtomicU32,
+    pub(crate) thread: AtomicU32,
     /// Calls of the destructor so far.
-    pub endings: AtomicU32,
+    pub(crate) endings: AtomicU32,
 }
 
 /// The calling thread's state.
-pub fn current() -> &'static State {
+pub(crate) fn current() -> &'static State {
     // SAFETY: the word points at one of the two statics or at a state of a slab, which is never
     // unmapped.
     unsafe { &*arch::thread_words().state.load(Ordering::Relaxed) }
 }
 
 /// Makes a state the calling thread's.
-pub fn set_current(state: &'static State) {
+pub(crate) fn set_current(state: &'static State) {
     let state = ptr::from_ref(state).cast_mut();
     arch::thread_words().state.store(state, Ordering::Relaxed);
 }
 
 /// Whether the thread has a state of its own in this process.
-pub fn is_own(state: &State) -> bool {
+pub(crate) fn is_own(state: &State) -> bool {
     state.is_used.load(Ordering::Relaxed) != 0
 }
 
 /// Whether the thread's end was marked.
-pub fn is_ended(state: &State) -> bool {
+pub(crate) fn is_ended(state: &State) -> bool {
     ptr::eq(state, &ENDED_THREAD)
 }

@@ -29,7 +29,7 @@ extern "C" fn on_signal(_: c_int) {
 
 /// Has the signal switch. Calls that it interrupts go on. A program that installs a handler of its own
 /// for the same signal cannot be switched any more.
-pub fn install(signal: c_int) {
+pub(crate) fn install(signal: c_int) {
     const SA_RESTART: c_int = 0x1000_0000;
     const SA_ONSTACK: c_int = 0x0800_0000;
     let handler: extern "C" fn(c_int) = on_signal;
@@ -44,7 +44,7 @@ pub fn install(signal: c_int) {
 }
 
 /// Whether so many requests leave recording switched on.
-pub fn is_on(requests: u32) -> bool {
+pub(crate) fn is_on(requests: u32) -> bool {
     setup::options().signal == 0 || requests % 2 == 1
 }
 

@@ -6,30 +6,30 @@ use core::sync::atomic::AtomicU32;
 
 use super::arch::{number, system_call};
 
-pub const EINTR: i32 = 4;
-pub const ENOMEM: i32 = 12;
-pub const EEXIST: i32 = 17;
-pub const EINVAL: i32 = 22;
-pub const EFBIG: i32 = 27;
-pub const ENOSPC: i32 = 28;
-pub const ENOSYS: i32 = 38;
-pub const EOPNOTSUPP: i32 = 95;
-pub const EDQUOT: i32 = 122;
-pub const ESTALE: i32 = 116;
+pub(crate) const EINTR: i32 = 4;
+pub(crate) const ENOMEM: i32 = 12;
+pub(crate) const EEXIST: i32 = 17;
+pub(crate) const EINVAL: i32 = 22;
+pub(crate) const EFBIG: i32 = 27;
+pub(crate) const ENOSPC: i32 = 28;
+pub(crate) const ENOSYS: i32 = 38;
+pub(crate) const EOPNOTSUPP: i32 = 95;
+pub(crate) const EDQUOT: i32 = 122;
+pub(crate) const ESTALE: i32 = 116;
 
-pub const O_RDONLY: c_int = 0;
-pub const O_WRONLY: c_int = 1;
-pub const O_RDWR: c_int = 2;
-pub const O_CREAT: c_int = 0o100;
-pub const O_EXCL: c_int = 0o200;
-pub const O_APPEND: c_int = 0o2000;
-pub const O_CLOEXEC: c_int = 0o2_000_000;
+pub(crate) const O_RDONLY: c_int = 0;
+pub(crate) const O_WRONLY: c_int = 1;
+pub(crate) const O_RDWR: c_int = 2;
+pub(crate) const O_CREAT: c_int = 0o100;
+pub(crate) const O_EXCL: c_int = 0o200;
+pub(crate) const O_APPEND: c_int = 0o2000;
+pub(crate) const O_CLOEXEC: c_int = 0o2_000_000;
 #[cfg(target_arch = "x86_64")]
-pub const O_DIRECTORY: c_int = 0o200_000;
+pub(crate) const O_DIRECTORY: c_int = 0o200_000;
 #[cfg(target_arch = "aarch64")]
-pub const O_DIRECTORY: c_int = 0o40_000;
+pub(crate) const O_DIRECTORY: c_int = 0o40_000;
 const O_PATH: c_int = 0o10_000_000;
-pub const CURRENT_FOLDER: c_int = -100;
+pub(crate) const CURRENT_FOLDER: c_int = -100;
 
 const MAP_SHARED: usize = 1;
 const MAP_PRIVATE: usize = 2;
@@ -61,7 +61,7 @@ fn call(number: usize, arguments: [usize; 6]) -> Result<usize, i32> {
     result(unsafe { system_call(number, arguments) })
 }
 
-pub fn open(folder: c_int, path: &CStr, flags: c_int) -> Result<c_int, i32> {
+pub(crate) fn open(folder: c_int, path: &CStr, flags: c_int) -> Result<c_int, i32> {
     let path = path.as_ptr() as usize;
     let arguments = [
         folder as usize,
@@ -75,15 +75,15 @@ pub fn open(folder: c_int, path: &CStr, flags: c_int) -> Result<c_int, i32> {
 }
 
 /// A handle on a folder that serves as the start of paths only.
-pub fn open_folder(path: &CStr) -> Result<c_int, i32> {
+pub(crate) fn open_folder(path: &CStr) -> Result<c_int, i32> {
     open(CURRENT_FOLDER, path, O_PATH | O_DIRECTORY)
 }
 
-pub fn close(file: c_int) {
+pub(crate) fn close(file: c_int) {
     let _ = call(number::CLOSE, [file as usize, 0, 0, 0, 0, 0]);
 }
 
-pub fn read(file: c_int, buffer: &mut [u8]) -> Result<usize, i32> {
+pub(crate) fn read(file: c_int, buffer: &mut [u8]) -> Result<usize, i32> {
     let arguments = [
         file as usize,
         buffer.as_mut_ptr() as usize,
@@ -101,7 +101,7 @@ pub fn read(file: c_int, buffer: &mut [u8]) -> Result<usize, i32> {
 }
 
 /// Reads until the buffer is full or the file ends; the bytes read.
-pub fn read_whole(file: c_int, buffer: &mut [u8]) -> usize {
+pub(crate) fn read_whole(file: c_int, buffer: &mut [u8]) -> usize {
     let mut filled = 0;
     while filled < buffer.len() {
         match read(file, &mut buffer[filled..]) {
@@ -113,7 +113,7 @@ pub fn read_whole(file: c_int, buffer: &mut [u8]) -> usize {
 }
 
 /// Writes all of it.
-pub fn write(file: c_int, mut bytes: &[u8]) -> Result<(), i32> {
+pub(crate) fn write(file: c_int, mut bytes: &[u8]) -> Result<(), i32> {
     while !bytes.is_empty() {
         let arguments = [file as usize, bytes.as_ptr() as usize, bytes.len(), 0, 0, 0];
         match call(number::WRITE, arguments) {
@@ -138,7 +138,7 @@ fn write_at(file: c_int, bytes: &[u8], offset: u64) -> Result<usize, i32> {
 }
 
 /// Bytes that a link names.
-pub fn read_link(path: &CStr, buffer: &mut [u8]) -> Result<usize, i32> {
+pub(crate) fn read_link(path: &CStr, buffer: &mut [u8]) -> Result<usize, i32> {
     let arguments = [
         CURRENT_FOLDER as usize,
         path.as_ptr() as usize,
@@ -150,14 +150,14 @@ pub fn read_link(path: &CStr, buffer: &mut [u8]) -> Result<usize, i32> {
     call(number::READLINKAT, arguments)
 }
 
-pub fn exists(folder: c_int, path: &CStr) -> bool {
+pub(crate) fn exists(folder: c_int, path: &CStr) -> bool {
     let arguments = [folder as usize, path.as_ptr() as usize, 0, 0, 0, 0];
     call(number::FACCESSAT, arguments).is_ok()
 }
 
 /// Makes the same file known by a number near the end of what the process may use, where a program
 /// that counts on small numbers, or closes the first few, does not meet it.
-pub fn move_out_of_the_way(file: c_int) -> c_int {
+pub(crate) fn move_out_of_the_way(file: c_int) -> c_int {
     let limit = soft_limit(RLIMIT_NOFILE).min(1024);
     let least = limit.saturating_sub(24) as usize;
     match call(
@@ -174,13 +174,13 @@ pub fn move_out_of_the_way(file: c_int) -> c_int {
 
 /// Device (major, minor) and inode of an open file.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Identity {
+pub(crate) struct Identity {
     major: u32,
     minor: u32,
     inode: u64,
 }
 
-pub fn identity(file: c_int) -> Result<Identity, i32> {
+pub(crate) fn identity(file: c_int) -> Result<Identity, i32> {
     const AT_EMPTY_PATH: usize = 0x1000;
     const STATX_INO: usize = 0x100;
     let mut statx = [0_u64; 32];
@@ -212,7 +212,7 @@ fn soft_limit(resource: usize) -> u64 {
 
 /// Makes a file longer, with its new part reserved on the disk, so that writing to a mapping of it
 /// cannot fail. Never raises SIGXFSZ.
-pub fn grow(file: c_int, offset: u64, bytes: u64) -> Result<(), i32> {
+pub(crate) fn grow(file: c_int, offset: u64, bytes: u64) -> Result<(), i32> {
     if offset + bytes > soft_limit(RLIMIT_FSIZE) {
         return Err(EFBIG);
     }
@@ -253,7 +253,7 @@ fn map(bytes: usize, flags: usize, file: c_int, offset: u64) -> Result<*mut u8, 
 }
 
 /// Maps a part of a file, shared, its pages ready to be written.
-pub fn map_file(file: c_int, offset: u64, bytes: usize) -> Result<*mut u8, i32> {
+pub(crate) fn map_file(file: c_int, offset: u64, bytes: usize) -> Result<*mut u8, i32> {
     let address = map(bytes, MAP_SHARED, file, offset)?;
     // Older systems refuse: then each page costs a fault of its own.
     let _ = call(
@@ -264,7 +264,7 @@ pub fn map_file(file: c_int, offset: u64, bytes: usize) -> Result<*mut u8, i32> 
 }
 
 /// Fresh memory; and whether a forked child finds zeros in it.
-pub fn map_wiped_on_fork(bytes: usize) -> Result<(*mut u8, bool), i32> {
+pub(crate) fn map_wiped_on_fork(bytes: usize) -> Result<(*mut u8, bool), i32> {
     let address = map(bytes, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)?;
     let arguments = [address as usize, bytes, MADV_WIPEONFORK, 0, 0, 0];
     Ok((address, call(number::MADVISE, arguments).is_ok()))
@@ -274,15 +274,15 @@ pub fn map_wiped_on_fork(bytes: usize) -> Result<(*mut u8, bool), i32> {
 ///
 /// # Safety
 /// Nobody uses it any more.
-pub unsafe fn unmap(address: *mut u8, bytes: usize) {
+pub(crate) unsafe fn unmap(address: *mut u8, bytes: usize) {
     let _ = call(number::MUNMAP, [address as usize, bytes, 0, 0, 0, 0]);
 }
 
 /// The calling thread's blocked signals.
-pub struct SignalMask(u64);
+pub(crate) struct SignalMask(u64);
 
 /// Blocks every signal for the calling thread; what was blocked before.
-pub fn block_signals() -> SignalMask {
+pub(crate) fn block_signals() -> SignalMask {
     let all = u64::MAX;
     let mut before = 0_u64;
     let arguments = [
@@ -297,7 +297,7 @@ pub fn block_signals() -> SignalMask {
     SignalMask(before)
 }
 
-pub fn restore_signals(mask: SignalMask) {
+pub(crate) fn restore_signals(mask: SignalMask) {
     let arguments = [
         SIG_SETMASK,
         &raw const mask.0 as usize,
@@ -310,7 +310,7 @@ pub fn restore_signals(mask: SignalMask) {
 }
 
 /// Sleeps while the word has this value, or until woken; may return at any time.
-pub fn futex_wait(word: &AtomicU32, value: u32) {
+pub(crate) fn futex_wait(word: &AtomicU32, value: u32) {
     let arguments = [
         word.as_ptr() as usize,
         FUTEX_WAIT_PRIVATE,
@@ -322,7 +322,7 @@ pub fn futex_wait(word: &AtomicU32, value: u32) {
     let _ = call(number::FUTEX, arguments);
 }
 
-pub fn futex_wake_one(word: &AtomicU32) {
+pub(crate) fn futex_wake_one(word: &AtomicU32) {
     let _ = call(
         number::FUTEX,
         [word.as_ptr() as usize, FUTEX_WAKE_PRIVATE, 1, 0, 0, 0],
@@ -333,31 +333,31 @@ fn id(number: usize) -> u32 {
     call(number, [0; 6]).map_or(0, |id| id as u32)
 }
 
-pub fn process_id() -> u32 {
+pub(crate) fn process_id() -> u32 {
     id(number::GETPID)
 }
 
-pub fn parent_id() -> u32 {
+pub(crate) fn parent_id() -> u32 {
     id(number::GETPPID)
 }
 
-pub fn thread_id() -> u32 {
+pub(crate) fn thread_id() -> u32 {
     id(number::GETTID)
 }
 
-pub fn yield_now() {
+pub(crate) fn yield_now() {
     let _ = call(number::SCHED_YIELD, [0; 6]);
 }
 
 /// Ends the process, all threads.
-pub fn exit_group(status: c_int) -> ! {
+pub(crate) fn exit_group(status: c_int) -> ! {
     loop {
         let _ = call(number::EXIT_GROUP, [status as usize, 0, 0, 0, 0, 0]);
     }
 }
 
 /// One line on standard error.
-pub fn error_line(parts: &[&[u8]]) {
+pub(crate) fn error_line(parts: &[&[u8]]) {
     let mut line = [0_u8; 512];
     let mut end = 0;
     for part in parts.iter().chain([&b"\n".as_slice()]) {

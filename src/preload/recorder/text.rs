@@ -3,20 +3,20 @@
 use core::ffi::CStr;
 
 /// A short text, cut off where it is full, always ended by NUL.
-pub struct Text {
+pub(crate) struct Text {
     bytes: [u8; 64],
     length: usize,
 }
 
 impl Text {
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             bytes: [0; 64],
             length: 0,
         }
     }
 
-    pub fn push(mut self, text: &[u8]) -> Self {
+    pub(crate) fn push(mut self, text: &[u8]) -> Self {
         for &byte in text {
             if self.length + 1 < self.bytes.len() {
                 self.bytes[self.length] = byte;
@@ -26,7 +26,7 @@ impl Text {
         self
     }
 
-    pub fn push_number(self, number: u64) -> Self {
+    pub(crate) fn push_number(self, number: u64) -> Self {
         let mut digits = [0_u8; 20];
         let mut at = digits.len();
         let mut rest = number;
@@ -40,17 +40,17 @@ impl Text {
         }
     }
 
-    pub fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.bytes[..self.length]
     }
 
-    pub fn as_c(&self) -> &CStr {
+    pub(crate) fn as_c(&self) -> &CStr {
         CStr::from_bytes_until_nul(&self.bytes).unwrap_or(c"")
     }
 }
 
 /// "PID.IMAGE.ENDING"
-pub fn file_name(process: u32, image: u32, ending: &[u8]) -> Text {
+pub(crate) fn file_name(process: u32, image: u32, ending: &[u8]) -> Text {
     Text::new()
         .push_number(u64::from(process))
         .push(b".")
