@@ -107,7 +107,7 @@ pub(crate) mod number {
     pub(crate) const OPENAT: usize = 257;
     pub(crate) const READLINKAT: usize = 267;
     pub(crate) const FACCESSAT: usize = 269;
-    pub(crate) const FALLOCATE: usize = 285;
+    pub(crate) const FTRUNCATE: usize = 77;
     pub(crate) const PRLIMIT64: usize = 302;
     pub(crate) const STATX: usize = 332;
 }

@@ -2,7 +2,7 @@
 //! after a fork. Errors are the system's numbers.
 
 use core::ffi::{CStr, c_int};
-use core::sync::atomic::AtomicU32;
+use core::sync::atomic::{AtomicU32, AtomicU64};
 
 use super::arch::{number, system_call};
 
@@ -12,8 +12,6 @@ pub(crate) const EEXIST: i32 = 17;
 pub(crate) const EINVAL: i32 = 22;
 pub(crate) const EFBIG: i32 = 27;
 pub(crate) const ENOSPC: i32 = 28;
-pub(crate) const ENOSYS: i32 = 38;
-pub(crate) const EOPNOTSUPP: i32 = 95;
 pub(crate) const EDQUOT: i32 = 122;
 pub(crate) const ESTALE: i32 = 116;
 
@@ -125,18 +123,6 @@ pub(crate) fn write(file: c_int, mut bytes: &[u8]) -> Result<(), i32> {
     Ok(())
 }
 
-fn write_at(file: c_int, bytes: &[u8], offset: u64) -> Result<usize, i32> {
-    let arguments = [
-        file as usize,
-        bytes.as_ptr() as usize,
-        bytes.len(),
-        offset as usize,
-        0,
-        0,
-    ];
-    call(number::PWRITE64, arguments)
-}
-
 /// Bytes that a link names.
 pub(crate) fn read_link(path: &CStr, buffer: &mut [u8]) -> Result<usize, i32> {
     let arguments = [
@@ -210,31 +196,41 @@ fn soft_limit(resource: usize) -> u64 {
     limits[0]
 }
 
-/// Makes a file longer, with its new part reserved on the disk, so that writing to a mapping of it
-/// cannot fail. Never raises SIGXFSZ.
+/// Makes a file longer, by zeros that are written, so that room for them is taken: a full disk is told
+/// here, and storing to a mapping of that part cannot fail. Never raises SIGXFSZ.
+///
+/// Written and not reserved (`fallocate`): the system then keeps the part in large pieces, which makes
+/// mapping it cheap. Of 256 MiB on ext4, system time with the stores: 0.25 to 0.55 s reserved, 0.07 to
+/// 0.09 s written in pieces of 64 KiB, 0.05 to 0.5 s in one piece of 1 MiB, as such pieces run short.
 pub(crate) fn grow(file: c_int, offset: u64, bytes: u64) -> Result<(), i32> {
-    if offset + bytes > soft_limit(RLIMIT_FSIZE) {
+    const PIECE_BYTES: usize = 64 * 1024;
+    // Atomic, and so writable, that it takes no space in the shim's own file.
+    static ZEROS: [AtomicU64; PIECE_BYTES / 8] = [const { AtomicU64::new(0) }; PIECE_BYTES / 8];
+    let end = offset + bytes;
+    if end > soft_limit(RLIMIT_FSIZE) {
         return Err(EFBIG);
     }
-    loop {
-        let arguments = [file as usize, 0, offset as usize, bytes as usize, 0, 0];
-        match call(number::FALLOCATE, arguments) {
-            Ok(_) => return Ok(()),
-            Err(EINTR) => {}
-            Err(EOPNOTSUPP | ENOSYS) => break,
-            Err(error) => return Err(error),
-        }
-    }
-    // The file system cannot reserve: written zeros take their place as well.
-    static ZEROS: [u8; 4096] = [0; 4096];
     let mut at = offset;
-    while at < offset + bytes {
-        let rest = (offset + bytes - at).min(ZEROS.len() as u64) as usize;
-        match write_at(file, &ZEROS[..rest], at) {
-            Ok(0) => return Err(ENOSPC),
-            Ok(written) => at += written as u64,
+    while at < end {
+        let piece = (end - at).min(PIECE_BYTES as u64) as usize;
+        let arguments = [
+            file as usize,
+            ZEROS.as_ptr() as usize,
+            piece,
+            at as usize,
+            0,
+            0,
+        ];
+        match call(number::PWRITE64, arguments) {
+            Ok(written) if written > 0 => at += written as u64,
             Err(EINTR) => {}
-            Err(error) => return Err(error),
+            refused => {
+                let _ = call(
+                    number::FTRUNCATE,
+                    [file as usize, offset as usize, 0, 0, 0, 0],
+                );
+                return Err(refused.err().unwrap_or(ENOSPC));
+            }
         }
     }
     Ok(())
