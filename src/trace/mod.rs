@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod binary;
 mod block_table;
 pub mod builder;
 pub mod export;
@@ -27,6 +28,9 @@ pub use import::{ReadOptions, read, read_into};
 pub use recording::Recording;
 
 use serde::{Deserialize, Serialize};
+
+/// The largest size a request may have: no 64-bit machine offers a program more address space.
+pub const SIZE_BYTES_MAX: u64 = 1 << 47;
 
 /// Number of a block: the n-th block the trace allocates (a reallocation makes a new one).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

@@ -16,7 +16,7 @@ use super::{export, read, stream::feed, testing, write, write_to};
 fn kept(format: OutputFormat, operation: Operation) -> Option<Operation> {
     use Operation::*;
     match (format, operation) {
-        (OutputFormat::Text, _) => Some(operation),
+        (OutputFormat::Text | OutputFormat::Binary, _) => Some(operation),
         (_, ThreadStart | FreeUnseen)
         | (OutputFormat::Logalloc, ThreadEnd)
         | (OutputFormat::Android, Mark) => None,
@@ -90,6 +90,7 @@ proptest! {
         prop_assume!(trace.counts().operations() > 0);
         let folder = tempfile::tempdir().unwrap();
         for (format, name) in [
+            (OutputFormat::Binary, "b.trace"),
             (OutputFormat::Text, "t.log"),
             (OutputFormat::Logalloc, "a.log"),
             (OutputFormat::Android, "a.txt"),
@@ -105,7 +106,8 @@ proptest! {
             prop_assert_eq!(back.block_count(), trace.block_count());
             prop_assert_eq!(written.events, expected.len() as u64);
             // Of a failed allocation the trace itself holds no size, and a text must write one.
-            let exact = format == OutputFormat::Text || trace.counts().failed_allocation == 0;
+            let native = matches!(format, OutputFormat::Text | OutputFormat::Binary);
+            let exact = native || trace.counts().failed_allocation == 0;
             let unchanged = expected == trace.events() && exact;
             let losses = written.losses;
             prop_assert_eq!(losses.is_empty(), unchanged, "{}: {:?}", name, losses);
@@ -134,7 +136,10 @@ proptest! {
 }
 
 /// The formats that lose nothing.
-const NATIVE: [(OutputFormat, &str); 1] = [(OutputFormat::Text, "n.log")];
+const NATIVE: [(OutputFormat, &str); 2] = [
+    (OutputFormat::Text, "n.log"),
+    (OutputFormat::Binary, "n.trace"),
+];
 
 #[test]
 fn the_extension_chooses_the_compression() {

@@ -90,9 +90,9 @@ fn main() {
         let request = serde_json::to_string(&order(id, &mut random)).expect("as above");
         let answer = answer(&request, id % 2 == 0);
         bytes += answer.len();
-        sum = answer
-            .bytes()
-            .fold(sum, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+        sum = answer.bytes().fold(sum, |sum, byte| {
+            sum.wrapping_mul(31).wrapping_add(byte.into())
+        });
         if cache.len() == KEPT {
             let oldest = random.below(KEPT as u64) as usize;
             cache.swap_remove(oldest);

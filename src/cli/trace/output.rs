@@ -16,13 +16,15 @@ use crate::trace::{OutputFormat, export, plural};
 /// In which format to write.
 #[derive(Debug, Args)]
 pub(super) struct Writing {
-    /// The format to write; without, as the name of OUT says: .log, .rep, .jsonl, else text
+    /// The format to write; without, as the name of OUT says: .trace, .log, .rep, .jsonl, else text
     #[arg(long, value_enum)]
     format: Option<Format>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
+    /// The native binary format, a few bits per event, which loses nothing
+    Binary,
     /// The native text, which loses nothing
     #[value(alias = "native")]
     Text,
@@ -39,6 +41,7 @@ enum Format {
 impl From<Format> for OutputFormat {
     fn from(format: Format) -> Self {
         match format {
+            Format::Binary => Self::Binary,
             Format::Text => Self::Text,
             Format::Logalloc => Self::Logalloc,
             Format::Android => Self::Android,

@@ -46,7 +46,7 @@ pub struct FileSink {
 /// The folder is missing or cannot be written.
 pub fn create(path: &Path, format: OutputFormat) -> Result<FileSink> {
     let failed = |source| Error::io(path, "write", source);
-    let writer = format.writer();
+    let writer = format.writer()?;
     let out = Out::new(Replacement::create(path, PLAIN_MODE)?, path).map_err(failed)?;
     // Beside the file: the folder for temporary files is often small.
     let spool = writer
@@ -152,7 +152,7 @@ pub(super) fn write_to(
     }
 
     let mut sink = Sink {
-        writer: format.writer(),
+        writer: format.writer()?,
         out,
         text: Vec::new(),
     };

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod android;
+mod binary;
 mod file;
 mod json_lines;
 mod logalloc;
@@ -29,6 +30,8 @@ use crate::error::Result;
 /// A format to write.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum OutputFormat {
+    /// The native binary format. Loses nothing.
+    Binary,
     /// The native text: logalloc's grammar and lines of our own. Loses nothing.
     Text,
     /// Logalloc with slot numbers, as other tools read it.
@@ -42,8 +45,8 @@ pub enum OutputFormat {
 }
 
 impl OutputFormat {
-    /// The format that a file's name stands for, compressed or not: `.log` is the native text, `.rep`
-    /// and `.jsonl` are what they say.
+    /// The format that a file's name stands for, compressed or not: `.trace` is binary, `.log` the
+    /// native text, `.rep` and `.jsonl` are what they say.
     pub fn of_name(path: &Path) -> Option<Self> {
         let name = path.file_name()?.to_str()?;
         let name = [".zst", ".gz"]
@@ -51,6 +54,7 @@ impl OutputFormat {
             .find_map(|end| name.strip_suffix(end))
             .unwrap_or(name);
         match Path::new(name).extension()?.to_str()? {
+            "trace" => Some(Self::Binary),
             "log" => Some(Self::Text),
             "rep" => Some(Self::Rep),
             "jsonl" => Some(Self::JsonLines),
@@ -61,7 +65,7 @@ impl OutputFormat {
     /// Whether the format has a place for this operation.
     fn tells(self, operation: &Operation) -> bool {
         match self {
-            Self::Text | Self::JsonLines => true,
+            Self::Binary | Self::Text | Self::JsonLines => true,
             Self::Logalloc => !matches!(
                 operation,
                 Operation::FreeUnseen | Operation::ThreadStart | Operation::ThreadEnd
@@ -74,14 +78,15 @@ impl OutputFormat {
         }
     }
 
-    fn writer(self) -> Box<dyn Writer> {
-        match self {
+    fn writer(self) -> Result<Box<dyn Writer>> {
+        Ok(match self {
+            Self::Binary => Box::new(binary::Binary::new()?),
             Self::Text => Box::<text::Text>::default(),
             Self::Logalloc => Box::<logalloc::Logalloc>::default(),
             Self::Android => Box::<android::Android>::default(),
             Self::Rep => Box::<rep::Rep>::default(),
             Self::JsonLines => Box::<json_lines::JsonLines>::default(),
-        }
+        })
     }
 }
 

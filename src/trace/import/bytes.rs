@@ -5,6 +5,7 @@ use super::{
     ReadOptions, alk, bytehound, chattymalloc_records, dj_trace, dj_workload, native, protobuf,
 };
 use crate::error::Result;
+use crate::trace::binary;
 use crate::trace::input::Lines;
 use crate::trace::stream::{Ending, EventSink};
 
@@ -23,6 +24,10 @@ pub(super) const HEAD_BYTES: usize = 16 * 1024;
 /// of the head, and none takes another's files.
 const FORMATS: &[ByteFormat] = &[
     super::wire::FORMAT,
+    ByteFormat {
+        recognises: binary::recognises,
+        read: binary::read,
+    },
     ByteFormat {
         recognises: native::recognises,
         read: native::read,

@@ -1,8 +1,7 @@
 //! Why a line cannot be taken. Small and without text of its own until somebody asks, so that
 //! dropping a million lines is quick.
 
-/// The largest size a request may have: no 64-bit machine offers a program more address space.
-pub(super) const SIZE_BYTES_MAX: u64 = 1 << 47;
+pub(super) use crate::trace::SIZE_BYTES_MAX;
 
 /// Why a line cannot be taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
