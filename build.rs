@@ -7,6 +7,7 @@
 //!
 //! | variable | what |
 //! |---|---|
+//! | `MYMALLOC_SHIM_MYMALLOC` | path of MyMalloc's shim, to be embedded |
 //! | `MYMALLOC_SHIM_PAGELIST` | path of the page list's shim, to be embedded |
 //! | `MYMALLOC_SHIM_RECORDER` | path of the recorder's shim, to be embedded |
 //! | `MYMALLOC_OPT_LEVEL` | optimisation level of this build |
@@ -17,7 +18,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, exit};
 
 /// Root source of a shim, file name of its library, variable that tells its path.
-const SHIMS: [(&str, &str, &str); 2] = [
+const SHIMS: [(&str, &str, &str); 3] = [
+    (
+        "src/preload/mymalloc.rs",
+        "mylibmymalloc.so",
+        "MYMALLOC_SHIM_MYMALLOC",
+    ),
     (
         "src/preload/pagelist.rs",
         "mylibmalloc.so",
@@ -69,6 +75,9 @@ fn build_shim(source: &Path, library: &Path) {
         .arg("-o")
         .arg(library)
         .arg(source);
+    if env::var_os("CARGO_FEATURE_UNCHECKED").is_some() {
+        command.args(["--cfg", "feature=\"unchecked\""]);
+    }
     let target = variable("TARGET");
     if target != variable("HOST") {
         command.arg("--target").arg(target);

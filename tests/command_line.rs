@@ -371,7 +371,10 @@ fn unusable_requests() {
     };
     refuse(
         &["--baseline", "hoard"],
-        &["hoard", "known: pagelist, system, mimalloc, jemalloc"],
+        &[
+            "hoard",
+            "known: mymalloc, pagelist, system, mimalloc, jemalloc",
+        ],
     );
     refuse(&["--baseline", "mimaloc"], &["did you mean mimalloc?"]);
     if cfg!(not(feature = "talc")) {

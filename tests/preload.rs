@@ -1,5 +1,5 @@
-//! Real programs under `LD_PRELOAD` of the page list's shim: the same output as without it, and a
-//! receipt that the shim served them.
+//! Real programs under `LD_PRELOAD` of the page list's shim and of MyMalloc's: the same output as
+//! without them, and a receipt that the shim served them.
 #![cfg(feature = "suite")]
 
 use std::collections::BTreeSet;
@@ -10,7 +10,9 @@ use std::process::{Command, Output, Stdio};
 use object::{Object, ObjectSymbol};
 use tempfile::TempDir;
 
-const SHIM: &str = env!("MYMALLOC_SHIM_PAGELIST");
+const PAGELIST: &str = env!("MYMALLOC_SHIM_PAGELIST");
+const MYMALLOC: &str = env!("MYMALLOC_SHIM_MYMALLOC");
+const SHIMS: [&str; 2] = [PAGELIST, MYMALLOC];
 
 const C_API: [&str; 11] = [
     "malloc",
@@ -81,46 +83,48 @@ impl<'a> Run<'a> {
         command
     }
 
-    /// Output without the shim, after checking that it is the same under it, byte for byte, and
-    /// that the dynamic linker really bound some process of it to the shim's malloc.
-    fn is_the_same_under_the_shim(&self) -> Output {
+    /// Output without a shim, after checking that it is the same under each, byte for byte, and that
+    /// the dynamic linker really bound some process of it to the shim's malloc.
+    fn is_the_same_under_the_shims(&self) -> Output {
         let plain = succeed(&mut self.command());
-        let bindings = temporary();
-        let mut preloaded = self.command();
-        preloaded
-            .env("LD_PRELOAD", SHIM)
-            .env("LD_DEBUG", "bindings")
-            .env("LD_DEBUG_OUTPUT", bindings.path().join("of"));
-        let preloaded = succeed(&mut preloaded);
-        let text = String::from_utf8_lossy;
-        assert_eq!(
-            text(&preloaded.stderr),
-            text(&plain.stderr),
-            "{}",
-            self.program
-        );
-        // Not assert_eq: nobody wants to see megabytes.
-        assert!(
-            preloaded.stdout == plain.stdout,
-            "{}: the output differs",
-            self.program
-        );
-        assert!(
-            was_bound_to_the_shim(bindings.path()),
-            "{}: not served by the shim",
-            self.program
-        );
+        for shim in SHIMS {
+            let bindings = temporary();
+            let mut preloaded = self.command();
+            preloaded
+                .env("LD_PRELOAD", shim)
+                .env("LD_DEBUG", "bindings")
+                .env("LD_DEBUG_OUTPUT", bindings.path().join("of"));
+            let preloaded = succeed(&mut preloaded);
+            let text = String::from_utf8_lossy;
+            assert_eq!(
+                text(&preloaded.stderr),
+                text(&plain.stderr),
+                "{} under {shim}",
+                self.program
+            );
+            // Not assert_eq: nobody wants to see megabytes.
+            assert!(
+                preloaded.stdout == plain.stdout,
+                "{} under {shim}: the output differs",
+                self.program
+            );
+            assert!(
+                was_bound_to(shim, bindings.path()),
+                "{}: not served by {shim}",
+                self.program
+            );
+        }
         plain
     }
 }
 
-fn was_bound_to_the_shim(bindings: &Path) -> bool {
+fn was_bound_to(shim: &str, bindings: &Path) -> bool {
     let files = fs::read_dir(bindings).expect("the linker's notes");
     files
         .map(|file| fs::read(file.expect("a file").path()).expect("readable"))
         .any(|notes| {
             String::from_utf8_lossy(&notes).lines().any(|line| {
-                line.contains(&format!("to {SHIM} ")) && line.contains("symbol `malloc'")
+                line.contains(&format!("to {shim} ")) && line.contains("symbol `malloc'")
             })
         })
 }
@@ -152,16 +156,18 @@ fn names_defined<'a>(symbols: impl Iterator<Item = object::Symbol<'a, 'a>>) -> B
 }
 
 #[test]
-fn the_shim_exports_the_c_api_and_the_seeds_names_only() {
-    let bytes = fs::read(SHIM).expect("build.rs has built it");
-    let file = object::File::parse(&*bytes).expect("an ELF file");
-    let exported = names_defined(file.dynamic_symbols());
-    let expected = C_API
-        .into_iter()
-        .chain(["mymalloc", "myfree"])
-        .map(str::to_owned)
-        .collect();
-    assert_eq!(exported, expected);
+fn the_shims_export_the_c_api_and_their_own_names_only() {
+    let own: [&[&str]; 2] = [
+        &["mymalloc", "myfree"],
+        &["mymalloc", "myfree", "mymalloc_stats_print"],
+    ];
+    for (shim, own) in SHIMS.into_iter().zip(own) {
+        let bytes = fs::read(shim).expect("build.rs has built it");
+        let file = object::File::parse(&*bytes).expect("an ELF file");
+        let exported = names_defined(file.dynamic_symbols());
+        let expected = C_API.iter().chain(own).map(ToString::to_string).collect();
+        assert_eq!(exported, expected, "{shim}");
+    }
 }
 
 #[test]
@@ -184,7 +190,7 @@ fn the_programs_of_this_package_define_none_of_these_names() {
 fn a_c_program_is_served_in_every_function_from_every_place() {
     let folder = temporary();
     let program = api_program(folder.path());
-    let output = Run::new(&program, &[], folder.path()).is_the_same_under_the_shim();
+    let output = Run::new(&program, &[], folder.path()).is_the_same_under_the_shims();
     let expected = "allocated before main\nfunctions\nthreads, forks beside them, signals\n\
                     10000 threads, no growth\ndlopen, dlsym, dlerror\n\
                     allocated in an exit handler\n";
@@ -195,28 +201,33 @@ fn a_c_program_is_served_in_every_function_from_every_place() {
 fn every_function_comes_from_the_shim() {
     let folder = temporary();
     let program = api_program(folder.path());
-    let receipt = succeed(
-        Command::new(&program)
-            .arg("receipt")
-            .env("LD_PRELOAD", SHIM),
-    );
-    let expected: String = C_API
-        .iter()
-        .map(|name| format!("{name} {SHIM}\n"))
-        .collect();
-    assert_eq!(String::from_utf8_lossy(&receipt.stdout), expected);
+    for shim in SHIMS {
+        let mut command = Command::new(&program);
+        let receipt = succeed(command.arg("receipt").env("LD_PRELOAD", shim));
+        let expected: String = C_API
+            .iter()
+            .map(|name| format!("{name} {shim}\n"))
+            .collect();
+        assert_eq!(String::from_utf8_lossy(&receipt.stdout), expected);
+    }
     let plain = succeed(Command::new(&program).arg("receipt"));
     assert!(
-        !String::from_utf8_lossy(&plain.stdout).contains(SHIM),
+        SHIMS
+            .iter()
+            .all(|shim| !String::from_utf8_lossy(&plain.stdout).contains(shim)),
         "the receipt tells apart"
     );
 }
 
 #[test]
-fn bad_pointers_are_told_in_one_line_each_and_do_nothing() {
+fn the_page_list_tells_bad_pointers_in_one_line_each_and_does_nothing() {
     let folder = temporary();
     let program = api_program(folder.path());
-    let output = succeed(Command::new(&program).arg("bad").env("LD_PRELOAD", SHIM));
+    let output = succeed(
+        Command::new(&program)
+            .arg("bad")
+            .env("LD_PRELOAD", PAGELIST),
+    );
     assert_eq!(String::from_utf8_lossy(&output.stdout), "survived\n");
     let errors = String::from_utf8_lossy(&output.stderr);
     let reasons: Vec<&str> = errors
@@ -247,7 +258,7 @@ fn ls_lists_the_same() {
         fs::create_dir_all(&inner).expect("a folder");
         fs::write(inner.join(format!("file {number}")), vec![b'x'; number]).expect("a file");
     }
-    let here = Run::new("ls", &["-lR", "."], folder.path()).is_the_same_under_the_shim();
+    let here = Run::new("ls", &["-lR", "."], folder.path()).is_the_same_under_the_shims();
     assert_eq!(
         String::from_utf8_lossy(&here.stdout)
             .matches("file ")
@@ -255,7 +266,7 @@ fn ls_lists_the_same() {
         300
     );
     if Path::new("/usr/share").is_dir() {
-        Run::new("ls", &["-lR", "/usr/share"], folder.path()).is_the_same_under_the_shim();
+        Run::new("ls", &["-lR", "/usr/share"], folder.path()).is_the_same_under_the_shims();
     } else {
         println!("no /usr/share here: its listing is left out");
     }
@@ -294,7 +305,7 @@ fn git_logs_the_same() {
         &["--no-pager", "log", "--patch", "--stat"],
         folder.path(),
     );
-    let output = log.is_the_same_under_the_shim();
+    let output = log.is_the_same_under_the_shims();
     assert_eq!(
         String::from_utf8_lossy(&output.stdout)
             .matches("Change number")
@@ -319,7 +330,7 @@ fn a_c_compiler_makes_the_same_object() {
     let run = Run::new("cc", &compile, folder.path());
     succeed(&mut run.command());
     let plain = fs::read(&object).expect("the object");
-    run.is_the_same_under_the_shim();
+    run.is_the_same_under_the_shims();
     assert!(
         fs::read(&object).expect("the object") == plain,
         "the object differs"
@@ -329,7 +340,7 @@ fn a_c_compiler_makes_the_same_object() {
         &["-pthread", "-o", "api", "api.o", "-ldl"],
         folder.path(),
     )
-    .is_the_same_under_the_shim();
+    .is_the_same_under_the_shims();
     succeed(&mut Command::new(folder.path().join("api")));
 }
 
@@ -348,7 +359,7 @@ fn cxx_operators_and_containers_work() {
         .arg(source("operators.cpp"));
     succeed(&mut compile);
     let run = Run::new(program.to_str().expect("a plain path"), &[], folder.path());
-    let output = run.is_the_same_under_the_shim();
+    let output = run.is_the_same_under_the_shims();
     assert_eq!(
         String::from_utf8_lossy(&output.stdout),
         "bad_alloc\n300 5000 0\n"
@@ -373,7 +384,7 @@ del things
 print(len(set('%x' % number for number in range(100000))))
 ";
     let run = Run::new("python3", &["-c", script], folder.path());
-    let output = run.is_the_same_under_the_shim();
+    let output = run.is_the_same_under_the_shims();
     assert_eq!(
         String::from_utf8_lossy(&output.stdout),
         "1000000 499999500000\n100000\n"

@@ -7,8 +7,9 @@
 //! * A size beyond `PTRDIFF_MAX`: null and `ENOMEM`.
 //! * An alignment that is no power of two: `EINVAL`; `posix_memalign` wants a multiple of a pointer's
 //!   size besides.
-//! * `free` or `realloc` of a pointer that is no allocated block: one line on standard error, nothing
-//!   is done; `realloc` returns null and `EINVAL`. `malloc_usable_size` of one is 0.
+//! * `free` or `realloc` of a pointer that is no allocated block: one line on standard error. Then, as
+//!   the allocator has it, the process ends, or nothing is done; `realloc` returns null and `EINVAL`.
+//!   `malloc_usable_size` of one is the same, or 0.
 //! * Success, and every `free`, keeps `errno`.
 
 use core::ffi::{c_int, c_void};
@@ -16,16 +17,25 @@ use core::ptr::{self, NonNull};
 
 use super::{FreeError, os};
 
-/// An allocator that a whole process shares. Sizes are at most `PTRDIFF_MAX`, alignments are powers
-/// of two: the functions of this module see to it.
+/// An allocator that a whole process shares. Alignments are powers of two, and sizes at most
+/// `PTRDIFF_MAX` but for [`allocate`](Self::allocate): the functions of this module see to it.
 pub trait ProcessAllocator {
     /// The allocator's name in messages.
     const NAME: &'static str;
+    /// Whether a pointer that is no allocated block ends the process.
+    const ENDS_PROCESS: bool;
 
-    /// A block of `size` bytes at least, aligned to 16. None: out of memory.
+    /// A block of `size` bytes at least, aligned to 16. None: out of memory, or a size beyond
+    /// `PTRDIFF_MAX`, which is the allocator's to test where it costs the least.
     fn allocate(size: usize) -> Option<NonNull<u8>>;
 
-    /// The same, with `size` zero bytes.
+    /// The same in C's form: null, and `errno` is `ENOMEM`.
+    #[inline(always)]
+    fn allocate_or_enomem(size: usize) -> *mut u8 {
+        or_enomem(Self::allocate(size)).cast()
+    }
+
+    /// As [`allocate`](Self::allocate), with `size` zero bytes.
     fn allocate_zeroed(size: usize) -> Option<NonNull<u8>>;
 
     /// A block at a multiple of `alignment`.
@@ -39,6 +49,22 @@ pub trait ProcessAllocator {
     /// # Safety
     /// If `block` is an allocated block, it is the caller's, and is used no more.
     unsafe fn free(block: NonNull<u8>) -> Result<(), FreeError>;
+
+    /// The same for a pointer that may be null, which is no block and no error.
+    ///
+    /// # Errors
+    /// As [`free`](Self::free).
+    ///
+    /// # Safety
+    /// As [`free`](Self::free).
+    #[inline(always)]
+    unsafe fn free_or_null(block: *mut u8) -> Result<(), FreeError> {
+        match NonNull::new(block) {
+            // SAFETY: the caller hands over the block.
+            Some(block) => unsafe { Self::free(block) },
+            None => Ok(()),
+        }
+    }
 
     /// Changes a block's size, moving it if need be.
     ///
@@ -74,12 +100,9 @@ impl From<FreeError> for ReallocFailure {
 const SIZE_MAX: usize = isize::MAX as usize;
 
 /// `malloc`.
+#[inline(always)]
 pub fn malloc<A: ProcessAllocator>(size: usize) -> *mut c_void {
-    or_enomem(if size <= SIZE_MAX {
-        A::allocate(size)
-    } else {
-        None
-    })
+    A::allocate_or_enomem(size).cast()
 }
 
 /// `calloc`.
@@ -95,12 +118,10 @@ pub fn calloc<A: ProcessAllocator>(count: usize, size: usize) -> *mut c_void {
 /// # Safety
 /// If `block` is an allocated block, it is the caller's, and is used no more. Any other pointer is
 /// allowed.
+#[inline(always)]
 pub unsafe fn free<A: ProcessAllocator>(block: *mut c_void) {
-    let Some(block) = NonNull::new(block.cast()) else {
-        return;
-    };
     // SAFETY: the caller hands over the block.
-    if let Err(error) = unsafe { A::free(block) } {
+    if let Err(error) = unsafe { A::free_or_null(block.cast()) } {
         report::<A>("free", block, error);
     }
 }
@@ -126,7 +147,7 @@ pub unsafe fn realloc<A: ProcessAllocator>(block: *mut c_void, size: usize) -> *
         Ok(block) => block.as_ptr().cast(),
         Err(ReallocFailure::OutOfMemory) => or_enomem(None),
         Err(ReallocFailure::Pointer(error)) => {
-            report::<A>("realloc", old, error);
+            report::<A>("realloc", block, error);
             os::set_errno(os::EINVAL);
             ptr::null_mut()
         }
@@ -193,18 +214,34 @@ pub fn pvalloc<A: ProcessAllocator>(size: usize) -> *mut c_void {
 
 /// `malloc_usable_size`.
 pub fn malloc_usable_size<A: ProcessAllocator>(block: *mut c_void) -> usize {
-    NonNull::new(block.cast()).map_or(0, |block| A::usable_bytes(block).unwrap_or(0))
+    let Some(start) = NonNull::new(block.cast()) else {
+        return 0;
+    };
+    match A::usable_bytes(start) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            if A::ENDS_PROCESS {
+                report::<A>("malloc_usable_size", block, error);
+            }
+            0
+        }
+    }
 }
 
 /// A block's address for C, or null and `ENOMEM`.
+#[inline(always)]
 pub(super) fn or_enomem(block: Option<NonNull<u8>>) -> *mut c_void {
     match block {
         Some(block) => block.as_ptr().cast(),
-        None => {
-            os::set_errno(os::ENOMEM);
-            ptr::null_mut()
-        }
+        None => no_memory(),
     }
+}
+
+#[cold]
+#[inline(never)]
+fn no_memory() -> *mut c_void {
+    os::set_errno(os::ENOMEM);
+    ptr::null_mut()
 }
 
 fn aligned<A: ProcessAllocator>(size: usize, alignment: usize) -> Option<NonNull<u8>> {
@@ -216,11 +253,14 @@ fn aligned<A: ProcessAllocator>(size: usize, alignment: usize) -> Option<NonNull
 }
 
 #[cold]
-fn report<A: ProcessAllocator>(function: &str, block: NonNull<u8>, error: FreeError) {
+#[inline(never)]
+pub(super) fn report<A: ProcessAllocator>(function: &str, block: *mut c_void, error: FreeError) {
+    let (name, reason) = (A::NAME, error.reason());
+    if A::ENDS_PROCESS {
+        os::abort(format_args!("{name}: {function}({block:p}): {reason}"));
+    }
     os::error_line(format_args!(
-        "mymalloc: {}: {function}({block:p}): {}; ignored",
-        A::NAME,
-        error.reason()
+        "mymalloc: {name}: {function}({block:p}): {reason}; ignored"
     ));
 }
 

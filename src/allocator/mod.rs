@@ -4,6 +4,7 @@
 //!
 //! | file | one idea |
 //! |---|---|
+//! | [`mymalloc`] | MyMalloc: built to win, and to be trusted |
 //! | [`pagelist`] | the page list: a linked list of 4096-byte pages, first fit, coalescing |
 //! | [`c_abi`] | the C malloc API over any process-wide allocator, and the macro that exports it |
 //! | [`FreeError`] | why a pointer handed to `free` is none of ours |
@@ -28,7 +29,14 @@
 pub mod c_abi;
 mod free_error;
 mod lock;
+pub mod mymalloc;
 mod os;
 pub mod pagelist;
 
 pub use free_error::FreeError;
+
+/// Ends the process. For shims without std, whose panics come here: that there are none is an invariant.
+#[doc(hidden)]
+pub fn panicked() -> ! {
+    os::abort(format_args!("mymalloc: internal error"))
+}

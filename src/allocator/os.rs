@@ -7,7 +7,7 @@
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
 compile_error!("the allocators are written for 64-bit Linux");
 
-use core::ffi::{c_int, c_long, c_void};
+use core::ffi::{CStr, c_char, c_int, c_long, c_uint, c_void};
 use core::fmt::{self, Write};
 use core::ptr::{self, NonNull};
 use core::sync::atomic::AtomicU32;
@@ -20,11 +20,17 @@ pub(super) const ENOMEM: c_int = 12;
 /// `errno` for "invalid argument".
 pub(super) const EINVAL: c_int = 22;
 
+const PROT_NONE: c_int = 0;
 const PROT_READ: c_int = 1;
 const PROT_WRITE: c_int = 2;
 const MAP_PRIVATE: c_int = 2;
 const MAP_ANONYMOUS: c_int = 0x20;
 const MREMAP_MAYMOVE: c_int = 1;
+const MREMAP_FIXED: c_int = 2;
+const MREMAP_DONTUNMAP: c_int = 4;
+const MAP_NORESERVE: c_int = 0x4000;
+const MADV_DONTNEED: c_int = 4;
+const CLOCK_MONOTONIC_COARSE: c_int = 6;
 const STDERR_FILENO: c_int = 2;
 const FUTEX_WAIT_PRIVATE: c_int = 128;
 const FUTEX_WAKE_PRIVATE: c_int = 129;
@@ -34,7 +40,17 @@ const SYS_FUTEX: c_long = 202;
 const SYS_FUTEX: c_long = 98;
 
 type ForkHandler = Option<unsafe extern "C" fn()>;
+type KeyDestructor = Option<unsafe extern "C" fn(*mut c_void)>;
 
+/// C's `struct timespec` of 64-bit Linux.
+#[repr(C)]
+struct Timespec {
+    seconds: i64,
+    nanoseconds: i64,
+}
+
+// Without std, nobody else names the C library.
+#[link(name = "c")]
 unsafe extern "C" {
     fn mmap(
         address: *mut c_void,
@@ -52,6 +68,13 @@ unsafe extern "C" {
         flags: c_int,
         ...
     ) -> *mut c_void;
+    fn mprotect(address: *mut c_void, bytes: usize, protection: c_int) -> c_int;
+    fn madvise(address: *mut c_void, bytes: usize, advice: c_int) -> c_int;
+    fn clock_gettime(clock: c_int, time: *mut Timespec) -> c_int;
+    fn atexit(function: unsafe extern "C" fn()) -> c_int;
+    fn getenv(name: *const c_char) -> *const c_char;
+    fn pthread_key_create(key: *mut c_uint, destructor: KeyDestructor) -> c_int;
+    fn pthread_setspecific(key: c_uint, value: *const c_void) -> c_int;
     fn write(file: c_int, bytes: *const c_void, count: usize) -> isize;
     fn syscall(number: c_long, ...) -> c_long;
     fn pthread_atfork(prepare: ForkHandler, parent: ForkHandler, child: ForkHandler) -> c_int;
@@ -139,6 +162,107 @@ pub(super) unsafe fn remap(
             NonNull::new(moved.cast())
         }
     })
+}
+
+/// Addresses without memory: reading gives zeroes if `readable`, else it faults; writing faults until
+/// [`make_writable`]. Not writable, so it counts against no commit limit. None: the system refused.
+pub(super) fn reserve(bytes: usize, readable: bool) -> Option<NonNull<u8>> {
+    keeping_errno(|| {
+        let protection = if readable { PROT_READ } else { PROT_NONE };
+        let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+        // SAFETY: a new mapping at an address of the kernel's choice touches no memory that exists.
+        let address = unsafe { mmap(ptr::null_mut(), bytes, protection, flags, -1, 0) };
+        if address.addr() == usize::MAX {
+            None
+        } else {
+            NonNull::new(address.cast())
+        }
+    })
+}
+
+/// Turns addresses got from [`reserve`] into memory. False: the system refused.
+///
+/// # Safety
+/// Whole OS pages of such a reservation.
+pub(super) unsafe fn make_writable(address: NonNull<u8>, bytes: usize) -> bool {
+    let protection = PROT_READ | PROT_WRITE;
+    // SAFETY: the caller's own pages; more is allowed on them than before.
+    keeping_errno(|| unsafe { mprotect(address.as_ptr().cast(), bytes, protection) == 0 })
+}
+
+/// Gives the memory of whole OS pages back and keeps the addresses: they read as zeroes afterwards.
+/// False: the system refused and the content is unknown.
+///
+/// # Safety
+/// The pages are the caller's and hold nothing that is needed.
+pub(super) unsafe fn discard(address: NonNull<u8>, bytes: usize) -> bool {
+    // SAFETY: the caller needs nothing of the content.
+    keeping_errno(|| unsafe { madvise(address.as_ptr().cast(), bytes, MADV_DONTNEED) == 0 })
+}
+
+/// Moves the content of whole OS pages without copying: `from` stays mapped and reads as zeroes, what
+/// was at `to` is lost. False: the system cannot (it needs Linux 5.7), nothing has changed.
+///
+/// # Safety
+/// Both ranges are mapped, the caller's, apart, and of `bytes`.
+pub(super) unsafe fn move_pages(from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> bool {
+    keeping_errno(|| {
+        let flags = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP;
+        // SAFETY: both ranges are the caller's.
+        let moved = unsafe {
+            mremap(
+                from.as_ptr().cast(),
+                bytes,
+                bytes,
+                flags,
+                to.as_ptr().cast::<c_void>(),
+            )
+        };
+        moved.addr() == to.addr().get()
+    })
+}
+
+/// Milliseconds of a clock that never goes back, to a few milliseconds; wraps after 49 days.
+pub(super) fn now_ms() -> u32 {
+    let mut time = Timespec {
+        seconds: 0,
+        nanoseconds: 0,
+    };
+    // Cannot fail for a clock that exists since Linux 2.6.32; if it did, time would stand still.
+    // SAFETY: the answer goes to a local variable.
+    unsafe { clock_gettime(CLOCK_MONOTONIC_COARSE, &raw mut time) };
+    (time.seconds as u64 * 1000 + time.nanoseconds as u64 / 1_000_000) as u32
+}
+
+/// An environment variable's text, if it is set.
+pub(super) fn environment(name: &CStr) -> Option<&'static [u8]> {
+    // SAFETY: a terminated name; the text is used at once, by a process that is just starting.
+    unsafe {
+        let text = getenv(name.as_ptr());
+        (!text.is_null()).then(|| CStr::from_ptr(text).to_bytes())
+    }
+}
+
+/// A thread-local word whose value, if not null, is given to `destructor` when its thread ends. None:
+/// the process has as many as it may.
+pub(super) fn thread_key(destructor: unsafe extern "C" fn(*mut c_void)) -> Option<c_uint> {
+    let mut key = 0;
+    // SAFETY: the key goes to a local variable; the destructor is code that stays.
+    (unsafe { pthread_key_create(&raw mut key, Some(destructor)) } == 0).then_some(key)
+}
+
+/// Sets the calling thread's word. May itself allocate. False: no memory for it.
+pub(super) fn set_thread_key(key: c_uint, value: *const c_void) -> bool {
+    // SAFETY: a key of `thread_key`; the value is only handed to its destructor.
+    unsafe { pthread_setspecific(key, value) == 0 }
+}
+
+/// Has a function called when the process ends by `exit`. May itself allocate.
+pub(super) fn at_exit(function: unsafe extern "C" fn()) {
+    // A refusal (out of memory) is not reported: what is lost is a report.
+    // SAFETY: code that stays as long as the object it is part of; glibc calls it before it unloads
+    // that.
+    unsafe { atexit(function) };
 }
 
 /// Sleeps until woken, provided that `word` still holds `expected`; may return without cause.

@@ -17,6 +17,8 @@ use super::{floor, slowed, version};
 /// An allocator that is part of this program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Linked {
+    /// MyMalloc, of this project.
+    MyMalloc,
     /// The page list of this project.
     PageList,
     /// mimalloc, from its crate.
@@ -47,6 +49,7 @@ impl Linked {
     /// Under the name that `subjects.toml` uses.
     pub fn from_name(name: &str) -> Option<Self> {
         Some(match name {
+            "mymalloc" => Self::MyMalloc,
             "pagelist" => Self::PageList,
             "mimalloc" => Self::Mimalloc,
             "jemalloc" => Self::Jemalloc,
@@ -68,6 +71,7 @@ impl Linked {
     /// The name that [`Linked::from_name`] takes.
     pub fn name(self) -> &'static str {
         match self {
+            Self::MyMalloc => "mymalloc",
             Self::PageList => "pagelist",
             Self::Mimalloc => "mimalloc",
             Self::Jemalloc => "jemalloc",
@@ -87,6 +91,7 @@ impl Linked {
 
     /// The functions, under names of their own: none of them is called `malloc`.
     pub fn functions(self) -> Functions {
+        use crate::allocator::mymalloc::c as mymalloc;
         use crate::allocator::pagelist::c as pagelist;
         use libmimalloc_sys as mimalloc;
         use tikv_jemalloc_sys as jemalloc;
@@ -100,6 +105,15 @@ impl Linked {
             unsafe { jemalloc::malloc_usable_size(block) }
         }
         match self {
+            Self::MyMalloc => Functions {
+                malloc: mymalloc::malloc,
+                free: mymalloc::free,
+                calloc: mymalloc::calloc,
+                realloc: mymalloc::realloc,
+                posix_memalign: mymalloc::posix_memalign,
+                aligned_alloc: mymalloc::aligned_alloc,
+                malloc_usable_size: mymalloc::malloc_usable_size,
+            },
             Self::PageList => Functions {
                 malloc: pagelist::malloc,
                 free: pagelist::free,
@@ -144,7 +158,7 @@ impl Linked {
     /// Version, as the allocator's own code or crate tells it.
     pub fn version(self) -> Option<String> {
         match self {
-            Self::PageList => Some(env!("CARGO_PKG_VERSION").to_owned()),
+            Self::MyMalloc | Self::PageList => Some(env!("CARGO_PKG_VERSION").to_owned()),
             Self::Mimalloc => {
                 // SAFETY: takes nothing, returns a number.
                 let number = unsafe { libmimalloc_sys::mi_version() };
@@ -220,7 +234,8 @@ mod tests {
     fn linked_allocators_do_not_replace_malloc() {
         let system = Functions::resolved().expect("the C library has them all");
         let names = [
-            "pagelist", "mimalloc", "jemalloc", "snmalloc", "rpmalloc", "dlmalloc", "talc",
+            "mymalloc", "pagelist", "mimalloc", "jemalloc", "snmalloc", "rpmalloc", "dlmalloc",
+            "talc",
         ];
         let mut seen = 0;
         for linked in names.into_iter().filter_map(Linked::from_name) {
@@ -230,7 +245,7 @@ mod tests {
             }
         }
         let built = FEATURES.iter().filter(|(_, built)| *built).count();
-        assert_eq!(seen, 3 + built);
+        assert_eq!(seen, 4 + built);
         // And the C library still serves the usual names, in this program that links them all.
         for address in system.addresses() {
             // SAFETY: a structure of pointers, for which zeroes are valid, with room for the answer.
@@ -265,7 +280,8 @@ mod tests {
     #[test]
     fn linked_allocators_keep_the_contract() {
         let names = [
-            "pagelist", "mimalloc", "jemalloc", "snmalloc", "rpmalloc", "dlmalloc", "talc",
+            "mymalloc", "pagelist", "mimalloc", "jemalloc", "snmalloc", "rpmalloc", "dlmalloc",
+            "talc",
         ];
         for linked in names.into_iter().filter_map(Linked::from_name) {
             let threads: Vec<_> = (1..=4)

@@ -90,7 +90,9 @@ impl Subject {
     /// Whether this project wrote it, whatever name it was given: its author has a stake in its rank.
     pub fn is_own(&self) -> bool {
         match &self.access {
-            Access::Linked(linked) => *linked == Linked::PageList,
+            Access::Linked(linked) => {
+                matches!(linked, Linked::MyMalloc | Linked::PageList)
+            }
             Access::System => false,
             Access::Preloaded(path) => shim::is_own(path),
         }

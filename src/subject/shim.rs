@@ -12,6 +12,9 @@ pub const PAGELIST: &[u8] = include_bytes!(env!("MYMALLOC_SHIM_PAGELIST"));
 /// The recorder, to be preloaded before whatever allocator a program uses: see `crate::record`.
 pub const RECORDER: &[u8] = include_bytes!(env!("MYMALLOC_SHIM_RECORDER"));
 
+/// MyMalloc as a shared object, of the same build.
+pub const MYMALLOC: &[u8] = include_bytes!(env!("MYMALLOC_SHIM_MYMALLOC"));
+
 /// Every shim of this project exports it beside the C names, in every build: a copy under another
 /// name, or of another version, is told by it.
 const MARK: &str = "mymalloc";

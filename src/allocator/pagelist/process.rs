@@ -22,11 +22,14 @@ pub struct Process;
 
 impl ProcessAllocator for Process {
     const NAME: &'static str = "pagelist";
+    const ENDS_PROCESS: bool = false;
 
     fn allocate(size: usize) -> Option<NonNull<u8>> {
         watch_forks();
         if size <= REQUEST_BYTES_MAX {
             PAGES.allocate(size).ok()
+        } else if size > isize::MAX as usize {
+            None
         } else {
             MAPPINGS.lock().allocate(size, ALIGNMENT)
         }

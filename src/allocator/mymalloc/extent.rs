@@ -1,0 +1,340 @@
+//! Extents: runs of OS pages, in use or free, that tile all memory got from the system.
+//!
+//! An extent is entered in the region map at its first and its last page, so its neighbours are found
+//! without a search. A free extent is dirty (it may hold memory) or clean (it holds none and reads as
+//! zeroes); no two of the same kind stand side by side. Free extents stand in bins by kind and length,
+//! eight per doubling; dirty ones also in a queue by the time when they became free.
+
+use core::ptr::{self, NonNull};
+use core::sync::atomic::Ordering::{Acquire, Release};
+
+use super::super::os::OS_PAGE_BYTES;
+use super::pages::{self, PAGES_PER_REGION};
+
+/// A run of OS pages.
+pub(super) struct Extent {
+    /// Number of its first page: address over 4096.
+    pub(super) first: usize,
+    /// Number of the page behind it.
+    pub(super) end: usize,
+    /// Whether it may hold memory. Of a block: whether it did when it was handed out.
+    pub(super) is_dirty: bool,
+    /// When it became free.
+    pub(super) freed_ms: u32,
+    pub(super) state: State,
+    /// Whether a block is allocated: [`ALLOCATED`](super::slice::ALLOCATED), or 0 while it is in a
+    /// magazine. Not under the lock: whoever has the block may change it.
+    pub(super) tag: u8,
+    /// Neighbours in a bin; `next` also in the list of records not in use.
+    pub(super) next: *mut Extent,
+    pub(super) previous: *mut Extent,
+    /// Neighbours in the queue of dirty extents.
+    pub(super) newer: *mut Extent,
+    pub(super) older: *mut Extent,
+}
+
+/// What an extent is used for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum State {
+    Free,
+    /// A large block.
+    Block,
+    /// Cut into slices.
+    Chunk,
+}
+
+impl Extent {
+    /// A record that is entered nowhere.
+    pub(super) const fn nowhere() -> Self {
+        Self {
+            first: 0,
+            end: 0,
+            is_dirty: false,
+            freed_ms: 0,
+            state: State::Free,
+            tag: 0,
+            next: ptr::null_mut(),
+            previous: ptr::null_mut(),
+            newer: ptr::null_mut(),
+            older: ptr::null_mut(),
+        }
+    }
+
+    pub(super) fn pages(&self) -> usize {
+        self.end - self.first
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.pages() * OS_PAGE_BYTES
+    }
+
+    pub(super) fn start(&self) -> *mut u8 {
+        ptr::with_exposed_provenance_mut(self.first * OS_PAGE_BYTES)
+    }
+
+    /// First page, at a multiple of `alignment_pages`, where `pages` fit. None: they do not.
+    pub(super) fn place_for(&self, pages: usize, alignment_pages: usize) -> Option<usize> {
+        let first = self.first.checked_next_multiple_of(alignment_pages)?;
+        (first.checked_add(pages)? <= self.end).then_some(first)
+    }
+}
+
+/// The extent entered at this page, if there is one: it begins or ends there.
+pub(super) fn at(page: usize) -> Option<NonNull<Extent>> {
+    let region = pages::region_at(page * OS_PAGE_BYTES)?;
+    // SAFETY: regions stay.
+    let entry = unsafe { &(*region.as_ptr()).extents[page % PAGES_PER_REGION] };
+    // Acquire pairs with the Release in `enter`, for those who look without the lock.
+    NonNull::new(entry.load(Acquire))
+}
+
+/// Makes sure that an extent can be entered at this page. False: no memory.
+pub(super) fn can_enter(page: usize) -> bool {
+    pages::enter_region(page * OS_PAGE_BYTES)
+}
+
+/// Enters an extent at both its ends, or, with null, takes it out.
+///
+/// # Safety
+/// [`can_enter`] held at both ends; the large store's lock is held.
+pub(super) unsafe fn enter(first: usize, end: usize, extent: *mut Extent) {
+    for page in [first, end - 1] {
+        if let Some(region) = pages::region_at(page * OS_PAGE_BYTES) {
+            // SAFETY: regions stay.
+            let entry = unsafe { &(*region.as_ptr()).extents[page % PAGES_PER_REGION] };
+            // Release pairs with the Acquire in `at`.
+            entry.store(extent, Release);
+        }
+    }
+}
+
+/// Bins per doubling.
+const STEPS: usize = 8;
+/// Enough for 2^35 pages, all of the address space.
+pub(super) const BINS: usize = STEPS * 34;
+/// Extents of a bin that are compared for the best fit.
+const LOOKS: usize = 24;
+
+/// The bin of extents of this many pages.
+fn bin_of(pages: usize) -> usize {
+    if pages < STEPS {
+        return pages;
+    }
+    let log = pages.ilog2() as usize;
+    let bin = (log - 2) * STEPS + ((pages >> (log - 3)) & (STEPS - 1));
+    bin.min(BINS - 1)
+}
+
+/// Free extents by kind and length.
+pub(super) struct Bins {
+    dirty: Set,
+    clean: Set,
+    /// Dirty extents by the time when they became free.
+    oldest: *mut Extent,
+    newest: *mut Extent,
+    /// Pages of dirty extents.
+    dirty_pages: usize,
+}
+
+/// Extents by length.
+struct Set {
+    first: [*mut Extent; BINS],
+    /// Bins that are not empty, a bit each.
+    filled: [u64; BINS.div_ceil(64)],
+}
+
+impl Bins {
+    pub(super) const fn new() -> Self {
+        Self {
+            dirty: Set::new(),
+            clean: Set::new(),
+            oldest: ptr::null_mut(),
+            newest: ptr::null_mut(),
+            dirty_pages: 0,
+        }
+    }
+
+    pub(super) fn dirty_pages(&self) -> usize {
+        self.dirty_pages
+    }
+
+    /// # Safety
+    /// A free extent in no bin, which does not change until it is taken out. If it is dirty, it is the
+    /// one that became free last.
+    pub(super) unsafe fn insert(&mut self, extent: NonNull<Extent>) {
+        // SAFETY: records stay mapped, and the lock that guards them is held, as `self` is borrowed.
+        unsafe {
+            if !extent.as_ref().is_dirty {
+                return self.clean.insert(extent);
+            }
+            self.dirty.insert(extent);
+            self.dirty_pages += extent.as_ref().pages();
+            let record = extent.as_ptr();
+            ((*record).older, (*record).newer) = (self.newest, ptr::null_mut());
+            match NonNull::new(self.newest) {
+                Some(newest) => (*newest.as_ptr()).newer = record,
+                None => self.oldest = record,
+            }
+            self.newest = record;
+        }
+    }
+
+    /// # Safety
+    /// An extent that is in its bin.
+    pub(super) unsafe fn remove(&mut self, extent: NonNull<Extent>) {
+        // SAFETY: as in `insert`.
+        unsafe {
+            if !extent.as_ref().is_dirty {
+                return self.clean.remove(extent);
+            }
+            self.dirty.remove(extent);
+            self.dirty_pages -= extent.as_ref().pages();
+            let (older, newer) = (extent.as_ref().older, extent.as_ref().newer);
+            match NonNull::new(older) {
+                Some(older) => (*older.as_ptr()).newer = newer,
+                None => self.oldest = newer,
+            }
+            match NonNull::new(newer) {
+                Some(newer) => (*newer.as_ptr()).older = older,
+                None => self.newest = older,
+            }
+        }
+    }
+
+    /// A free extent in which `pages` fit at a multiple of `alignment_pages`: a dirty one if there is
+    /// one, and the shortest of those looked at in the first bin that has one.
+    pub(super) fn find(&self, pages: usize, alignment_pages: usize) -> Option<NonNull<Extent>> {
+        self.dirty
+            .find(pages, alignment_pages)
+            .or_else(|| self.clean.find(pages, alignment_pages))
+    }
+
+    /// One of the longest clean extents.
+    pub(super) fn longest_clean(&self) -> Option<NonNull<Extent>> {
+        self.clean.longest()
+    }
+
+    /// The dirty extent that has been free for the longest time.
+    pub(super) fn oldest_dirty(&self) -> Option<NonNull<Extent>> {
+        NonNull::new(self.oldest)
+    }
+
+    /// The first clean extent of a bin.
+    pub(super) fn first_clean(&self, bin: usize) -> Option<NonNull<Extent>> {
+        NonNull::new(self.clean.first[bin])
+    }
+}
+
+impl Set {
+    const fn new() -> Self {
+        Self {
+            first: [ptr::null_mut(); BINS],
+            filled: [0; BINS.div_ceil(64)],
+        }
+    }
+
+    /// # Safety
+    /// A free extent in no bin, whose length stays until it is taken out.
+    unsafe fn insert(&mut self, extent: NonNull<Extent>) {
+        // SAFETY: records stay mapped, and the lock that guards them is held, as `self` is borrowed.
+        unsafe {
+            let bin = bin_of(extent.as_ref().pages());
+            let next = self.first[bin];
+            (*extent.as_ptr()).next = next;
+            (*extent.as_ptr()).previous = ptr::null_mut();
+            if !next.is_null() {
+                (*next).previous = extent.as_ptr();
+            }
+            self.first[bin] = extent.as_ptr();
+            self.filled[bin / 64] |= 1 << (bin % 64);
+        }
+    }
+
+    /// # Safety
+    /// An extent that is in its bin.
+    unsafe fn remove(&mut self, extent: NonNull<Extent>) {
+        // SAFETY: as in `insert`.
+        unsafe {
+            let bin = bin_of(extent.as_ref().pages());
+            let (next, previous) = (extent.as_ref().next, extent.as_ref().previous);
+            if previous.is_null() {
+                self.first[bin] = next;
+            } else {
+                (*previous).next = next;
+            }
+            if !next.is_null() {
+                (*next).previous = previous;
+            }
+            if self.first[bin].is_null() {
+                self.filled[bin / 64] &= !(1 << (bin % 64));
+            }
+        }
+    }
+
+    /// The first bin from `bin` on that is not empty.
+    fn next_filled(&self, bin: usize) -> Option<usize> {
+        let mut word = bin / 64;
+        let mut bits = self.filled.get(word)? & (u64::MAX << (bin % 64));
+        while bits == 0 {
+            word += 1;
+            bits = *self.filled.get(word)?;
+        }
+        Some(word * 64 + bits.trailing_zeros() as usize)
+    }
+
+    fn find(&self, pages: usize, alignment_pages: usize) -> Option<NonNull<Extent>> {
+        let mut bin = bin_of(pages);
+        loop {
+            bin = self.next_filled(bin)?;
+            let mut best: Option<NonNull<Extent>> = None;
+            let mut candidate = self.first[bin];
+            let mut looks = 0;
+            while let Some(extent) = NonNull::new(candidate) {
+                // SAFETY: extents in bins are free records; the lock is held.
+                let (fits, is_better) = unsafe {
+                    let is_better =
+                        best.is_none_or(|best| extent.as_ref().pages() < best.as_ref().pages());
+                    candidate = extent.as_ref().next;
+                    let fits = extent.as_ref().place_for(pages, alignment_pages);
+                    (fits.is_some(), is_better)
+                };
+                if fits && is_better {
+                    best = Some(extent);
+                }
+                looks += 1;
+                // With a fit in hand the search has an end; without one every extent is looked at.
+                if looks >= LOOKS && best.is_some() {
+                    break;
+                }
+            }
+            if best.is_some() {
+                return best;
+            }
+            bin += 1;
+        }
+    }
+
+    fn longest(&self) -> Option<NonNull<Extent>> {
+        (0..self.filled.len()).rev().find_map(|word| {
+            let bits = self.filled[word];
+            let bin = word * 64 + bits.checked_ilog2()? as usize;
+            NonNull::new(self.first[bin])
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn longer_extents_are_in_later_bins() {
+        let mut last = 0;
+        for pages in 1..100_000 {
+            let bin = bin_of(pages);
+            assert!(bin == last || bin == last + 1, "{pages}");
+            last = bin;
+        }
+        assert!(bin_of(1 << 35) < BINS);
+    }
+}

@@ -1,0 +1,574 @@
+//! A thread's heap: two magazines of free blocks for each class, and the paths that nearly every
+//! `malloc` and `free` takes.
+//!
+//! `malloc`: the thread's heap, the bin of the class, the top of its magazine; mark the block allocated.
+//!
+//! `free`: the slice map's word for the pointer, by one load; the block's state byte, which says whether
+//! the pointer is the start of an allocated block and nothing else; mark it free; put it on top of the
+//! magazine. Whose block it was does not matter: it is anybody's now. Neither path touches the block.
+
+use core::ptr::{self, NonNull};
+
+use super::super::FreeError;
+use super::super::{c_abi, os};
+use super::pages::Direct;
+use super::size_class::{
+    self, BINS, CLASSES, LARGE, SMALL_BYTES_MAX, block_bytes, class_of, class_of_medium,
+};
+use super::slice::{self, ALLOCATED, low_bits};
+use super::tray::{self, Entry, Rack, TRAY_ENTRIES, Tray};
+use super::{Process, large, pages, shelf, thread, tick};
+
+/// Whether pointers are checked. Compiled out for measuring what it costs.
+pub(super) const IS_CHECKED: bool = !cfg!(feature = "unchecked");
+
+/// Requests up to this size take the shortest path.
+const SHORT_BYTES_MAX: usize = 1024;
+
+/// Bytes of a bin.
+pub(super) const BIN_BYTES: usize = size_of::<Bin>();
+
+/// What a heap has of one class. The magazine is an array; blocks are taken from its top.
+#[repr(C)]
+struct Bin {
+    /// Behind the magazine's last block.
+    top: *mut Entry,
+    /// Behind the last place that may be used. Null, as the others, for those without a magazine.
+    limit: *mut Entry,
+    first: *mut Entry,
+    /// What is added to a state byte's address: null. For slices without a class, the address of a
+    /// byte that is the state of no block.
+    bias: *const u8,
+    /// See [`size_class::state_shift`]. For slices without a class: all of the address.
+    shift: u32,
+}
+
+/// The state of no block.
+static NO_STATE: u8 = 0;
+
+/// Blocks of a magazine before there is a tray for it.
+const FIRST_ENTRIES: usize = 8;
+
+/// A thread's heap.
+#[repr(C, align(64))]
+pub(super) struct Heap {
+    bins: [Bin; BINS],
+    direct: Direct,
+    /// Bin of a request, by its size in units of 16 bytes, rounded up.
+    offsets: [u16; SHORT_BYTES_MAX / 16 + 1],
+    /// Where each magazine is. Null: in `first_magazines`.
+    trays: [*mut Tray; BINS],
+    /// The second magazines: full, or nearly. Null: none.
+    spares: [*mut Tray; BINS],
+    /// Classes that took blocks from, or gave blocks to, others since the last look, a bit each.
+    active: u64,
+    /// Classes that ever needed blocks a second time.
+    grown: u64,
+    looked_ms: u32,
+    /// The next of the heaps without a thread.
+    pub(super) next: *mut Heap,
+    /// Magazines of programs that need a few blocks. Not touched before.
+    first_magazines: [[core::mem::MaybeUninit<Entry>; FIRST_ENTRIES]; BINS],
+}
+
+const _: () = assert!(BINS <= u64::BITS as usize);
+
+/// The heap of a thread that has none: its magazines are empty and full at once, so every path turns to
+/// the slow one. Never written to.
+pub(super) static NO_HEAP: NoHeap = NoHeap::new();
+
+/// The part of a heap that is read before a thread has one.
+#[repr(C, align(64))]
+pub(super) struct NoHeap {
+    bins: [Bin; BINS],
+    direct: Direct,
+    offsets: [u16; SHORT_BYTES_MAX / 16 + 1],
+}
+
+// SAFETY: never written to.
+unsafe impl Sync for NoHeap {}
+
+impl NoHeap {
+    const fn new() -> Self {
+        let mut offsets = [0; SHORT_BYTES_MAX / 16 + 1];
+        let classes: [u8; SHORT_BYTES_MAX / 16 + 1] = size_class::first_classes();
+        let mut units = 0;
+        while units < offsets.len() {
+            offsets[units] = (classes[units] as usize * BIN_BYTES) as u16;
+            units += 1;
+        }
+        let mut bins = [const {
+            Bin {
+                top: ptr::null_mut(),
+                limit: ptr::null_mut(),
+                first: ptr::null_mut(),
+                bias: &raw const NO_STATE,
+                shift: 63,
+            }
+        }; BINS];
+        let mut class = 1;
+        while class < CLASSES {
+            bins[class].bias = ptr::null();
+            bins[class].shift = size_class::state_shift(class);
+            class += 1;
+        }
+        Self {
+            bins,
+            direct: Direct::NONE,
+            offsets,
+        }
+    }
+}
+
+/// Whether this is no thread's heap.
+fn is_none(heap: *mut Heap) -> bool {
+    ptr::addr_eq(heap, &raw const NO_HEAP)
+}
+
+/// Blocks of a magazine: 16 KiB of them, for medium ones 128 KiB.
+fn capacity(class: usize) -> usize {
+    if class > LARGE {
+        (128 << 10 >> 1) / block_bytes(class).max(1) + 1
+    } else {
+        (16384 / block_bytes(class)).clamp(4, TRAY_ENTRIES)
+    }
+}
+
+/// A block of `size` bytes at least. Null, and `errno` is `ENOMEM`: no memory, or a size beyond
+/// `PTRDIFF_MAX`. (The slow paths set `errno`, so that the short one ends in a jump to them.)
+#[inline(always)]
+pub(super) fn allocate(size: usize) -> *mut u8 {
+    if size > SHORT_BYTES_MAX {
+        return allocate_long(size);
+    }
+    let heap = thread::heap();
+    // SAFETY: the thread's heap, or `NO_HEAP`, which begins as heaps do; the index is in bounds, and
+    // the offsets are those of bins.
+    unsafe {
+        let offsets = (&raw const (*heap).offsets).cast::<u16>();
+        let offset = *offsets.add((size + 15) >> 4);
+        pop(heap, usize::from(offset))
+    }
+}
+
+#[inline(never)]
+fn allocate_long(size: usize) -> *mut u8 {
+    if size <= SMALL_BYTES_MAX {
+        return allocate_class(class_of(size));
+    }
+    match class_of_medium(size) {
+        Some(class) => allocate_class(class),
+        None => or_enomem(large::allocate(size, os::OS_PAGE_BYTES)),
+    }
+}
+
+/// A medium block with `size` zero bytes.
+pub(super) fn allocate_medium_zeroed(size: usize, class: usize) -> *mut u8 {
+    let heap = thread::heap();
+    // SAFETY: the thread's heap, or `NO_HEAP`, which begins as heaps do.
+    let is_empty = unsafe { (*heap).bins[class].top == (*heap).bins[class].first };
+    if is_empty {
+        // Fresh memory is zero already.
+        return or_enomem(large::allocate_zeroed(
+            block_bytes(class),
+            os::OS_PAGE_BYTES,
+        ));
+    }
+    let block = allocate_class(class);
+    if !block.is_null() {
+        // SAFETY: a fresh block of `size` bytes at least.
+        unsafe { block.write_bytes(0, size) };
+    }
+    block
+}
+
+fn or_enomem(block: Option<NonNull<u8>>) -> *mut u8 {
+    c_abi::or_enomem(block).cast()
+}
+
+/// A block of a class.
+#[inline]
+pub(super) fn allocate_class(class: usize) -> *mut u8 {
+    // SAFETY: the thread's heap, or `NO_HEAP`, and one of its bins.
+    unsafe { pop(thread::heap(), class * BIN_BYTES) }
+}
+
+/// # Safety
+/// The calling thread's heap or `NO_HEAP`, and the offset of one of its bins.
+#[inline(always)]
+unsafe fn pop(heap: *mut Heap, offset: usize) -> *mut u8 {
+    // SAFETY: bins start at offset 0 of a heap; entries below the top are those of free blocks that
+    // are this thread's.
+    unsafe {
+        let bin = heap.byte_add(offset).cast::<Bin>();
+        let top = (*bin).top;
+        if top == (*bin).first {
+            return refill(offset, heap);
+        }
+        let last = top.sub(1);
+        (*bin).top = last;
+        if IS_CHECKED {
+            *(*last).state.as_ptr() |= ALLOCATED;
+        }
+        (*last).block.as_ptr()
+    }
+}
+
+/// `malloc` of a class whose magazine is empty.
+///
+/// # Safety
+/// As for [`pop`].
+#[cold]
+#[inline(never)]
+unsafe fn refill(offset: usize, heap: *mut Heap) -> *mut u8 {
+    let heap = match NonNull::new(heap) {
+        Some(heap) if !is_none(heap.as_ptr()) => Some(heap),
+        _ => thread::enter(),
+    };
+    let Some(heap) = heap else {
+        return or_enomem(None);
+    };
+    // SAFETY: the calling thread's heap, which nobody else uses.
+    unsafe {
+        if (*heap.as_ptr()).get_blocks(offset / BIN_BYTES) {
+            pop(heap.as_ptr(), offset)
+        } else {
+            or_enomem(None)
+        }
+    }
+}
+
+/// Takes a block back; null is no block and no error. A pointer that is no allocated block ends the
+/// process.
+///
+/// # Safety
+/// If the pointer is an allocated block, it is the caller's, and is used no more.
+#[inline(always)]
+pub(super) unsafe fn free(address: *mut u8) {
+    let heap = thread::heap();
+    // SAFETY: the thread's heap, or `NO_HEAP`, which begins as heaps do.
+    let direct = unsafe { (*heap).direct };
+    let Some(entry) = direct.entry(address.addr()) else {
+        // SAFETY: the caller hands over the block.
+        return unsafe { free_slowly(address, heap) };
+    };
+    // SAFETY: the map has offsets of bins, and the addresses of state bytes of all that is in a slice.
+    unsafe {
+        let bin = heap.byte_add(entry.bin_offset()).cast::<Bin>();
+        let mut state = address;
+        if IS_CHECKED {
+            let place = address.addr() >> ((*bin).shift & 63);
+            let states = (*bin).bias.cast_mut().wrapping_add(entry.states());
+            state = states.wrapping_add(place);
+            let low = low_bits(address.addr());
+            if *state != low | ALLOCATED {
+                return free_slowly(address, heap);
+            }
+            *state = low;
+        }
+        let top = (*bin).top;
+        if top == (*bin).limit {
+            return overflow(address, heap, state, entry.bin_offset());
+        }
+        *top = Entry {
+            block: NonNull::new_unchecked(address),
+            state: NonNull::new_unchecked(state),
+        };
+        (*bin).top = top.add(1);
+    }
+}
+
+/// `free` of a block that is marked free already, but for which the magazine has no room.
+///
+/// # Safety
+/// The calling thread's heap or `NO_HEAP`, the offset of a bin, and a block of its class that is the
+/// caller's.
+#[cold]
+#[inline(never)]
+unsafe fn overflow(address: *mut u8, heap: *mut Heap, state: *mut u8, offset: usize) {
+    let class = offset / BIN_BYTES;
+    // SAFETY: the caller's block, and its state byte.
+    unsafe {
+        if !IS_CHECKED && (class == 0 || class == LARGE) {
+            return free_slowly(address, heap);
+        }
+        let entry = Entry {
+            block: NonNull::new_unchecked(address),
+            state: NonNull::new_unchecked(state),
+        };
+        put(entry, class, heap);
+    }
+}
+
+/// Puts a block that is marked free into a magazine.
+///
+/// # Safety
+/// The calling thread's heap or `NO_HEAP`, and a free block of the class that is the caller's.
+unsafe fn put(entry: Entry, class: usize, heap: *mut Heap) {
+    let heap = if is_none(heap) {
+        thread::enter()
+    } else {
+        NonNull::new(heap)
+    };
+    let Some(heap) = heap else {
+        // SAFETY: the caller hands over the block.
+        return unsafe { shelf::take_home(class, &[entry]) };
+    };
+    // SAFETY: the calling thread's heap; `make_room` makes room.
+    unsafe {
+        let heap = &mut *heap.as_ptr();
+        if heap.bins[class].top == heap.bins[class].limit {
+            heap.make_room(class);
+        }
+        let bin = &mut heap.bins[class];
+        bin.top.write(entry);
+        bin.top = bin.top.add(1);
+    }
+}
+
+/// `free` of whatever the short path does not serve.
+///
+/// # Safety
+/// As for [`free`].
+#[cold]
+#[inline(never)]
+unsafe fn free_slowly(address: *mut u8, heap: *mut Heap) {
+    let Some(block) = NonNull::new(address) else {
+        return;
+    };
+    let freed = match find(block) {
+        Ok(Found::Small(class, state)) => {
+            let entry = Entry { block, state };
+            // SAFETY: an allocated block, which the caller hands over.
+            unsafe {
+                state.write(low_bits(block.addr().get()));
+                put(entry, class, heap);
+            }
+            Ok(())
+        }
+        // SAFETY: the caller hands over the block.
+        Ok(Found::Large) => match unsafe { large::free(block) } {
+            Ok(large::Freed::Done) => Ok(()),
+            Ok(large::Freed::Medium(class, entry)) => {
+                // SAFETY: a medium block that the large store lets us keep.
+                unsafe { put(entry, class, heap) };
+                Ok(())
+            }
+            Err(error) => Err(error),
+        },
+        Err(error) => Err(error),
+    };
+    if let Err(error) = freed {
+        c_abi::report::<Process>("free", address.cast(), error);
+    }
+}
+
+/// What an allocated block is.
+#[derive(Clone, Copy)]
+pub(super) enum Found {
+    /// A block of this class, and its state byte.
+    Small(usize, NonNull<u8>),
+    /// A medium or large one, if it is one at all: the large store knows.
+    Large,
+}
+
+/// What the block is whose start this pointer is.
+///
+/// # Errors
+/// If it is the start of no allocated block; of large ones, only [`large`] knows.
+#[inline]
+pub(super) fn find(block: NonNull<u8>) -> Result<Found, FreeError> {
+    let address = block.addr().get();
+    let entry = pages::entry_at(address).ok_or(FreeError::Foreign)?;
+    if entry.class() == LARGE {
+        return Ok(Found::Large);
+    }
+    // SAFETY: state bytes of a slice that has a class can be read.
+    unsafe {
+        let state = NonNull::new_unchecked(entry.state_of(address));
+        if !IS_CHECKED || state.read() == low_bits(address) | ALLOCATED {
+            return Ok(Found::Small(entry.class(), state));
+        }
+        Err(slice::reason(block))
+    }
+}
+
+impl Heap {
+    /// Makes the memory at `place` an empty heap.
+    ///
+    /// # Safety
+    /// The memory is the caller's, and of no thread.
+    pub(super) unsafe fn initialize(place: NonNull<Self>) {
+        let fresh = NoHeap::new();
+        // SAFETY: the caller's memory. The magazines are not touched.
+        unsafe {
+            let heap = place.as_ptr();
+            (&raw mut (*heap).bins).write(fresh.bins);
+            (&raw mut (*heap).direct).write(pages::direct());
+            (&raw mut (*heap).offsets).write(fresh.offsets);
+            (&raw mut (*heap).trays).write([ptr::null_mut(); BINS]);
+            (&raw mut (*heap).spares).write([ptr::null_mut(); BINS]);
+            ((*heap).active, (*heap).grown, (*heap).looked_ms) = (0, 0, tick::last_ms());
+            for class in (1..BINS).filter(|class| *class != LARGE) {
+                let first = (&raw mut (*heap).first_magazines[class]).cast::<Entry>();
+                let bin = &mut (*heap).bins[class];
+                (bin.top, bin.first) = (first, first);
+                bin.limit = first.add(capacity(class).min(FIRST_ENTRIES));
+            }
+        }
+    }
+
+    /// Makes a tray the magazine.
+    fn set_magazine(&mut self, class: usize, mut tray: NonNull<Tray>) {
+        self.trays[class] = tray.as_ptr();
+        // SAFETY: the tray is this heap's; the capacity is at most a tray's.
+        unsafe {
+            let first = tray.as_mut().first();
+            let bin = &mut self.bins[class];
+            (bin.first, bin.top) = (first, first.add(tray.as_ref().count));
+            bin.limit = first.add(capacity(class).max(tray.as_ref().count));
+        }
+    }
+
+    /// Blocks in the magazine.
+    fn count(&self, class: usize) -> usize {
+        let bin = &self.bins[class];
+        (bin.top.addr() - bin.first.addr()) / size_of::<Entry>()
+    }
+
+    /// Takes the magazine's tray out, if it has one, with what is in it.
+    fn take_magazine(&mut self, class: usize) -> Option<NonNull<Tray>> {
+        let mut tray = NonNull::new(self.trays[class])?;
+        // SAFETY: the tray is this heap's.
+        unsafe { tray.as_mut() }.count = self.count(class);
+        self.trays[class] = ptr::null_mut();
+        let first = self.first_magazines[class].as_mut_ptr().cast::<Entry>();
+        let bin = &mut self.bins[class];
+        (bin.first, bin.top) = (first, first);
+        // SAFETY: within the first magazine.
+        bin.limit = unsafe { first.add(capacity(class).min(FIRST_ENTRIES)) };
+        Some(tray)
+    }
+
+    /// Gets blocks for an empty magazine. False: no memory.
+    fn get_blocks(&mut self, class: usize) -> bool {
+        if let Some(spare) = NonNull::new(self.spares[class]) {
+            self.spares[class] = ptr::null_mut();
+            self.replace_magazine(class, spare);
+            return true;
+        }
+        self.active |= 1 << class;
+        self.look_around();
+        if let Some(tray) = shelf::take_offer(class) {
+            self.replace_magazine(class, tray);
+            return true;
+        }
+        // What is needed a second time is worth a tray.
+        if self.grown & (1 << class) == 0 {
+            self.grown |= 1 << class;
+        } else if self.trays[class].is_null()
+            && let Some(tray) = tray::take()
+        {
+            self.set_magazine(class, tray);
+        }
+        let bin = &mut self.bins[class];
+        // SAFETY: the magazine is empty and has room up to its limit.
+        unsafe {
+            let room = (bin.limit.addr() - bin.first.addr()) / size_of::<Entry>();
+            let mut rack = Rack::new(bin.first);
+            shelf::fill(class, &mut rack, room);
+            bin.top = bin.first.add(rack.count);
+            rack.count > 0
+        }
+    }
+
+    /// Puts a filled tray in the place of an empty magazine.
+    fn replace_magazine(&mut self, class: usize, tray: NonNull<Tray>) {
+        if let Some(empty) = self.take_magazine(class) {
+            // SAFETY: the tray was this heap's.
+            unsafe { tray::give(empty) };
+        }
+        self.set_magazine(class, tray);
+    }
+
+    /// Makes room in a full magazine: gives it a tray, or sets the tray aside, or gives the one set
+    /// aside to others.
+    fn make_room(&mut self, class: usize) {
+        let Some(mut fresh) = tray::take() else {
+            return self.send_home(class);
+        };
+        if let Some(full) = self.take_magazine(class) {
+            if let Some(spare) = NonNull::new(self.spares[class]) {
+                // SAFETY: the tray was this heap's, and its blocks.
+                unsafe { shelf::give(class, spare) };
+                self.active |= 1 << class;
+                self.look_around();
+            }
+            self.spares[class] = full.as_ptr();
+        } else {
+            let count = self.count(class);
+            // SAFETY: the first magazine has so many blocks, and a tray has room for them.
+            unsafe {
+                ptr::copy_nonoverlapping(self.bins[class].first, fresh.as_mut().first(), count);
+                fresh.as_mut().count = count;
+            }
+        }
+        // `look_around` frees no block, so the magazine is still the empty first one.
+        self.set_magazine(class, fresh);
+        if self.bins[class].top == self.bins[class].limit {
+            // The first magazine held as many as a tray of this class may.
+            self.make_room(class);
+        }
+    }
+
+    /// Gives all blocks of the magazine back to their slices.
+    fn send_home(&mut self, class: usize) {
+        let count = self.count(class);
+        let bin = &mut self.bins[class];
+        // SAFETY: the magazine has so many blocks, which are this heap's.
+        unsafe { shelf::take_home(class, core::slice::from_raw_parts(bin.first, count)) };
+        bin.top = bin.first;
+    }
+
+    /// Gives all blocks of a class to whoever needs them.
+    fn give_class(&mut self, class: usize) {
+        if let Some(spare) = NonNull::new(self.spares[class]) {
+            self.spares[class] = ptr::null_mut();
+            // SAFETY: the tray was this heap's, and its blocks.
+            unsafe { shelf::give(class, spare) };
+        }
+        if self.count(class) > 0 {
+            self.send_home(class);
+        }
+        if let Some(empty) = self.take_magazine(class) {
+            // SAFETY: the tray was this heap's.
+            unsafe { tray::give(empty) };
+        }
+    }
+
+    /// Gives all blocks away, before the thread ends.
+    pub(super) fn give_all(&mut self) {
+        for class in (1..BINS).filter(|class| *class != LARGE) {
+            self.give_class(class);
+        }
+    }
+
+    /// From time to time: gives away what this thread has not needed lately, and has the process's idle
+    /// memory go back to the system.
+    fn look_around(&mut self) {
+        let due_ms = tick::now_if_due();
+        let now_ms = due_ms.unwrap_or_else(tick::last_ms);
+        if now_ms.wrapping_sub(self.looked_ms) >= tick::THREAD_MS {
+            self.looked_ms = now_ms;
+            for class in (1..BINS).filter(|class| *class != LARGE) {
+                if self.active & (1 << class) == 0 {
+                    self.give_class(class);
+                }
+            }
+            self.active = 0;
+        }
+        if let Some(now_ms) = due_ms {
+            tick::work(now_ms);
+        }
+    }
+}

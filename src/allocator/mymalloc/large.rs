@@ -1,0 +1,238 @@
+//! Large blocks: beyond 16 KiB, and the chunks that small blocks are carved from. All come from the
+//! [`store`](super::store) of extents, under one lock; medium ones are kept in magazines, so that most
+//! of them are served without it.
+
+use core::ptr::NonNull;
+
+use super::super::lock::Lock;
+use super::super::os::{self, OS_PAGE_BYTES};
+use super::super::{FreeError, c_abi::ReallocFailure};
+use super::extent::{self, State};
+use super::heap::IS_CHECKED;
+use super::pages::{self, PAGES_PER_REGION, SLICES_PER_REGION};
+use super::size_class::{SLICE_BYTES, block_bytes, class_of_medium, class_of_pages};
+use super::slice::ALLOCATED;
+use super::store::Store;
+use super::tray::Entry;
+use super::{thread, tick};
+
+/// Blocks from here on move by changing the page table, not by copying.
+const MOVE_BYTES_MIN: usize = 128 << 10;
+
+static STORE: Lock<Store> = Lock::new(Store::new());
+
+/// A block of `size` bytes at a multiple of `alignment`, a power of two. None: no memory, or a size
+/// beyond `PTRDIFF_MAX`.
+pub(super) fn allocate(size: usize, alignment: usize) -> Option<NonNull<u8>> {
+    allocate_block(size, alignment, false).map(|(block, _)| block)
+}
+
+/// The same, with `size` zero bytes.
+pub(super) fn allocate_zeroed(size: usize, alignment: usize) -> Option<NonNull<u8>> {
+    let (block, is_dirty) = allocate_block(size, alignment, false)?;
+    if is_dirty {
+        // SAFETY: the fresh block has so many bytes.
+        unsafe { block.write_bytes(0, size) };
+    }
+    Some(block)
+}
+
+/// A block, and whether it may hold other bytes than zeroes. `to_grow`: where it may grow in place.
+fn allocate_block(size: usize, alignment: usize, to_grow: bool) -> Option<(NonNull<u8>, bool)> {
+    if size > isize::MAX as usize || !thread::make_process_ready() {
+        return None;
+    }
+    let pages = size.max(1).div_ceil(OS_PAGE_BYTES);
+    let alignment_pages = (alignment / OS_PAGE_BYTES).max(1);
+    tick_for_large();
+    let mut store = STORE.lock_spinning();
+    let extent = store.take(pages, alignment_pages, State::Block, to_grow)?;
+    // SAFETY: the store's record, under its lock.
+    let extent = unsafe { extent.as_ref() };
+    Some((NonNull::new(extent.start())?, extent.is_dirty))
+}
+
+/// A medium block, marked free. None: no memory.
+pub(super) fn allocate_medium(class: usize) -> Option<Entry> {
+    let (block, _) = allocate_block(block_bytes(class), OS_PAGE_BYTES, false)?;
+    let extent = extent::at(block.addr().get() / OS_PAGE_BYTES)?;
+    // SAFETY: the block's record, whose tag is the caller's.
+    unsafe {
+        let state = NonNull::new_unchecked(&raw mut (*extent.as_ptr()).tag);
+        state.write(0);
+        Some(Entry { block, state })
+    }
+}
+
+/// What became of a block that was given to [`free`].
+pub(super) enum Freed {
+    /// It is free.
+    Done,
+    /// It is marked free, and the caller's to keep for later.
+    Medium(usize, Entry),
+}
+
+/// Ends a large block.
+///
+/// # Errors
+/// If the pointer is not the start of one.
+///
+/// # Safety
+/// If it is, the block is the caller's and is used no more.
+pub(super) unsafe fn free(block: NonNull<u8>) -> Result<Freed, FreeError> {
+    if let Some(medium) = keep_medium(block) {
+        return Ok(medium);
+    }
+    let mut store = STORE.lock_spinning();
+    let extent = store.find(block)?;
+    // SAFETY: a block in use, which the caller hands over.
+    unsafe { store.free_dirty(extent) };
+    drop(store);
+    tick_for_large();
+    Ok(Freed::Done)
+}
+
+/// Marks a medium block free, without the lock: what is read of an allocated block's record does not
+/// change until its owner frees it. None: it is none, or not for sure.
+fn keep_medium(block: NonNull<u8>) -> Option<Freed> {
+    let address = block.addr().get();
+    let extent = extent::at(address / OS_PAGE_BYTES)?.as_ptr();
+    // SAFETY: records stay mapped; of one that is not the block's own, the worst that can be read are
+    // numbers that do not fit.
+    unsafe {
+        let is_block = ((*extent).tag == ALLOCATED || !IS_CHECKED)
+            && (*extent).state == State::Block
+            && (*extent).first * OS_PAGE_BYTES == address;
+        if !is_block {
+            return None;
+        }
+        let class = class_of_pages((*extent).pages())?;
+        (*extent).tag = 0;
+        let state = NonNull::new_unchecked(&raw mut (*extent).tag);
+        Some(Freed::Medium(class, Entry { block, state }))
+    }
+}
+
+/// Takes a medium block back that is marked free.
+///
+/// # Safety
+/// It was got from here, and is the caller's.
+pub(super) unsafe fn take_home(block: NonNull<u8>) {
+    let mut store = STORE.lock_spinning();
+    if let Some(extent) = extent::at(block.addr().get() / OS_PAGE_BYTES) {
+        // SAFETY: the block's record; the caller hands over the block.
+        unsafe { store.free_dirty(extent) };
+    }
+}
+
+/// Bytes of the large block that starts here.
+///
+/// # Errors
+/// If none does.
+pub(super) fn usable_bytes(block: NonNull<u8>) -> Result<usize, FreeError> {
+    // SAFETY: the store's record, under its lock.
+    Ok(unsafe { STORE.lock_spinning().find(block)?.as_ref() }.bytes())
+}
+
+/// Changes the size of a large block to another large size; it may move.
+///
+/// # Errors
+/// If no large block starts here, or there is no memory; nothing has changed then.
+///
+/// # Safety
+/// As for [`free`]; after success only the pointer returned is used.
+pub(super) unsafe fn resize(
+    block: NonNull<u8>,
+    size: usize,
+) -> Result<NonNull<u8>, ReallocFailure> {
+    if size > isize::MAX as usize {
+        return Err(ReallocFailure::OutOfMemory);
+    }
+    let size = class_of_medium(size).map_or(size, block_bytes);
+    let pages = size.div_ceil(OS_PAGE_BYTES);
+    let mut store = STORE.lock_spinning();
+    let extent = store.find(block)?;
+    // SAFETY: a block in use, which is the caller's.
+    let old_bytes = unsafe { extent.as_ref().bytes() };
+    // SAFETY: as above.
+    if unsafe { store.resize_in_place(extent, pages) } {
+        store.limit_dirty();
+        return Ok(block);
+    }
+    drop(store);
+    // A block that grew once will grow again.
+    let (moved, is_dirty) =
+        allocate_block(size, OS_PAGE_BYTES, true).ok_or(ReallocFailure::OutOfMemory)?;
+    // Moving pages loses what memory is there already, which copying would use.
+    let is_to_move = old_bytes >= MOVE_BYTES_MIN && !is_dirty;
+    // SAFETY: two blocks of the caller's, apart, the new one longer; both are whole pages.
+    unsafe {
+        let is_moved = is_to_move && os::move_pages(block, moved, old_bytes);
+        if !is_moved {
+            moved.copy_from_nonoverlapping(block, old_bytes);
+        }
+        let mut store = STORE.lock_spinning();
+        let extent = store.find(block)?;
+        store.put(extent, !is_moved, os::now_ms());
+        store.limit_dirty();
+    }
+    Ok(moved)
+}
+
+/// A region for a chunk, and which of its slices hold memory, a bit each. None: no memory.
+pub(super) fn allocate_chunk() -> Option<(NonNull<u8>, u32)> {
+    let mut store = STORE.lock_spinning();
+    let extent = store.take(PAGES_PER_REGION, PAGES_PER_REGION, State::Chunk, false)?;
+    // SAFETY: the store's record, under its lock.
+    let extent = unsafe { extent.as_ref() };
+    let address = extent.first * OS_PAGE_BYTES;
+    // No large block starts here any more.
+    for slice in 0..SLICES_PER_REGION {
+        pages::clear(address + slice * SLICE_BYTES);
+    }
+    let dirty = if extent.is_dirty { u32::MAX } else { 0 };
+    Some((NonNull::new(extent.start())?, dirty))
+}
+
+/// Takes a chunk back, and which of its slices hold memory.
+pub(super) fn free_chunk(start: NonNull<u8>, dirty: u32, now_ms: u32) {
+    let mut store = STORE.lock_spinning();
+    let first = start.addr().get() / OS_PAGE_BYTES;
+    let Some(extent) = extent::at(first) else {
+        return;
+    };
+    // SAFETY: the caller's chunk, which nobody uses.
+    unsafe {
+        store.put(extent, dirty != 0, now_ms);
+    }
+    store.limit_dirty();
+}
+
+/// Gives the memory of extents back to the system that have been free for `delay_ms`.
+pub(super) fn purge(now_ms: u32, delay_ms: u32) {
+    STORE.lock_spinning().purge(now_ms, delay_ms);
+}
+
+/// Large blocks take part in what is done from time to time.
+fn tick_for_large() {
+    if let Some(now_ms) = tick::now_if_due() {
+        tick::work(now_ms);
+    }
+}
+
+/// Bytes of memory: mapped, in use by blocks and chunks, and idle but still there.
+pub(super) fn bytes() -> (usize, usize, usize) {
+    STORE.lock().bytes()
+}
+
+/// Around `fork`.
+pub(super) fn acquire() {
+    STORE.acquire();
+}
+
+/// # Safety
+/// After [`acquire`], as for `Lock::release`.
+pub(super) unsafe fn release() {
+    // SAFETY: the caller says so.
+    unsafe { STORE.release() }
+}

@@ -1,0 +1,62 @@
+//! Memory for the allocator's own records. Apart from blocks, and never given back: records are used
+//! again by whoever keeps them.
+
+use core::ptr::NonNull;
+
+use super::super::lock::Lock;
+use super::super::os;
+
+/// What is got from the system at a time.
+const STEP_BYTES: usize = 256 << 10;
+/// Alignment of every record: a cache line.
+const ALIGNMENT: usize = 64;
+
+struct Store {
+    /// The next free byte, and how many follow.
+    next: Option<NonNull<u8>>,
+    left_bytes: usize,
+    mapped_bytes: usize,
+}
+
+// SAFETY: the memory belongs to the store and to no thread.
+unsafe impl Send for Store {}
+
+static STORE: Lock<Store> = Lock::new(Store {
+    next: None,
+    left_bytes: 0,
+    mapped_bytes: 0,
+});
+
+/// Room for a `T`, zeroed. None: the system has no memory left.
+pub(super) fn allocate<T>() -> Option<NonNull<T>> {
+    const { assert!(align_of::<T>() <= ALIGNMENT && size_of::<T>() <= STEP_BYTES) }
+    let bytes = size_of::<T>().next_multiple_of(ALIGNMENT);
+    let mut store = STORE.lock_spinning();
+    if store.left_bytes < bytes {
+        store.next = Some(os::map(STEP_BYTES)?);
+        store.left_bytes = STEP_BYTES;
+        store.mapped_bytes += STEP_BYTES;
+    }
+    let record = store.next?;
+    // SAFETY: `left_bytes`, at least `bytes`, are mapped from `next` on.
+    store.next = Some(unsafe { record.add(bytes) });
+    store.left_bytes -= bytes;
+    Some(record.cast())
+}
+
+/// Bytes of records, used or not yet.
+pub(super) fn mapped_bytes() -> usize {
+    STORE.lock().mapped_bytes
+}
+
+/// Around `fork`.
+pub(super) fn acquire() {
+    STORE.acquire();
+}
+
+/// # Safety
+/// After [`acquire`], as for `Lock::release`.
+pub(super) unsafe fn release() {
+    // SAFETY: the caller says so.
+    unsafe { STORE.release() }
+}

@@ -1,0 +1,165 @@
+//! MyMalloc as the C functions and as a Rust program's global allocator see it.
+
+use core::alloc::{GlobalAlloc, Layout};
+use core::ptr::{self, NonNull};
+
+use super::super::FreeError;
+use super::super::c_abi::{self, ProcessAllocator, ReallocFailure};
+use super::super::os;
+use super::heap::{self, Found};
+use super::large;
+use super::size_class::{SIZES, SMALL_BYTES_MAX, class_of, class_of_aligned, class_of_medium};
+
+/// The process's MyMalloc, for the functions of [`c_abi`].
+pub struct Process;
+
+impl ProcessAllocator for Process {
+    const NAME: &'static str = "mymalloc";
+    const ENDS_PROCESS: bool = true;
+
+    #[inline(always)]
+    fn allocate(size: usize) -> Option<NonNull<u8>> {
+        NonNull::new(heap::allocate(size))
+    }
+
+    #[inline(always)]
+    fn allocate_or_enomem(size: usize) -> *mut u8 {
+        heap::allocate(size)
+    }
+
+    #[inline]
+    fn allocate_zeroed(size: usize) -> Option<NonNull<u8>> {
+        if size > SMALL_BYTES_MAX {
+            return match class_of_medium(size) {
+                Some(class) => NonNull::new(heap::allocate_medium_zeroed(size, class)),
+                None => large::allocate_zeroed(size, os::OS_PAGE_BYTES),
+            };
+        }
+        let block = NonNull::new(heap::allocate(size))?;
+        // SAFETY: the block is fresh, ours, and of `size` bytes at least.
+        unsafe { block.write_bytes(0, size) };
+        Some(block)
+    }
+
+    fn allocate_aligned(size: usize, alignment: usize) -> Option<NonNull<u8>> {
+        if alignment <= 16 {
+            return Self::allocate(size);
+        }
+        match class_of_aligned(size, alignment) {
+            Some(class) => NonNull::new(heap::allocate_class(class)),
+            None => large::allocate(size, alignment),
+        }
+    }
+
+    /// Never an error: a pointer that is no allocated block has ended the process.
+    #[inline(always)]
+    unsafe fn free(block: NonNull<u8>) -> Result<(), FreeError> {
+        // SAFETY: the caller hands over the block.
+        unsafe { heap::free(block.as_ptr()) };
+        Ok(())
+    }
+
+    #[inline(always)]
+    unsafe fn free_or_null(block: *mut u8) -> Result<(), FreeError> {
+        // SAFETY: the caller hands over the block.
+        unsafe { heap::free(block) };
+        Ok(())
+    }
+
+    unsafe fn reallocate(block: NonNull<u8>, size: usize) -> Result<NonNull<u8>, ReallocFailure> {
+        let old_bytes = match heap::find(block)? {
+            // SAFETY: the caller hands over the block.
+            Found::Large if size > SMALL_BYTES_MAX => return unsafe { large::resize(block, size) },
+            Found::Large => large::usable_bytes(block)?,
+            Found::Small(class, _) => {
+                // It stays unless it is too small, or another class would save half of it.
+                let is_enough = size <= SIZES[class];
+                if is_enough && (SIZES[class] <= 64 || SIZES[class_of(size)] > SIZES[class] / 2) {
+                    return Ok(block);
+                }
+                SIZES[class]
+            }
+        };
+        match Self::allocate(size) {
+            // SAFETY: two allocated blocks are apart; both have the bytes that are copied. The caller
+            // hands over the old one.
+            Some(moved) => unsafe {
+                moved.copy_from_nonoverlapping(block, old_bytes.min(size));
+                heap::free(block.as_ptr());
+                Ok(moved)
+            },
+            // Less than it has: it may stay as it is.
+            None if size <= old_bytes => Ok(block),
+            None => Err(ReallocFailure::OutOfMemory),
+        }
+    }
+
+    fn usable_bytes(block: NonNull<u8>) -> Result<usize, FreeError> {
+        match heap::find(block)? {
+            Found::Small(class, _) => Ok(SIZES[class]),
+            Found::Large => large::usable_bytes(block),
+        }
+    }
+}
+
+/// MyMalloc as a Rust program's global allocator. All values are the same: the process's MyMalloc,
+/// which the C functions of this copy of the library use too.
+///
+/// A pointer that is no allocated block ends the process, as by the C `free`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MyMalloc;
+
+// SAFETY: blocks are apart, long enough, aligned as asked, stay valid until they are freed, and
+// nothing here unwinds.
+unsafe impl GlobalAlloc for MyMalloc {
+    #[inline]
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if layout.align() <= 16 {
+            return heap::allocate(layout.size());
+        }
+        address(Process::allocate_aligned(layout.size(), layout.align()))
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        if layout.align() <= 16 {
+            return address(Process::allocate_zeroed(layout.size()));
+        }
+        if class_of_aligned(layout.size(), layout.align()).is_none() {
+            return address(large::allocate_zeroed(layout.size(), layout.align()));
+        }
+        let block = Process::allocate_aligned(layout.size(), layout.align());
+        if let Some(block) = block {
+            // SAFETY: the block is fresh, ours, and of that many bytes at least.
+            unsafe { block.write_bytes(0, layout.size()) };
+        }
+        address(block)
+    }
+
+    #[inline]
+    unsafe fn dealloc(&self, block: *mut u8, _layout: Layout) {
+        // SAFETY: the caller hands over the block.
+        unsafe { heap::free(block) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        if layout.align() <= 16 {
+            // SAFETY: the caller hands over the block; `size` is not 0 (GlobalAlloc's rule).
+            return unsafe { c_abi::realloc::<Process>(block.cast(), size).cast() };
+        }
+        // A block that moves keeps an alignment of 16 only, so a new one is asked for.
+        // SAFETY: the layout was valid and `size` rounded up to its alignment does not overflow
+        // (GlobalAlloc's rule); both blocks have the bytes that are copied.
+        unsafe {
+            let moved = self.alloc(Layout::from_size_align_unchecked(size, layout.align()));
+            if !moved.is_null() {
+                ptr::copy_nonoverlapping(block, moved, layout.size().min(size));
+                self.dealloc(block, layout);
+            }
+            moved
+        }
+    }
+}
+
+fn address(block: Option<NonNull<u8>>) -> *mut u8 {
+    block.map_or(ptr::null_mut(), NonNull::as_ptr)
+}

@@ -1,0 +1,442 @@
+//! Slices: 32 KiB of address space each, all blocks of one class. Where blocks are carved from, and
+//! where they go back to when the caches above hold enough.
+//!
+//! A slice has state bytes, by which every pointer is judged. The byte of the place where a block starts
+//! holds the lowest six bits of the block's address, and above them what the block is: allocated,
+//! at home in its slice, or on its way between the two (in a magazine, or offered to other threads).
+//! Places where no block starts, or none was carved yet, have 0. So a pointer is an allocated block if
+//! and only if its byte is `ALLOCATED | address & 63`: nothing else passes, wherever it points, and
+//! whatever the program wrote into its blocks.
+//!
+//! A chunk is a region of 1 MiB cut into slices. What is known of slices and chunks lies apart from
+//! them, so a stray write into a block cannot reach it.
+
+use core::ptr::{self, NonNull};
+
+use super::super::FreeError;
+use super::super::lock::Lock;
+use super::super::os;
+use super::pages::{self, SLICES_PER_REGION};
+use super::size_class::{
+    SIZES, SLICE_BYTES, SLICE_SHIFT, blocks_per_slice, state_shift, states_per_slice,
+};
+use super::tray::{Entry, Rack};
+use super::{large, metadata};
+
+/// Bit of a state byte: the block is the program's.
+pub(super) const ALLOCATED: u8 = 0x40;
+/// Bit of a state byte: the block is free and in no thread's hands.
+const AT_HOME: u8 = 0x80;
+
+/// Bits of an address that stand in the state byte of the block that starts there.
+#[inline(always)]
+pub(super) const fn low_bits(address: usize) -> u8 {
+    (address & 63) as u8
+}
+
+/// What is known of a slice. Guarded by the lock of its class's [`Shelf`](super::shelf::Shelf) while
+/// it has a class; the state bytes of blocks that are not at home belong to whoever has the block.
+pub(super) struct Slice {
+    pub(super) start: NonNull<u8>,
+    states: NonNull<u8>,
+    /// Arrays of state bytes, kept for the next time: for small steps, and for large ones.
+    arrays: [*mut u8; 2],
+    /// Blocks at home.
+    pub(super) free: usize,
+    /// No block before this place among the state bytes is at home.
+    first_free: usize,
+    /// Blocks carved so far, from the lowest address on. What lies behind was never a block.
+    pub(super) carved: usize,
+    pub(super) class: usize,
+    /// Neighbours in a list of the shelf.
+    pub(super) next: *mut Slice,
+    pub(super) previous: *mut Slice,
+    pub(super) standing: Standing,
+}
+
+/// In which list of its shelf a slice is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Standing {
+    /// In none: no free block, or the one being carved.
+    Apart,
+    /// Few free blocks.
+    Sparse,
+    /// Enough free blocks for a fetch to be worth it.
+    Ready,
+}
+
+impl Slice {
+    /// Carves up to `count_max` blocks: those that start in the OS pages that the first one touches.
+    /// Adds them to a rack that has room for them, so that the lowest address is taken first.
+    ///
+    /// # Safety
+    /// The caller guards the slice, and it is not carved up.
+    pub(super) unsafe fn carve(&mut self, rack: &mut Rack, count_max: usize) {
+        let block_bytes = SIZES[self.class];
+        let from = self.carved * block_bytes;
+        let page_end = (from + block_bytes).next_multiple_of(os::OS_PAGE_BYTES);
+        let count = ((page_end - from) / block_bytes)
+            .min(blocks_per_slice(self.class) - self.carved)
+            .min(count_max);
+        debug_assert!(count > 0);
+        for index in (0..count).rev() {
+            let place = from + index * block_bytes;
+            // SAFETY: the block lies in the slice, its state byte among the slice's, and there is room.
+            unsafe {
+                let block = self.start.add(place);
+                let state = self.states.add(place >> state_shift(self.class));
+                state.write(low_bits(block.addr().get()));
+                rack.push(Entry { block, state });
+            }
+        }
+        self.carved += count;
+    }
+
+    /// Moves up to `count_max` blocks from home to a rack that has room for them, those with the lowest
+    /// addresses.
+    ///
+    /// # Safety
+    /// The caller guards the slice.
+    pub(super) unsafe fn take_blocks(&mut self, rack: &mut Rack, count_max: usize) {
+        let shift = state_shift(self.class);
+        let (from, count) = (rack.count, self.free.min(count_max));
+        let mut place = self.first_free;
+        while rack.count < from + count {
+            // SAFETY: there are `free` blocks at home behind `first_free`, so the search ends among the
+            // state bytes, whose number is a multiple of 8.
+            unsafe {
+                let word = self.states.add(place & !7).cast::<u64>().read();
+                let at_home =
+                    word & u64::from_ne_bytes([AT_HOME; 8]) & (u64::MAX << (8 * (place % 8)));
+                if at_home == 0 {
+                    place = (place & !7) + 8;
+                    continue;
+                }
+                place = (place & !7) + at_home.trailing_zeros() as usize / 8;
+                let state = self.states.add(place);
+                let low = state.read() & !AT_HOME;
+                state.write(low);
+                let in_step = usize::from(low) & ((1 << shift) - 1);
+                let block = self.start.add((place << shift) + in_step);
+                rack.push(Entry { block, state });
+            }
+            place += 1;
+        }
+        self.first_free = place;
+        self.free -= count;
+        rack.reverse_from(from);
+    }
+
+    /// Takes a block home.
+    ///
+    /// # Safety
+    /// The caller guards the slice; the block is one of its own, free, and the caller's.
+    pub(super) unsafe fn give_block(&mut self, block: NonNull<u8>) {
+        let address = block.addr().get();
+        let place = (address - self.start.addr().get()) >> state_shift(self.class);
+        // SAFETY: the block's state byte, which is the caller's.
+        unsafe { self.states.add(place).write(low_bits(address) | AT_HOME) };
+        self.first_free = self.first_free.min(place);
+        self.free += 1;
+    }
+
+    /// In which list it belongs.
+    pub(super) fn standing_due(&self) -> Standing {
+        if self.free == 0 {
+            Standing::Apart
+        } else if self.free >= blocks_per_slice(self.class).div_ceil(8) {
+            Standing::Ready
+        } else {
+            Standing::Sparse
+        }
+    }
+
+    pub(super) fn is_carved_up(&self) -> bool {
+        self.carved == blocks_per_slice(self.class)
+    }
+
+    /// Whether no block of it is in anybody's hands.
+    pub(super) fn is_idle(&self) -> bool {
+        self.free == self.carved
+    }
+
+    /// Gets state bytes for a class, all 0. False: no memory.
+    fn prepare_states(&mut self, class: usize) -> bool {
+        let array = &mut self.arrays[usize::from(state_shift(class) == 6)];
+        if array.is_null() {
+            let fresh = if state_shift(class) == 6 {
+                metadata::allocate::<[u64; SLICE_BYTES >> 6 >> 3]>().map(NonNull::cast)
+            } else {
+                metadata::allocate::<[u64; SLICE_BYTES >> 4 >> 3]>().map(NonNull::cast)
+            };
+            let Some(fresh) = fresh else { return false };
+            *array = fresh.as_ptr();
+        } else {
+            // SAFETY: the array has so many bytes, and the slice is the caller's.
+            unsafe { array.write_bytes(0, states_per_slice(class)) };
+        }
+        // SAFETY: not null.
+        self.states = unsafe { NonNull::new_unchecked(*array) };
+        true
+    }
+}
+
+/// What is known of a chunk. Guarded by the lock of [`CHUNKS`].
+pub(super) struct Chunk {
+    slices: [Slice; SLICES_PER_REGION],
+    start: NonNull<u8>,
+    /// Slices without a class, a bit each.
+    free: u32,
+    /// Those of them that hold memory.
+    dirty: u32,
+    /// When the last slice became free.
+    freed_ms: u32,
+    next: *mut Chunk,
+    previous: *mut Chunk,
+}
+
+const ALL: u32 = u32::MAX;
+const _: () = assert!(SLICES_PER_REGION == ALL.count_ones() as usize);
+
+/// Chunks that have a free slice, the latest used first.
+struct Chunks {
+    first: *mut Chunk,
+}
+
+// SAFETY: chunks belong to no thread.
+unsafe impl Send for Chunks {}
+
+static CHUNKS: Lock<Chunks> = Lock::new(Chunks {
+    first: ptr::null_mut(),
+});
+
+/// The slice that holds this block of ours.
+///
+/// # Safety
+/// The address lies in a slice that has a class.
+#[inline]
+pub(super) unsafe fn slice_of(block: NonNull<u8>) -> NonNull<Slice> {
+    let address = block.addr().get();
+    let index = (address >> SLICE_SHIFT) % SLICES_PER_REGION;
+    // SAFETY: slices with a class are part of a chunk, which is entered in its region.
+    unsafe {
+        let chunk = pages::region_at(address).unwrap_unchecked().as_ref().chunk;
+        NonNull::new_unchecked(&raw mut (*chunk).slices[index])
+    }
+}
+
+/// Why this pointer into a slice that has a class is no allocated block.
+///
+/// # Safety
+/// The address lies in such a slice.
+pub(super) unsafe fn reason(pointer: NonNull<u8>) -> FreeError {
+    let address = pointer.addr().get();
+    if !address.is_multiple_of(16) {
+        return FreeError::Misaligned;
+    }
+    // SAFETY: the caller says so. The count is read without the lock; it only grows while the slice has
+    // its class, and the answer is for a message.
+    let (class, carved) = unsafe {
+        let slice = slice_of(pointer).as_ref();
+        (slice.class, slice.carved)
+    };
+    let place = address % SLICE_BYTES;
+    if place >= carved * SIZES[class] {
+        FreeError::Foreign
+    } else if place.is_multiple_of(SIZES[class]) {
+        FreeError::AlreadyFreed
+    } else {
+        FreeError::Interior
+    }
+}
+
+/// A slice for a class, with no block carved. None: no memory.
+pub(super) fn take(class: usize) -> Option<NonNull<Slice>> {
+    let mut chunks = CHUNKS.lock_spinning();
+    if chunks.first.is_null() {
+        let chunk = new_chunk()?;
+        // SAFETY: a chunk that is in no list.
+        unsafe { chunks.link(chunk.as_ptr()) };
+    }
+    let chunk = chunks.first;
+    // SAFETY: chunks in the list have a free slice; the lock is held.
+    unsafe {
+        let preferred = (*chunk).free & (*chunk).dirty;
+        let candidates = if preferred == 0 {
+            (*chunk).free
+        } else {
+            preferred
+        };
+        let index = candidates.trailing_zeros() as usize;
+        let start = (*chunk).start.add(index * SLICE_BYTES);
+        let slice = &mut (*chunk).slices[index];
+        if !slice.prepare_states(class)
+            || !pages::set_class(start.addr().get(), class, slice.states)
+        {
+            return None;
+        }
+        (*chunk).free &= !(1 << index);
+        (*chunk).dirty &= !(1 << index);
+        if (*chunk).free == 0 {
+            chunks.unlink(chunk);
+        }
+        slice.start = start;
+        (slice.free, slice.first_free, slice.carved, slice.class) = (0, 0, 0, class);
+        (slice.next, slice.previous) = (ptr::null_mut(), ptr::null_mut());
+        slice.standing = Standing::Apart;
+        Some(NonNull::from(slice))
+    }
+}
+
+/// Takes a slice back of which no block is in use.
+///
+/// # Safety
+/// The slice is the caller's, in no list, and idle.
+pub(super) unsafe fn give_back(slice: NonNull<Slice>, now_ms: u32) {
+    let mut chunks = CHUNKS.lock_spinning();
+    // SAFETY: the slice is part of a chunk, and the lock is held.
+    unsafe {
+        let address = slice.as_ref().start.addr().get();
+        debug_assert!(slice.as_ref().is_idle());
+        pages::clear(address);
+        let chunk = pages::region_at(address).unwrap_unchecked().as_ref().chunk;
+        let bit = 1 << ((address >> SLICE_SHIFT) % SLICES_PER_REGION);
+        if (*chunk).free == 0 {
+            chunks.link(chunk);
+        }
+        (*chunk).free |= bit;
+        (*chunk).dirty |= bit;
+        (*chunk).freed_ms = now_ms;
+        // One free chunk stays, so that a program at the edge does not take and give it in turns.
+        if (*chunk).free == ALL && !(chunks.first == chunk && (*chunk).next.is_null()) {
+            chunks.unlink(chunk);
+            large::free_chunk((*chunk).start, (*chunk).dirty, now_ms);
+        }
+    }
+}
+
+/// Gives the memory of slices back to the system that have been free for `delay_ms`.
+pub(super) fn purge(now_ms: u32, delay_ms: u32) {
+    let chunks = CHUNKS.lock_spinning();
+    let mut chunk = chunks.first;
+    while !chunk.is_null() {
+        // SAFETY: a chunk in the list; the lock is held.
+        unsafe {
+            if (*chunk).dirty != 0 && now_ms.wrapping_sub((*chunk).freed_ms) >= delay_ms {
+                purge_chunk(&mut *chunk);
+            }
+            chunk = (*chunk).next;
+        }
+    }
+}
+
+/// Gives back what the free slices of a chunk hold, run by run.
+fn purge_chunk(chunk: &mut Chunk) {
+    let mut left = chunk.dirty;
+    while left != 0 {
+        let first = left.trailing_zeros();
+        let length = (left >> first).trailing_ones();
+        let run = (ALL >> (32 - length)) << first;
+        // SAFETY: the run lies in the chunk, and free slices hold nothing that is needed.
+        let is_clean = unsafe {
+            let start = chunk.start.add(first as usize * SLICE_BYTES);
+            os::discard(start, length as usize * SLICE_BYTES)
+        };
+        if is_clean {
+            chunk.dirty &= !run;
+        }
+        left &= !run;
+    }
+}
+
+/// A chunk whose slices are all free.
+fn new_chunk() -> Option<NonNull<Chunk>> {
+    let (start, dirty) = large::allocate_chunk()?;
+    let address = start.addr().get();
+    let Some(mut region) = pages::region_at(address) else {
+        large::free_chunk(start, dirty, os::now_ms());
+        return None;
+    };
+    // SAFETY: regions are never taken away, and the chunk field is guarded by the lock held.
+    let region = unsafe { region.as_mut() };
+    if region.chunk.is_null() {
+        let Some(chunk) = metadata::allocate::<Chunk>() else {
+            large::free_chunk(start, dirty, os::now_ms());
+            return None;
+        };
+        region.chunk = chunk.as_ptr();
+    }
+    let chunk = region.chunk;
+    // SAFETY: a chunk's record, which nobody else uses now. `slices` stays as it is: each is made ready
+    // when it is taken, and keeps its arrays.
+    unsafe {
+        (*chunk).start = start;
+        (*chunk).free = ALL;
+        (*chunk).dirty = dirty;
+        (*chunk).freed_ms = 0;
+        (*chunk).next = ptr::null_mut();
+        (*chunk).previous = ptr::null_mut();
+    }
+    NonNull::new(chunk)
+}
+
+impl Chunks {
+    /// # Safety
+    /// The chunk is in no list.
+    unsafe fn link(&mut self, chunk: *mut Chunk) {
+        // SAFETY: chunks are never unmapped; the lock is held, as `self` is.
+        unsafe {
+            (*chunk).previous = ptr::null_mut();
+            (*chunk).next = self.first;
+            if !self.first.is_null() {
+                (*self.first).previous = chunk;
+            }
+        }
+        self.first = chunk;
+    }
+
+    /// # Safety
+    /// The chunk is in the list.
+    unsafe fn unlink(&mut self, chunk: *mut Chunk) {
+        // SAFETY: chunks are never unmapped; the lock is held, as `self` is.
+        unsafe {
+            let (next, previous) = ((*chunk).next, (*chunk).previous);
+            if previous.is_null() {
+                self.first = next;
+            } else {
+                (*previous).next = next;
+            }
+            if !next.is_null() {
+                (*next).previous = previous;
+            }
+        }
+    }
+}
+
+/// Free slices, and those of them that hold memory.
+pub(super) fn count_free() -> (usize, usize) {
+    let chunks = CHUNKS.lock();
+    let (mut free, mut dirty) = (0, 0);
+    let mut chunk = chunks.first;
+    while !chunk.is_null() {
+        // SAFETY: a chunk in the list; the lock is held.
+        unsafe {
+            free += (*chunk).free.count_ones() as usize;
+            dirty += (*chunk).dirty.count_ones() as usize;
+            chunk = (*chunk).next;
+        }
+    }
+    (free, dirty)
+}
+
+/// Around `fork`.
+pub(super) fn acquire() {
+    CHUNKS.acquire();
+}
+
+/// # Safety
+/// After [`acquire`], as for `Lock::release`.
+pub(super) unsafe fn release() {
+    // SAFETY: the caller says so.
+    unsafe { CHUNKS.release() }
+}

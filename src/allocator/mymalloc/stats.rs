@@ -1,0 +1,68 @@
+//! What the allocator holds, counted when somebody asks: nothing is counted on the way.
+
+use super::super::os;
+use super::size_class::{CLASSES, SIZES, SLICE_BYTES};
+use super::{large, metadata, shelf, slice, thread};
+
+/// What the process's MyMalloc holds now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Address space got from the system for blocks.
+    pub mapped_bytes: usize,
+    /// Large blocks in use.
+    pub large_bytes: usize,
+    /// Slices that belong to a size class, blocks in use and free ones.
+    pub slices_bytes: usize,
+    /// Free memory that has not gone back to the system yet.
+    pub idle_bytes: usize,
+    /// The allocator's own records.
+    pub metadata_bytes: usize,
+    /// Heaps of threads, living and to be used again.
+    pub heaps: usize,
+}
+
+/// Counts what the process's MyMalloc holds.
+pub fn stats() -> Stats {
+    let (mapped_bytes, used_bytes, idle_bytes) = large::bytes();
+    let mut slices = 0;
+    for class in 1..CLASSES {
+        slices += shelf::count_slices(class);
+    }
+    let (free, dirty) = slice::count_free();
+    let slices_bytes = slices * SLICE_BYTES;
+    Stats {
+        mapped_bytes,
+        // Threads may have taken a chunk or a slice between two of the counts.
+        large_bytes: used_bytes.saturating_sub(slices_bytes + free * SLICE_BYTES),
+        slices_bytes,
+        idle_bytes: idle_bytes + dirty * SLICE_BYTES,
+        metadata_bytes: metadata::mapped_bytes(),
+        heaps: thread::count_heaps(),
+    }
+}
+
+/// Prints statistics on standard error.
+pub(super) fn print() {
+    let stats = stats();
+    os::error_line(format_args!(
+        "mymalloc: KiB mapped {}, large blocks {}, slices {}, idle {}, records {}; heaps {}",
+        stats.mapped_bytes >> 10,
+        stats.large_bytes >> 10,
+        stats.slices_bytes >> 10,
+        stats.idle_bytes >> 10,
+        stats.metadata_bytes >> 10,
+        stats.heaps,
+    ));
+    for (class, size) in SIZES.iter().enumerate().skip(1) {
+        let (slices, offered) = (shelf::count_slices(class), shelf::count_offers(class));
+        if slices > 0 {
+            os::error_line(format_args!(
+                "mymalloc:   blocks of {size:5} bytes: {slices:6} slices, {offered:6} trays offered",
+            ));
+        }
+    }
+}
+
+pub(super) unsafe extern "C" fn print_at_exit() {
+    print();
+}

@@ -1,0 +1,489 @@
+//! The store of extents: all memory got from the system, best fit, merged with free neighbours at once.
+//!
+//! Memory that becomes free stays for a while: it goes back to the system when it has been idle for the
+//! purge delay, or when used and idle memory together are more than the most that was in use lately and
+//! a quarter (or 64 MiB) above it. What goes back then is what has been idle the longest, and a little
+//! more than must, so that a program which frees and takes in turns does not pay for it each time.
+
+use core::ptr::{self, NonNull};
+
+use super::super::FreeError;
+use super::super::os::{self, OS_PAGE_BYTES};
+use super::extent::{self, Bins, Extent, State};
+use super::heap::IS_CHECKED;
+use super::pages::{self, PAGES_PER_REGION, REGION_BYTES};
+use super::slice::ALLOCATED;
+use super::{metadata, options};
+
+/// Idle memory beyond the most in use lately that is always allowed, in pages: 64 MiB.
+const DIRTY_PAGES_ALLOWED: usize = (64 << 20) / OS_PAGE_BYTES;
+/// Free extents from here on go back to the system with their addresses.
+const UNMAP_PAGES_MIN: usize = (32 << 20) / OS_PAGE_BYTES;
+/// What is got from the system at a time: at least, and at most unless a block needs more.
+const GROWTH_BYTES_MIN: usize = 1 << 20;
+const GROWTH_BYTES_MAX: usize = 64 << 20;
+
+/// Extents, used and free. Guarded by the lock of [`large`](super::large).
+pub(super) struct Store {
+    free: Bins,
+    /// Records of extents that are not in use.
+    records: *mut Extent,
+    mapped_pages: usize,
+    /// In blocks and chunks, and the most of them lately.
+    used_pages: usize,
+    used_pages_peak: usize,
+}
+
+// SAFETY: extents belong to no thread.
+unsafe impl Send for Store {}
+
+impl Store {
+    /// A store that has got nothing from the system yet.
+    pub(super) const fn new() -> Self {
+        Self {
+            free: Bins::new(),
+            records: ptr::null_mut(),
+            mapped_pages: 0,
+            used_pages: 0,
+            used_pages_peak: 0,
+        }
+    }
+
+    /// Bytes of memory: mapped, in use by blocks and chunks, and idle but still there.
+    pub(super) fn bytes(&self) -> (usize, usize, usize) {
+        (
+            self.mapped_pages * OS_PAGE_BYTES,
+            self.used_pages * OS_PAGE_BYTES,
+            self.free.dirty_pages() * OS_PAGE_BYTES,
+        )
+    }
+
+    /// Gives the memory of extents back to the system that have been free for `delay_ms`.
+    pub(super) fn purge(&mut self, now_ms: u32, delay_ms: u32) {
+        // What was in use once counts for less each time.
+        self.used_pages_peak -= (self.used_pages_peak - self.used_pages) / 8;
+        self.purge_while(|_, extent| now_ms.wrapping_sub(extent.freed_ms) >= delay_ms);
+    }
+
+    /// The block in use that starts here.
+    pub(super) fn find(&mut self, block: NonNull<u8>) -> Result<NonNull<Extent>, FreeError> {
+        let address = block.addr().get();
+        let page = address / OS_PAGE_BYTES;
+        let Some(extent) = extent::at(page) else {
+            return Err(Self::reason(page));
+        };
+        // SAFETY: the store's record, under its lock.
+        let record = unsafe { extent.as_ref() };
+        match record.state {
+            State::Block if record.first * OS_PAGE_BYTES == address => {
+                if record.tag == ALLOCATED || !IS_CHECKED {
+                    Ok(extent)
+                } else {
+                    Err(FreeError::AlreadyFreed)
+                }
+            }
+            State::Free => Err(FreeError::AlreadyFreed),
+            State::Block | State::Chunk => Err(FreeError::Interior),
+        }
+    }
+
+    /// Why there is no extent at this page: the one around it says so. Looks back as far as a region
+    /// goes.
+    fn reason(page: usize) -> FreeError {
+        let region_first = page - page % PAGES_PER_REGION;
+        let before = (region_first..page).rev().find_map(extent::at);
+        // SAFETY: the store's record, under its lock, which the caller holds.
+        match before.map(|extent| unsafe { extent.as_ref() }) {
+            Some(extent) if extent.end > page && extent.state == State::Free => {
+                FreeError::AlreadyFreed
+            }
+            Some(extent) if extent.end > page => FreeError::Interior,
+            _ => FreeError::Foreign,
+        }
+    }
+
+    /// An extent of `pages` for use. None: no memory.
+    pub(super) fn take(
+        &mut self,
+        pages: usize,
+        alignment_pages: usize,
+        state: State,
+        to_grow: bool,
+    ) -> Option<NonNull<Extent>> {
+        let longest = || {
+            let longest = self.free.longest_clean()?;
+            // SAFETY: the store's record, under its lock.
+            let place = unsafe { longest.as_ref() }.place_for(pages, alignment_pages);
+            place.map(|_| longest)
+        };
+        let found = to_grow
+            .then(longest)
+            .flatten()
+            .or_else(|| self.free.find(pages, alignment_pages));
+        let extent = match found {
+            Some(extent) => extent,
+            None => self.grow(pages, alignment_pages)?,
+        };
+        // SAFETY: a free extent in its bin, in which the pages fit.
+        unsafe {
+            let first = extent.as_ref().place_for(pages, alignment_pages)?;
+            self.cut(extent, first, first + pages, state)?;
+        }
+        Some(extent)
+    }
+
+    /// Makes the middle of a free extent one in use; what is left over on both sides stays free. None:
+    /// no memory for records; nothing has changed.
+    ///
+    /// # Safety
+    /// A free extent in its bin, which `first..end` lies in.
+    unsafe fn cut(
+        &mut self,
+        extent: NonNull<Extent>,
+        first: usize,
+        end: usize,
+        state: State,
+    ) -> Option<()> {
+        // SAFETY: the store's records, under its lock.
+        unsafe {
+            let record = &mut *extent.as_ptr();
+            let (old_first, old_end) = (record.first, record.end);
+            // Everything that may fail, first.
+            let entered = [first, end - 1, first.max(1) - 1, end]
+                .into_iter()
+                .filter(|page| (old_first..old_end).contains(page))
+                .all(extent::can_enter);
+            let class_known = state != State::Block || pages::set_large(first * OS_PAGE_BYTES);
+            if !entered || !class_known {
+                return None;
+            }
+            let before = if old_first < first {
+                Some(self.new_record()?)
+            } else {
+                None
+            };
+            let after = if end < old_end {
+                match self.new_record() {
+                    Some(after) => Some(after),
+                    None => {
+                        before
+                            .into_iter()
+                            .for_each(|record| self.drop_record(record));
+                        return None;
+                    }
+                }
+            } else {
+                None
+            };
+            self.free.remove(extent);
+            extent::enter(old_first, old_end, ptr::null_mut());
+            for (part, part_first, part_end) in [(before, old_first, first), (after, end, old_end)]
+            {
+                let Some(part) = part else { continue };
+                part.write(Extent {
+                    first: part_first,
+                    end: part_end,
+                    is_dirty: record.is_dirty,
+                    freed_ms: record.freed_ms,
+                    state: State::Free,
+                    ..Extent::nowhere()
+                });
+                extent::enter(part_first, part_end, part.as_ptr());
+                self.free.insert(part);
+            }
+            (record.first, record.end, record.state) = (first, end, state);
+            record.tag = ALLOCATED;
+            extent::enter(first, end, extent.as_ptr());
+            self.used_pages += end - first;
+            self.used_pages_peak = self.used_pages_peak.max(self.used_pages);
+        }
+        Some(())
+    }
+
+    /// Makes a block free that was in use.
+    ///
+    /// # Safety
+    /// An extent in use, which nobody uses any more.
+    pub(super) unsafe fn free_dirty(&mut self, extent: NonNull<Extent>) {
+        // SAFETY: the caller says so.
+        unsafe {
+            self.put(extent, true, os::now_ms());
+        }
+        self.limit_dirty();
+    }
+
+    /// Makes an extent free and merges it with free neighbours of the same kind.
+    ///
+    /// # Safety
+    /// An extent in use, which nobody uses any more; unless `is_dirty`, it reads as zeroes.
+    pub(super) unsafe fn put(&mut self, extent: NonNull<Extent>, is_dirty: bool, now_ms: u32) {
+        // SAFETY: the store's records, under its lock.
+        unsafe {
+            let record = &mut *extent.as_ptr();
+            self.used_pages -= record.pages();
+            (record.state, record.is_dirty, record.freed_ms) = (State::Free, is_dirty, now_ms);
+            self.add_free(extent);
+        }
+    }
+
+    /// Merges a free extent with neighbours of the same kind and puts it into its bin.
+    ///
+    /// # Safety
+    /// A free extent in no bin.
+    unsafe fn add_free(&mut self, extent: NonNull<Extent>) {
+        // SAFETY: the store's records, under its lock.
+        unsafe {
+            let record = &mut *extent.as_ptr();
+            let before = record.first.checked_sub(1).and_then(extent::at);
+            for neighbour in [before, extent::at(record.end)] {
+                let Some(neighbour) = neighbour else { continue };
+                let other = neighbour.as_ref();
+                if other.state != State::Free || other.is_dirty != record.is_dirty {
+                    continue;
+                }
+                self.free.remove(neighbour);
+                // The age of the longer part counts, so that a long idle run goes back though its edges
+                // are busy.
+                if other.pages() > record.pages() {
+                    record.freed_ms = other.freed_ms;
+                }
+                extent::enter(other.first, other.end, ptr::null_mut());
+                extent::enter(record.first, record.end, ptr::null_mut());
+                record.first = record.first.min(other.first);
+                record.end = record.end.max(other.end);
+                self.drop_record(neighbour);
+            }
+            extent::enter(record.first, record.end, extent.as_ptr());
+            self.free.insert(extent);
+        }
+    }
+
+    /// Makes a block shorter, or longer by what is free behind it. False: it cannot.
+    ///
+    /// # Safety
+    /// A block in use, which is the caller's.
+    pub(super) unsafe fn resize_in_place(&mut self, extent: NonNull<Extent>, pages: usize) -> bool {
+        // SAFETY: the store's records, under its lock.
+        unsafe {
+            let (first, old_end) = (extent.as_ref().first, extent.as_ref().end);
+            let end = first + pages;
+            if end < old_end {
+                // A little too long is as good.
+                let is_worth_it = old_end - end > pages / 8;
+                if is_worth_it {
+                    self.shorten(extent, end);
+                }
+                return true;
+            }
+            if end == old_end {
+                return true;
+            }
+            let Some(behind) = extent::at(old_end) else {
+                return false;
+            };
+            if behind.as_ref().state != State::Free || behind.as_ref().end < end {
+                return false;
+            }
+            if self.cut(behind, old_end, end, State::Chunk).is_none() {
+                return false;
+            }
+            // What was cut off is of its own now; it becomes part of the block.
+            extent::enter(old_end, end, ptr::null_mut());
+            extent::enter(first, old_end, ptr::null_mut());
+            (*extent.as_ptr()).end = end;
+            extent::enter(first, end, extent.as_ptr());
+            self.drop_record(behind);
+            true
+        }
+    }
+
+    /// Frees the end of a block. Without memory for a record it stays as long as it is.
+    ///
+    /// # Safety
+    /// A block in use, which is the caller's, of more pages than up to `end`.
+    unsafe fn shorten(&mut self, extent: NonNull<Extent>, end: usize) {
+        if !extent::can_enter(end - 1) || !extent::can_enter(end) {
+            return;
+        }
+        let Some(rest) = self.new_record() else {
+            return;
+        };
+        // SAFETY: the store's records, under its lock.
+        unsafe {
+            let record = &mut *extent.as_ptr();
+            let old_end = record.end;
+            extent::enter(record.first, old_end, ptr::null_mut());
+            record.end = end;
+            extent::enter(record.first, end, extent.as_ptr());
+            rest.write(Extent {
+                first: end,
+                end: old_end,
+                state: State::Block,
+                ..Extent::nowhere()
+            });
+            extent::enter(end, old_end, rest.as_ptr());
+            self.put(rest, true, os::now_ms());
+        }
+    }
+
+    /// Gets memory from the system, in which `pages` fit at a multiple of `alignment_pages`. None: it
+    /// refuses.
+    fn grow(&mut self, pages: usize, alignment_pages: usize) -> Option<NonNull<Extent>> {
+        let slack_pages = if alignment_pages > PAGES_PER_REGION {
+            alignment_pages
+        } else {
+            0
+        };
+        let needed_bytes = pages
+            .checked_add(slack_pages)?
+            .checked_mul(OS_PAGE_BYTES)?
+            .checked_next_multiple_of(REGION_BYTES)?;
+        let wished_bytes = (self.mapped_pages * OS_PAGE_BYTES / 8)
+            .clamp(GROWTH_BYTES_MIN, GROWTH_BYTES_MAX)
+            .next_multiple_of(REGION_BYTES);
+        let (start, bytes) = map_regions(wished_bytes.max(needed_bytes))
+            .map(|start| (start, wished_bytes.max(needed_bytes)))
+            .or_else(|| map_regions(needed_bytes).map(|start| (start, needed_bytes)))
+            .or_else(|| {
+                // The last resort: addresses that are not in use.
+                self.purge_while(|_, _| true);
+                self.unmap_free();
+                map_regions(needed_bytes).map(|start| (start, needed_bytes))
+            })?;
+        let first = start.expose_provenance().get() / OS_PAGE_BYTES;
+        let end = first + bytes / OS_PAGE_BYTES;
+        let record = (extent::can_enter(first) && extent::can_enter(end - 1))
+            .then(|| self.new_record())
+            .flatten();
+        let Some(record) = record else {
+            // SAFETY: got a moment ago and not used.
+            unsafe { os::unmap(start, bytes) };
+            return None;
+        };
+        self.mapped_pages += end - first;
+        // As if it had been in use: `put` merges it with what is free beside it.
+        self.used_pages += end - first;
+        // SAFETY: fresh memory, and a record that nobody else has.
+        unsafe {
+            record.write(Extent {
+                first,
+                end,
+                state: State::Block,
+                ..Extent::nowhere()
+            });
+            extent::enter(first, end, record.as_ptr());
+            self.put(record, false, os::now_ms());
+        }
+        Some(record)
+    }
+
+    /// Gives memory back if more is idle than may be.
+    pub(super) fn limit_dirty(&mut self) {
+        let total = self.used_pages_peak + (self.used_pages_peak / 4).max(DIRTY_PAGES_ALLOWED);
+        let allowed = total.saturating_sub(self.used_pages);
+        if self.free.dirty_pages() > allowed && options::purge_delay_ms().is_some() {
+            self.purge_while(|store, _| store.free.dirty_pages() > allowed / 8 * 7);
+        }
+    }
+
+    /// Gives the memory of dirty extents back, the oldest first, while the condition holds and the
+    /// system takes it.
+    fn purge_while(&mut self, condition: impl Fn(&Self, &Extent) -> bool) {
+        while let Some(extent) = self.free.oldest_dirty() {
+            // SAFETY: a free extent in its bin holds nothing that is needed; under the lock.
+            unsafe {
+                if !condition(self, extent.as_ref()) {
+                    return;
+                }
+                if extent.as_ref().pages() >= UNMAP_PAGES_MIN && self.unmap_extent(extent) {
+                    continue;
+                }
+                let start = NonNull::new_unchecked(extent.as_ref().start());
+                if !os::discard(start, extent.as_ref().bytes()) {
+                    return;
+                }
+                self.free.remove(extent);
+                (*extent.as_ptr()).is_dirty = false;
+                self.add_free(extent);
+            }
+        }
+    }
+
+    /// Gives a free extent back to the system, addresses and all. False: the system refused.
+    ///
+    /// # Safety
+    /// A free extent in its bin.
+    unsafe fn unmap_extent(&mut self, extent: NonNull<Extent>) -> bool {
+        // SAFETY: a free extent holds nothing that is needed; under the lock. The pages were mapped by
+        // `grow`.
+        unsafe {
+            let record = extent.as_ref();
+            let start = NonNull::new_unchecked(record.start());
+            if !os::unmap(start, record.bytes()) {
+                return false;
+            }
+            self.free.remove(extent);
+            self.mapped_pages -= record.pages();
+            extent::enter(record.first, record.end, ptr::null_mut());
+            self.drop_record(extent);
+        }
+        true
+    }
+
+    /// Gives all free extents back, addresses and all.
+    fn unmap_free(&mut self) {
+        for index in 0..extent::BINS {
+            let mut candidate = self.free.first_clean(index);
+            while let Some(extent) = candidate {
+                // SAFETY: a free extent in its bin, under the lock.
+                unsafe {
+                    candidate = NonNull::new(extent.as_ref().next);
+                    self.unmap_extent(extent);
+                }
+            }
+        }
+    }
+
+    fn new_record(&mut self) -> Option<NonNull<Extent>> {
+        let Some(record) = NonNull::new(self.records) else {
+            return metadata::allocate();
+        };
+        // SAFETY: a record not in use, under the lock.
+        self.records = unsafe { record.as_ref().next };
+        Some(record)
+    }
+
+    /// # Safety
+    /// A record that is entered nowhere.
+    unsafe fn drop_record(&mut self, record: NonNull<Extent>) {
+        // SAFETY: the caller says so.
+        unsafe { (*record.as_ptr()).next = self.records };
+        self.records = record.as_ptr();
+    }
+}
+
+/// Whole regions from the system, at a multiple of a region.
+fn map_regions(bytes: usize) -> Option<NonNull<u8>> {
+    let start = os::map(bytes)?;
+    if start.addr().get().is_multiple_of(REGION_BYTES) {
+        return Some(start);
+    }
+    // SAFETY: got a moment ago and not used.
+    unsafe { os::unmap(start, bytes) };
+    let padded_bytes = bytes.checked_add(REGION_BYTES)?;
+    let start = os::map(padded_bytes)?;
+    let address = start.addr().get();
+    let before = address.next_multiple_of(REGION_BYTES) - address;
+    let after = padded_bytes - before - bytes;
+    // An end that the system does not take back costs addresses, no memory.
+    // SAFETY: both ends were got a moment ago and are not used.
+    unsafe {
+        if before > 0 {
+            os::unmap(start, before);
+        }
+        if after > 0 {
+            os::unmap(start.add(before + bytes), after);
+        }
+        Some(start.add(before))
+    }
+}

@@ -1,0 +1,199 @@
+//! The calling thread's heap: where it is found, made and given up.
+//!
+//! On x86-64 the thread-local word is written in assembly, for the model that stable Rust offers no
+//! other way in a shared object: "initial exec", two loads and no call. Other targets take std's.
+
+use core::ffi::{c_uint, c_void};
+use core::ptr::{self, NonNull};
+
+use super::super::lock::Lock;
+use super::super::os;
+use super::heap::{Heap, NO_HEAP};
+use super::{fork, metadata, options, pages};
+
+#[cfg(target_arch = "x86_64")]
+mod word {
+    use super::{Heap, NO_HEAP};
+
+    // Eight bytes of static thread-local storage, which a library loaded late may have, too. The
+    // first value is the heap of those who have none, so nobody need test for null.
+    core::arch::global_asm!(
+        ".pushsection .tdata.mymalloc_heap,\"awT\",@progbits",
+        ".p2align 3",
+        ".globl mymalloc_thread_heap",
+        ".hidden mymalloc_thread_heap",
+        ".type mymalloc_thread_heap,@object",
+        ".size mymalloc_thread_heap,8",
+        "mymalloc_thread_heap:",
+        ".quad {no_heap}",
+        ".popsection",
+        no_heap = sym NO_HEAP,
+    );
+
+    #[inline(always)]
+    pub(super) fn get() -> *mut Heap {
+        let heap: *mut Heap;
+        // SAFETY: reads the calling thread's own word.
+        unsafe {
+            core::arch::asm!(
+                "mov {heap}, qword ptr [rip + mymalloc_thread_heap@GOTTPOFF]",
+                "mov {heap}, qword ptr fs:[{heap}]",
+                heap = out(reg) heap,
+                options(pure, readonly, nostack, preserves_flags),
+            );
+        }
+        heap
+    }
+
+    pub(super) fn set(heap: *mut Heap) {
+        // SAFETY: writes the calling thread's own word.
+        unsafe {
+            core::arch::asm!(
+                "mov {place}, qword ptr [rip + mymalloc_thread_heap@GOTTPOFF]",
+                "mov qword ptr fs:[{place}], {heap}",
+                place = out(reg) _,
+                heap = in(reg) heap,
+                options(nostack, preserves_flags),
+            );
+        }
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+mod word {
+    use std::cell::Cell;
+
+    use super::{Heap, NO_HEAP};
+
+    std::thread_local! {
+        // No destructor and a constant: std needs no memory for it.
+        static HEAP: Cell<*mut Heap> = const { Cell::new((&raw const NO_HEAP).cast_mut().cast()) };
+    }
+
+    #[inline(always)]
+    pub(super) fn get() -> *mut Heap {
+        HEAP.get()
+    }
+
+    pub(super) fn set(heap: *mut Heap) {
+        HEAP.set(heap);
+    }
+}
+
+/// The calling thread's heap, or [`NO_HEAP`].
+#[inline(always)]
+pub(super) fn heap() -> *mut Heap {
+    word::get()
+}
+
+/// What the process knows once it has started to allocate.
+struct Process {
+    /// None until the maps are there.
+    is_ready: bool,
+    /// Runs [`leave`] when a thread ends.
+    key: Option<c_uint>,
+    /// Heaps whose threads have ended.
+    idle: *mut Heap,
+    heaps: usize,
+}
+
+// SAFETY: heaps without a thread belong to whoever has the lock.
+unsafe impl Send for Process {}
+
+static PROCESS: Lock<Process> = Lock::new(Process {
+    is_ready: false,
+    key: None,
+    idle: ptr::null_mut(),
+    heaps: 0,
+});
+
+/// Makes everything ready that the process needs once, under the lock. False: no memory.
+fn prepare(process: &mut Process) -> bool {
+    if !process.is_ready {
+        if !pages::reserve_maps() {
+            return false;
+        }
+        options::read();
+        process.key = os::thread_key(leave);
+        process.is_ready = true;
+    }
+    true
+}
+
+/// Makes the process ready for blocks that need no heap. False: no memory.
+pub(super) fn make_process_ready() -> bool {
+    // Large blocks may come first, before any thread has a heap.
+    let mut process = PROCESS.lock();
+    let is_first = !process.is_ready;
+    let is_ready = prepare(&mut process);
+    drop(process);
+    if is_first && is_ready {
+        fork::watch();
+        options::at_start();
+    }
+    is_ready
+}
+
+/// Gives the calling thread a heap. None: no memory.
+pub(super) fn enter() -> Option<NonNull<Heap>> {
+    if !make_process_ready() {
+        return None;
+    }
+    // `make_process_ready` may have allocated, by way of the C library.
+    if !ptr::addr_eq(heap(), &raw const NO_HEAP) {
+        return NonNull::new(heap());
+    }
+    let mut process = PROCESS.lock();
+    let heap = match NonNull::new(process.idle) {
+        Some(heap) => {
+            // SAFETY: an idle heap, which the lock guards.
+            process.idle = unsafe { heap.as_ref().next };
+            heap
+        }
+        None => {
+            let heap = metadata::allocate::<Heap>()?;
+            process.heaps += 1;
+            heap
+        }
+    };
+    // SAFETY: nobody else has this memory.
+    unsafe { Heap::initialize(heap) };
+    let key = process.key;
+    drop(process);
+    // The word first: what follows may allocate.
+    word::set(heap.as_ptr());
+    if let Some(key) = key {
+        // Without memory for it the thread's blocks stay with its heap when it ends: a leak, no fault.
+        os::set_thread_key(key, heap.as_ptr().cast());
+    }
+    Some(heap)
+}
+
+/// Runs when a thread with a heap ends. Destructors that run later may allocate and get a heap again.
+unsafe extern "C" fn leave(heap: *mut c_void) {
+    let heap = heap.cast::<Heap>();
+    word::set((&raw const NO_HEAP).cast_mut().cast());
+    // SAFETY: the heap of the thread that is ending, which nobody else uses.
+    unsafe { (*heap).give_all() };
+    let mut process = PROCESS.lock();
+    // SAFETY: no thread has this heap now.
+    unsafe { (*heap).next = process.idle };
+    process.idle = heap;
+}
+
+/// Heaps made so far, with or without a thread.
+pub(super) fn count_heaps() -> usize {
+    PROCESS.lock().heaps
+}
+
+/// Around `fork`.
+pub(super) fn acquire() {
+    PROCESS.acquire();
+}
+
+/// # Safety
+/// After [`acquire`], as for `Lock::release`.
+pub(super) unsafe fn release() {
+    // SAFETY: the caller says so.
+    unsafe { PROCESS.release() }
+}

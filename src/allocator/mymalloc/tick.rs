@@ -1,0 +1,41 @@
+//! What happens from time to time, without a thread of its own: threads that leave their magazines
+//! look at the clock, and one of them does the work that is due.
+
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use super::super::os;
+use super::{large, options, shelf, slice};
+
+/// Time between two rounds of work.
+const ROUND_MS: u32 = 100;
+/// A thread gives away what it did not need for so long.
+pub(super) const THREAD_MS: u32 = 500;
+
+static LAST_MS: AtomicU32 = AtomicU32::new(0);
+
+/// The time when somebody last looked at the clock and found work due.
+pub(super) fn last_ms() -> u32 {
+    LAST_MS.load(Relaxed)
+}
+
+/// The time, if a round of work is due: to one thread per round.
+pub(super) fn now_if_due() -> Option<u32> {
+    let (last_ms, now_ms) = (last_ms(), os::now_ms());
+    if now_ms.wrapping_sub(last_ms) < ROUND_MS {
+        return None;
+    }
+    LAST_MS
+        .compare_exchange(last_ms, now_ms, Relaxed, Relaxed)
+        .is_ok()
+        .then_some(now_ms)
+}
+
+/// A round: batches that nobody needed go back to their slices, and memory that has been idle for long
+/// enough to the system.
+pub(super) fn work(now_ms: u32) {
+    shelf::settle();
+    if let Some(delay_ms) = options::purge_delay_ms() {
+        slice::purge(now_ms, delay_ms);
+        large::purge(now_ms, delay_ms);
+    }
+}
