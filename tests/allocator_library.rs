@@ -129,7 +129,10 @@ fn the_library_imports_core_and_itself_only() {
             .lines()
             .filter(|line| !line.trim_start().starts_with("//"))
         {
-            let of_the_crate = line.replace("crate::allocator::", "");
+            // Where there is no assembly for it, the one thing that only std has.
+            let of_the_crate = line
+                .replace("crate::allocator::", "")
+                .replace("std::thread_local!", "");
             for word in ["std::", "alloc::alloc", "extern crate", "libc::", "crate::"] {
                 let found = of_the_crate.contains(word);
                 assert!(!found, "{}: {word} in: {line}", path.display());

@@ -61,7 +61,7 @@ mod word {
 
 #[cfg(not(target_arch = "x86_64"))]
 mod word {
-    use std::cell::Cell;
+    use core::cell::Cell;
 
     use super::{Heap, NO_HEAP};
 
