@@ -309,7 +309,8 @@ fn signals_reach_the_program_and_the_trace_is_written() {
 fn a_process_that_lives_on_is_waited_for_until_a_signal() {
     let folder = tempfile::tempdir().expect("a folder");
     let folder = folder.path();
-    let script = "(trap '' INT; : > ready; while [ ! -e end ]; do sleep 0.05; done; : > ended) &";
+    // It calls its allocator (for a variable), so that the recorder knows of it, before it is ready.
+    let script = "(trap '' INT; x=$(echo some text); y=$x$x; : > ready; while [ -e ready ] && [ ! -e end ]; do sleep 0.05; done; : > ended) &";
     let options = ["--follow-children", "-o", "a.trace"];
     // The child inherits the streams: a pipe would stay open as long as it lives.
     let said = folder.join("said");
@@ -325,6 +326,11 @@ fn a_process_that_lives_on_is_waited_for_until_a_signal() {
     std::fs::write(folder.join("end"), "").expect("ours");
     let status = child.wait().expect("ours");
     assert_eq!(status.code(), Some(0), "{}", heard());
+    assert!(
+        folder.join("ended").exists(),
+        "it was waited for: {}",
+        heard()
+    );
     for file in ["ready", "end", "ended"] {
         std::fs::remove_file(folder.join(file)).expect("they have run");
     }
@@ -423,7 +429,7 @@ fn what_cannot_be_recorded_is_refused_before_it_runs() {
 fn a_recording_is_readable_after_everybody_was_killed() {
     let folder = tempfile::tempdir().expect("a folder");
     let folder = folder.path();
-    let script = "x=$(echo a); : > ready; while :; do sleep 0.05; done & wait";
+    let script = "x=$(echo a); : > ready; while [ -e ready ]; do sleep 0.05; done & wait";
     let mut child = record(folder, &["-o", "a.trace"], &["sh", "-c", script])
         .stderr(Stdio::null())
         .spawn()
