@@ -83,6 +83,68 @@ fn surfaceflinger_and_the_piece_of_it() {
 }
 
 #[test]
+fn programs_recorded_here() {
+    // Name, events, operations, threads, most live blocks, most live bytes.
+    let recorded = [
+        ("python", 1_466_015, 1_466_015, 1, 77_819, 6_625_494),
+        ("cc1", 851_485, 851_485, 1, 11_547, 9_456_570),
+        ("cc1plus", 2_355_805, 2_355_805, 1, 34_504, 8_227_515),
+        ("rustc", 7_050_850, 7_050_778, 37, 140_634, 42_891_091),
+        ("git", 337_000, 337_000, 1, 3_323, 1_782_730),
+        ("sqlite", 731_104, 731_104, 1, 40_919, 5_503_728),
+        ("perl", 172_485, 172_485, 1, 32_566, 5_157_418),
+        ("redis", 1_708_154, 1_708_154, 1, 93_453, 4_548_974),
+        ("json-rust", 1_304_170, 1_304_170, 1, 1_587, 1_384_458),
+        ("node", 1_059_858, 1_059_848, 6, 27_520, 9_426_011),
+    ];
+    for (name, events, operations, threads, blocks, bytes) in recorded {
+        let trace = bundled(&format!("{name}.trace"));
+        assert_eq!(trace.origin().format, Format::Binary);
+        let profile = Profile::of(&trace);
+        let found = (
+            trace.counts().total(),
+            trace.counts().operations(),
+            profile.threads,
+            profile.live_blocks_peak,
+            profile.live_bytes_peak,
+        );
+        assert_eq!(
+            found,
+            (events, operations, threads, blocks, bytes),
+            "{name}"
+        );
+        let definition = find_for_trace(&workloads().join("traces").join(format!("{name}.trace")));
+        let definition = definition.unwrap_or_else(|| panic!("{name} is defined"));
+        let with_commas = grouped(events);
+        for figure in [
+            format!("{with_commas} events"),
+            format!("{} live blocks", grouped(blocks)),
+        ] {
+            assert!(definition.description.contains(&figure), "{name}: {figure}");
+        }
+        let readme = std::fs::read_to_string(workloads().join("README.md")).unwrap();
+        let row = format!(
+            "| `recorded-{name}` | {with_commas} | {threads} | {} (",
+            grouped(blocks)
+        );
+        assert!(readme.contains(&row), "{row}");
+    }
+}
+
+/// 1234567 as 1,234,567.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[test]
 fn the_prose_gives_the_measured_figures() {
     let definitions = load_all(&workloads().join("definitions")).unwrap();
     let readme = std::fs::read_to_string(workloads().join("README.md")).unwrap();
@@ -140,7 +202,11 @@ fn definitions_and_traces_belong_together() {
         .iter()
         .map(|definition| definition.name.as_str())
         .collect();
-    assert_eq!(names, ["quickstart", "surfaceflinger", "systemui"]);
+    assert!(
+        ["quickstart", "surfaceflinger", "systemui"]
+            .iter()
+            .all(|name| names.contains(name))
+    );
     let mut described = Vec::new();
     for definition in &recorded {
         let file = definition.trace_file().unwrap();
@@ -174,7 +240,7 @@ fn definitions_and_traces_belong_together() {
         }
     }
     assert!(
-        stored_bytes < 3_000_000,
+        stored_bytes < 25_000_000,
         "{stored_bytes} bytes in the repository"
     );
 }

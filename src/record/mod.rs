@@ -121,6 +121,9 @@ pub fn run(order: &Order, observer: &mut dyn Observer) -> Result<Outcome> {
         .env("MYMALLOC_RECORD", session.path())
         .env("MYMALLOC_RECORD_OPTIONS", recorder_options(order, &options));
     session.keep();
+    if order.follow_children {
+        system::adopt_orphans();
+    }
     let mut wires: Option<Wires> = None;
     let folder = session.path().to_owned();
     let finished = launch::run(command, signals, |process| {
@@ -201,15 +204,22 @@ fn recorder_options(order: &Order, events: &str) -> String {
     options
 }
 
-/// Waits for recorded processes that outlive the program, until a signal asks for an end.
+/// Waits for processes that outlive the program, until a signal asks for an end.
 fn wait_for_others(wires: &mut Wires, signals: Signals, observer: &mut dyn Observer) {
     for tick in 0_u32.. {
+        // In this order: what it ended as is in its file before a process is gone.
+        let has_children = system::has_children();
         wires.look();
         let living = wires.living();
-        if living.is_empty() {
+        if living.is_empty() && !has_children {
             return;
         }
-        if tick == PATIENCE {
+        if tick == PATIENCE && living.is_empty() {
+            observer.tell(
+                "the program has ended; waiting for processes that it started. Ctrl-C ends the \
+                 recording",
+            );
+        } else if tick == PATIENCE {
             let numbers: Vec<String> = living
                 .iter()
                 .take(8)

@@ -250,6 +250,30 @@ pub(super) fn reap(process: u32) -> std::io::Result<Option<End>> {
     }))
 }
 
+/// From now on processes whose parent ends before them become this one's children, if they descend from
+/// it: so that it knows of all that live, also of those that have not called their allocator yet.
+pub(super) fn adopt_orphans() {
+    // SAFETY: a flag of this process. Where it is refused, only recorded processes are waited for.
+    unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
+}
+
+/// Whether a child lives. Those that have ended are no more.
+pub(super) fn has_children() -> bool {
+    loop {
+        // SAFETY: no room for answers is given.
+        match unsafe { libc::waitpid(-1, core::ptr::null_mut(), libc::WNOHANG) } {
+            0 => return true,
+            -1 => {
+                let error = std::io::Error::last_os_error();
+                if error.kind() != std::io::ErrorKind::Interrupted {
+                    return false;
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
 /// CPU time of this process so far.
 pub(super) fn cpu_time() -> Duration {
     let mut time = libc::timespec {
