@@ -439,16 +439,13 @@ fn memory_that_is_given_out_twice_is_found() {
             // Where threads run freely, the block can be given out again while its holder is inside
             // realloc: the bytes that call brings along are then the first sign.
             let call = match fault {
-                Fault::Overlap => "malloc",
-                Fault::ReallocLost if order != Order::Strict => "realloc",
+                Fault::Overlap => "malloc(",
+                Fault::ReallocLost if order != Order::Strict => "realloc to ",
                 other => panic!("{other:?} in {order:?}"),
             };
             let text = program.describe(operation);
             assert!(
-                text.contains(&format!(
-                    "operation {} of the trace, {call}(",
-                    operation + 1
-                )),
+                text.contains(&format!("operation {} of the trace, {call}", operation + 1)),
                 "{text}"
             );
             assert!(text.contains("on thread"), "{text}");
