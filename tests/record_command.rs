@@ -349,6 +349,8 @@ fn a_process_that_lives_on_is_waited_for_until_a_signal() {
         folder.join("ended").exists()
     });
     assert_eq!(status.code(), Some(0), "{}", heard());
+    // Nor does the dynamic linker complain in what it starts from then on.
+    assert!(!heard().contains("ld.so"), "{}", heard());
     assert!(files(folder, ".trace").len() >= 2);
     no_session_is_left(folder);
 }

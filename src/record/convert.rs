@@ -66,7 +66,10 @@ pub(super) fn convert(
         interrupted: Some(system::is_end_pending),
         ..ReadOptions::default()
     };
-    let format = OutputFormat::of_name(path).unwrap_or(OutputFormat::Text);
+    let format = match path.extension().and_then(|extension| extension.to_str()) {
+        Some("txt") => OutputFormat::Text,
+        _ => OutputFormat::of_name(path).unwrap_or(OutputFormat::Binary),
+    };
     let mut out = trace::create(path, format)?;
     let mut tally = Tally {
         sink: &mut out,

@@ -145,8 +145,8 @@ pub fn run(order: &Order, observer: &mut dyn Observer) -> Result<Outcome> {
     };
     let mut wires = wires.expect("looked at once at least");
     wires.look();
-    if order.follow_children {
-        wait_for_others(&mut wires, signals, observer);
+    if order.follow_children && wait_for_others(&mut wires, signals, observer) {
+        session.leave_recorder();
     }
     let facts = Facts {
         order,
@@ -204,15 +204,16 @@ fn recorder_options(order: &Order, events: &str) -> String {
     options
 }
 
-/// Waits for processes that outlive the program, until a signal asks for an end.
-fn wait_for_others(wires: &mut Wires, signals: Signals, observer: &mut dyn Observer) {
+/// Waits for processes that outlive the program, until a signal asks for an end. Returns whether any
+/// lives on.
+fn wait_for_others(wires: &mut Wires, signals: Signals, observer: &mut dyn Observer) -> bool {
     for tick in 0_u32.. {
         // In this order: what it ended as is in its file before a process is gone.
         let has_children = system::has_children();
         wires.look();
         let living = wires.living();
         if living.is_empty() && !has_children {
-            return;
+            return false;
         }
         if tick == PATIENCE && living.is_empty() {
             observer.tell(
@@ -233,9 +234,10 @@ fn wait_for_others(wires: &mut Wires, signals: Signals, observer: &mut dyn Obser
             ));
         }
         if signals.next(TICK).is_some_and(system::Signal::ends) {
-            return;
+            return true;
         }
     }
+    true
 }
 
 /// What is known when the program has ended.

@@ -80,6 +80,14 @@ impl Session {
         &self.shim
     }
 
+    /// Leaves the recorder's own file where it is: of processes that live on, the dynamic linker would
+    /// complain in each program that they start. Without its folder it records nothing.
+    pub(super) fn leave_recorder(&mut self) {
+        if let Some(folder) = self.elsewhere.take() {
+            let _ = folder.keep();
+        }
+    }
+
     /// From here on the folder stays if this process ends, however that comes.
     pub(super) fn keep(&mut self) {
         self.is_worth_keeping = true;
