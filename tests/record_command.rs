@@ -575,7 +575,7 @@ mod observed {
         let log = std::fs::read_to_string(folder.join("valgrind.log")).expect("it writes one");
         let mut seen = [0; 4];
         for line in log.lines().filter(|line| line.starts_with("--")) {
-            let Some(call) = line.splitn(2, "-- ").nth(1) else {
+            let Some(call) = line.split_once("-- ").map(|parts| parts.1) else {
                 continue;
             };
             // What a realloc does inside stands behind it on the same line.
