@@ -95,10 +95,11 @@ impl State {
         self.busy.store(busy, Ordering::Release);
     }
 
-    /// [`leave`](Self::leave) where it is known that the fast way was taken.
+    /// [`leave`](Self::leave) where the fast way was taken. [`SLOW_ONLY`] is kept here, too: in a forked
+    /// child the first event meets the parent's state, wiped, which may be opened anew meanwhile.
     #[inline(always)]
     pub(crate) fn leave_fast(&self) {
-        self.busy.store(0, Ordering::Release);
+        self.leave();
     }
 
     /// Marks that an event begins.
