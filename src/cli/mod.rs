@@ -15,6 +15,7 @@ mod record;
 mod replay;
 mod report;
 mod selftest;
+mod subjects;
 mod suite;
 mod terminal;
 mod trace;

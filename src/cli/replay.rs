@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::amounts::{parse_memory_limit, parse_seconds, parse_share, parse_time};
 use super::effort::comparisons;
+use super::subjects::{require_all, tell_left_out};
 use super::terminal::{complain, print, progress_bar, show};
 use crate::error::{Error, Result};
 use crate::measure::environment::default_memory_limit_bytes;
@@ -42,7 +43,7 @@ pub(super) struct Arguments {
     #[arg(value_name = "TRACE", required = true)]
     traces: Vec<PathBuf>,
 
-    /// Allocators to compare, by name [default: pagelist,system,mimalloc,jemalloc,null,bump]
+    /// Allocators to compare, by name, or all [default: pagelist,system,mimalloc,jemalloc,null,bump]
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     subjects: Option<Vec<String>>,
 
@@ -105,6 +106,10 @@ pub(super) struct Arguments {
     /// [default: half of the memory available]
     #[arg(long, value_name = "SIZE", value_parser = parse_memory_limit)]
     memory_limit: Option<u64>,
+
+    /// Exit code 1 unless every allocator did every trace: none wrong, refused, crashed or killed
+    #[arg(long)]
+    require_all: bool,
 
     /// Seed of every random choice
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -247,7 +252,12 @@ fn measure(
     let bar = progress_bar();
     let results = experiment.run(traces, &mut |progress| show(&bar, progress));
     bar.finish_and_clear();
-    publish(&results?, directory, arguments.format)
+    let results = results?;
+    publish(&results, directory, arguments.format)?;
+    match arguments.require_all {
+        true => require_all(&results),
+        false => Ok(()),
+    }
 }
 
 /// The folder and those above it that do not exist, the innermost first.
@@ -267,6 +277,7 @@ fn experiment(arguments: &Arguments) -> Result<Experiment> {
         .unwrap_or_else(|| catalogue.default_baseline().to_owned());
     let subjects =
         catalogue.select(arguments.subjects.as_deref(), &arguments.subject, &baseline)?;
+    tell_left_out(&catalogue, arguments.subjects.as_deref());
     let (memory, latency, seconds) = match arguments.quick {
         true => (1, 1, 5),
         false => (3, 3, 30),

@@ -10,6 +10,7 @@ use wildmatch::WildMatch;
 use super::amounts::{parse_memory_limit, parse_seconds, parse_share, parse_time};
 use super::effort::comparisons;
 use super::replay::{OrderArgument, TouchArgument, command_line};
+use super::subjects::{require_all, tell_left_out};
 use super::terminal::{complain, print, progress_bar, show};
 use crate::error::{Error, Result};
 use crate::measure::environment::default_memory_limit_bytes;
@@ -78,7 +79,7 @@ pub(super) struct Arguments {
     #[arg(long, help_heading = WORKLOADS, value_name = "DIR")]
     definitions: Option<PathBuf>,
 
-    /// Allocators to compare, by name [default: pagelist,system,mimalloc,jemalloc,null,bump; if there are
+    /// Allocators to compare, by name, or all [default: pagelist,system,mimalloc,jemalloc,null,bump; if there are
     /// real programs among the workloads, the preloadable ones that are installed too]
     #[arg(long, help_heading = ALLOCATORS, value_name = "NAME,...", value_delimiter = ',')]
     subjects: Option<Vec<String>>,
@@ -138,6 +139,10 @@ pub(super) struct Arguments {
     /// [default: half of the memory available]
     #[arg(long, help_heading = MEASURING, value_name = "SIZE", value_parser = parse_memory_limit)]
     memory_limit: Option<u64>,
+
+    /// Exit code 1 unless every allocator did every workload: none wrong, refused, crashed or killed
+    #[arg(long, help_heading = MEASURING)]
+    require_all: bool,
 
     /// Seed of every random choice
     #[arg(long, help_heading = MEASURING, value_name = "N", default_value_t = 1)]
@@ -260,7 +265,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     };
     report::write_results(&results, &arguments.out.join("results.json"))?;
     journal.remove()?;
-    publish(&results, &arguments.out)
+    publish(&results, &arguments.out)?;
+    match arguments.require_all {
+        true => require_all(&results),
+        false => Ok(()),
+    }
 }
 
 /// The chosen workloads, by name.
@@ -369,6 +378,7 @@ fn experiment(arguments: &Arguments, definitions: &[Definition]) -> Result<Exper
         .unwrap_or_else(|| catalogue.default_baseline().to_owned());
     let mut subjects =
         catalogue.select(arguments.subjects.as_deref(), &arguments.subject, &baseline)?;
+    tell_left_out(&catalogue, arguments.subjects.as_deref());
     let has_programs = definitions.iter().any(|one| one.kind == Kind::Program);
     if arguments.subjects.is_none() && has_programs {
         subjects.extend(installed(&catalogue, &subjects));

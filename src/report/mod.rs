@@ -34,6 +34,7 @@ mod words;
 use std::path::{Path, PathBuf};
 
 pub use files::{prepare_directory, read_results, write_results};
+pub(crate) use model::status_word;
 
 use crate::error::Result;
 use crate::files::write_atomically;

@@ -48,6 +48,9 @@ struct Entry {
     version: Option<Spanned<VersionTable>>,
 }
 
+/// In place of names: every subject that can be had here.
+pub const ALL: &str = "all";
+
 /// What is wrong, and where in the text.
 type Mistake = (Range<usize>, String);
 
@@ -163,8 +166,20 @@ impl Catalogue {
         self.subjects.iter().find(|subject| subject.name == name)
     }
 
-    /// The subjects to compare: those named (or the defaults), the extra `NAME=PATH.so` ones, and
-    /// the baseline, which is added if it was not among them.
+    /// The subjects that [`ALL`] leaves out, each with the reason.
+    pub fn left_out(&self) -> Vec<(String, String)> {
+        let absent = self.absent.iter();
+        let absent = absent.map(|(name, feature)| {
+            let why = format!("this program was built without --features {feature}");
+            (name.clone(), why)
+        });
+        let known = self.subjects.iter();
+        let missing = known.filter_map(|one| Some((one.name.clone(), missing(one)?)));
+        absent.chain(missing).collect()
+    }
+
+    /// The subjects to compare: those named (or the defaults; [`ALL`] for all that can be had here),
+    /// the extra `NAME=PATH.so` ones, and the baseline, which is added if it was not among them.
     pub fn select(
         &self,
         names: Option<&[String]>,
@@ -183,7 +198,12 @@ impl Catalogue {
             Ok(())
         };
         for name in names.unwrap_or(&self.defaults) {
-            add(self.known(name)?.clone())?;
+            if name == ALL {
+                let usable = self.subjects.iter().filter(|one| missing(one).is_none());
+                usable.cloned().try_for_each(&mut add)?;
+            } else {
+                add(self.known(name)?.clone())?;
+            }
         }
         for text in extra {
             let subject = parse_extra(text)?;
@@ -200,10 +220,8 @@ impl Catalogue {
             selected.insert(0, self.known(baseline)?.clone());
         }
         for subject in &selected {
-            if let Access::Preloaded(path) = &subject.access {
-                object_file::check_allocator(path).map_err(|message| {
-                    Error::usage(format!("subject {}: {message}", subject.name))
-                })?;
+            if let Some(message) = missing(subject) {
+                return Err(Error::usage(format!("subject {}: {message}", subject.name)));
             }
         }
         Ok(selected)
@@ -293,11 +311,19 @@ impl Entry {
     }
 }
 
-const NAME_RULE: &str = "a name has 1 to 40 letters, digits and -_.+";
+const NAME_RULE: &str = "a name has 1 to 40 letters, digits and -_.+, and is not \"all\"";
 
 fn is_valid_name(name: &str) -> bool {
     let valid = |c: char| c.is_ascii_alphanumeric() || "-_.+".contains(c);
-    (1..=40).contains(&name.len()) && name.chars().all(valid)
+    (1..=40).contains(&name.len()) && name.chars().all(valid) && name != ALL
+}
+
+/// Why a subject cannot be had here, if so.
+fn missing(subject: &Subject) -> Option<String> {
+    match &subject.access {
+        Access::Preloaded(path) => object_file::check_allocator(path).err(),
+        Access::Linked(_) | Access::System => None,
+    }
 }
 
 /// `NAME=PATH.so` from the command line.
@@ -375,6 +401,30 @@ mod tests {
         // An object that would be hidden by a build with more features is refused in every build.
         let extra = ["talc=/lib/x.so".to_owned()];
         assert!(catalogue.select(None, &extra, "system").is_err());
+    }
+
+    #[test]
+    fn all_of_them_but_those_that_cannot_be_had() {
+        let text = "[[subject]]\nname = 'gone'\ndescription = ''\npath = '/no/such.so'\n";
+        let catalogue = with(text).expect("sound");
+        let all = ["all".to_owned()];
+        let selected = catalogue
+            .select(Some(&all), &[], "system")
+            .expect("what is left");
+        let left_out = catalogue.left_out();
+        let is_left_out = |name: &str| left_out.iter().any(|(other, _)| other == name);
+        for subject in catalogue.subjects() {
+            let is_selected = selected.iter().any(|one| one.name == subject.name);
+            assert_ne!(is_selected, is_left_out(&subject.name), "{}", subject.name);
+        }
+        assert!(is_left_out("gone") && !is_left_out("system"));
+        assert_eq!(is_left_out("talc"), !cfg!(feature = "talc"));
+        assert!(left_out.iter().all(|(_, why)| !why.is_empty()));
+        let twice = ["all", "system"].map(str::to_owned);
+        assert!(catalogue.select(Some(&twice), &[], "system").is_err());
+        let extra = ["all=/lib/x.so".to_owned()];
+        assert!(catalogue.select(None, &extra, "system").is_err());
+        assert!(with(&text.replace("gone", "all")).is_err());
     }
 
     /// The built-in catalogue and a file above it.
