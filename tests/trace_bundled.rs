@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use mymalloc::trace::profile::Profile;
 use mymalloc::trace::tools::slice::{LiveSet, Window, slice};
-use mymalloc::trace::{EventCounts, Format, Operation, ReadOptions, Trace, read};
+use mymalloc::trace::{EventCounts, Format, Operation, ReadOptions, Recording, Trace, read};
 use mymalloc::workload::definition::{Kind, find_for_trace, load_all};
 
 fn workloads() -> PathBuf {
@@ -82,52 +82,167 @@ fn surfaceflinger_and_the_piece_of_it() {
     assert_eq!((profile.threads, profile.live_blocks_peak), (11, 3_120));
 }
 
+/// A program recorded here: what its trace holds.
+struct Recorded {
+    name: &'static str,
+    events: u64,
+    operations: u64,
+    threads: u32,
+    threads_at_once: u32,
+    live_blocks_peak: u64,
+    live_bytes_peak: u64,
+}
+
+const fn recorded(
+    name: &'static str,
+    [events, operations]: [u64; 2],
+    [threads, threads_at_once]: [u32; 2],
+    [live_blocks_peak, live_bytes_peak]: [u64; 2],
+) -> Recorded {
+    Recorded {
+        name,
+        events,
+        operations,
+        threads,
+        threads_at_once,
+        live_blocks_peak,
+        live_bytes_peak,
+    }
+}
+
+const RECORDED: [Recorded; 12] = [
+    recorded(
+        "python",
+        [1_466_015, 1_466_015],
+        [1, 1],
+        [77_819, 6_625_494],
+    ),
+    recorded("cc1", [851_485, 851_485], [1, 1], [11_547, 9_456_570]),
+    recorded(
+        "cc1plus",
+        [2_355_805, 2_355_805],
+        [1, 1],
+        [34_504, 8_227_515],
+    ),
+    recorded(
+        "rustc",
+        [7_050_850, 7_050_778],
+        [37, 20],
+        [140_634, 42_891_091],
+    ),
+    recorded("git", [337_000, 337_000], [1, 1], [3_323, 1_782_730]),
+    recorded("sqlite", [731_104, 731_104], [1, 1], [40_919, 5_503_728]),
+    recorded("perl", [172_485, 172_485], [1, 1], [32_566, 5_157_418]),
+    recorded("redis", [1_708_154, 1_708_154], [1, 1], [93_453, 4_548_974]),
+    recorded(
+        "json-rust",
+        [1_304_170, 1_304_170],
+        [1, 1],
+        [1_587, 1_384_458],
+    ),
+    recorded("node", [1_059_858, 1_059_848], [6, 6], [27_520, 9_426_011]),
+    recorded("mariadb", [304_994, 304_904], [46, 46], [9_370, 64_997_279]),
+    recorded(
+        "postgres",
+        [377_712, 253_044],
+        [25, 21],
+        [10_540, 35_648_874],
+    ),
+];
+
+fn file_of(name: &str) -> PathBuf {
+    workloads().join("traces").join(format!("{name}.trace"))
+}
+
 #[test]
 fn programs_recorded_here() {
-    // Name, events, operations, threads, most live blocks, most live bytes.
-    let recorded = [
-        ("python", 1_466_015, 1_466_015, 1, 77_819, 6_625_494),
-        ("cc1", 851_485, 851_485, 1, 11_547, 9_456_570),
-        ("cc1plus", 2_355_805, 2_355_805, 1, 34_504, 8_227_515),
-        ("rustc", 7_050_850, 7_050_778, 37, 140_634, 42_891_091),
-        ("git", 337_000, 337_000, 1, 3_323, 1_782_730),
-        ("sqlite", 731_104, 731_104, 1, 40_919, 5_503_728),
-        ("perl", 172_485, 172_485, 1, 32_566, 5_157_418),
-        ("redis", 1_708_154, 1_708_154, 1, 93_453, 4_548_974),
-        ("json-rust", 1_304_170, 1_304_170, 1, 1_587, 1_384_458),
-        ("node", 1_059_858, 1_059_848, 6, 27_520, 9_426_011),
-    ];
-    for (name, events, operations, threads, blocks, bytes) in recorded {
-        let trace = bundled(&format!("{name}.trace"));
+    let readme = std::fs::read_to_string(workloads().join("README.md")).unwrap();
+    for one in &RECORDED {
+        let name = one.name;
+        let trace = read(&file_of(name), &ReadOptions::default()).unwrap();
         assert_eq!(trace.origin().format, Format::Binary);
         let profile = Profile::of(&trace);
-        let found = (
-            trace.counts().total(),
-            trace.counts().operations(),
-            profile.threads,
-            profile.live_blocks_peak,
-            profile.live_bytes_peak,
+        let (blocks, bytes) = (profile.live_blocks_peak, profile.live_bytes_peak);
+        let found = recorded(
+            name,
+            [trace.counts().total(), trace.counts().operations()],
+            [profile.threads, profile.threads_alive_peak],
+            [blocks, bytes],
         );
-        assert_eq!(
-            found,
-            (events, operations, threads, blocks, bytes),
-            "{name}"
-        );
-        let definition = find_for_trace(&workloads().join("traces").join(format!("{name}.trace")));
+        let facts = |one: &Recorded| {
+            (
+                [one.events, one.operations],
+                [one.threads, one.threads_at_once],
+                [one.live_blocks_peak, one.live_bytes_peak],
+            )
+        };
+        assert_eq!(facts(&found), facts(one), "{name}");
+        nothing_names_the_program(&trace, name);
+
+        // What people read says the same.
+        let definition = find_for_trace(&file_of(name));
         let definition = definition.unwrap_or_else(|| panic!("{name} is defined"));
-        let with_commas = grouped(events);
-        for figure in [
-            format!("{with_commas} events"),
-            format!("{} live blocks", grouped(blocks)),
-        ] {
+        let (events, blocks) = (grouped(one.events), grouped(blocks));
+        let megabytes = format!("{:.1} MB", bytes as f64 / 1e6);
+        let mut figures = vec![
+            format!("{events} events"),
+            format!("up to {blocks} live blocks of {megabytes} together"),
+        ];
+        let mut threads = one.threads.to_string();
+        if one.threads > 1 {
+            figures.push(format!("{threads} threads"));
+            let at_once = format!("{} at once", one.threads_at_once);
+            threads.push_str(&format!(" ({at_once})"));
+            figures.push(at_once);
+        }
+        for figure in figures {
             assert!(definition.description.contains(&figure), "{name}: {figure}");
         }
-        let readme = std::fs::read_to_string(workloads().join("README.md")).unwrap();
+        let kib = std::fs::metadata(file_of(name)).unwrap().len() as f64 / 1024.0;
         let row = format!(
-            "| `recorded-{name}` | {with_commas} | {threads} | {} (",
-            grouped(blocks)
+            "| `recorded-{name}` | {events} | {threads} | {blocks} ({megabytes}) | {kib:.0} KiB | "
         );
         assert!(readme.contains(&row), "{row}");
+    }
+    let bytes = |one: &Recorded| std::fs::metadata(file_of(one.name)).unwrap().len() as f64;
+    let mut rates: Vec<f64> = RECORDED
+        .iter()
+        .map(|one| bytes(one) / one.events as f64)
+        .collect();
+    rates.sort_by(f64::total_cmp);
+    let words = format!(
+        "Together {:.1} MiB, {:.2} to {:.2} bytes an event, {:.2} in the median.",
+        RECORDED.iter().map(bytes).sum::<f64>() / 1_048_576.0,
+        rates[0],
+        rates[rates.len() - 1],
+        f64::midpoint(rates[rates.len() / 2 - 1], rates[rates.len() / 2]),
+    );
+    assert!(readme.replace('\n', " ").contains(&words), "{words}");
+}
+
+/// A bundled recording is a list of calls and counts: no program, argument, path, date or machine.
+fn nothing_names_the_program(trace: &Trace, name: &str) {
+    let origin = trace.origin();
+    // One that was merged of several has none.
+    let recording = origin.recording.clone().unwrap_or_default();
+    let counts_alone = Recording {
+        page_bytes: recording.page_bytes,
+        unrecorded_calls: recording.unrecorded_calls,
+        usable_size_calls: recording.usable_size_calls,
+        overhead_ps_per_operation: recording.overhead_ps_per_operation,
+        ..Recording::default()
+    };
+    assert_eq!(recording, counts_alone, "{name}");
+    assert_eq!(trace.times_ns(), None, "{name}");
+    assert!(trace.site_names().is_empty(), "{name}");
+    for text in origin.notes.iter().chain(&origin.warnings) {
+        let is_known = [
+            "anonymised: names were left out",
+            " of the original left out",
+        ]
+        .iter()
+        .any(|words| text.contains(words));
+        assert!(is_known, "{name}: {text}");
     }
 }
 

@@ -1,5 +1,5 @@
 //! Reads, changes and writes JSON documents: what many services in Rust do all day. The documents are
-//! made here, from a fixed seed; the sum of what was written is printed.
+//! made here, from a fixed seed; the sum of what was written is printed. Usage: documents [REQUESTS]
 
 use std::collections::BTreeMap;
 
@@ -80,13 +80,15 @@ fn answer(request: &str, by_value: bool) -> String {
 }
 
 fn main() {
-    const REQUESTS: u64 = 12_000;
     /// Answers that are kept, as a cache does; the oldest makes room.
     const KEPT: usize = 1_500;
+    let requests = std::env::args().nth(1).map_or(12_000, |count| {
+        count.parse::<u64>().expect("REQUESTS is a whole number")
+    });
     let mut random = Random(1);
     let mut cache: Vec<(u64, String)> = Vec::new();
     let (mut bytes, mut sum) = (0, 0_u64);
-    for id in 0..REQUESTS {
+    for id in 0..requests {
         let request = serde_json::to_string(&order(id, &mut random)).expect("as above");
         let answer = answer(&request, id % 2 == 0);
         bytes += answer.len();
@@ -100,5 +102,5 @@ fn main() {
         cache.push((id, answer));
     }
     let kept: usize = cache.iter().map(|(_, answer)| answer.len()).sum();
-    println!("{REQUESTS} documents, {bytes} bytes, {kept} kept, sum {sum:016x}");
+    println!("{requests} documents, {bytes} bytes, {kept} kept, sum {sum:016x}");
 }
