@@ -199,5 +199,15 @@ fn overhead(main: &Recorded, outcome: &Outcome) -> String {
         ));
     }
     text.push('\n');
+    let copying_ns = outcome.copying_cpu.as_nanos() as f64;
+    if copying_ns > COPYING_TOLD * cpu_ns {
+        text.push_str(&format!(
+            "  beside it, mymalloc took {} CPU to copy what was recorded\n",
+            time_ns(copying_ns)
+        ));
+    }
     text
 }
+
+/// Part of the program's CPU time from which on copying is told.
+const COPYING_TOLD: f64 = 0.01;

@@ -6,7 +6,8 @@
 //! One event, the fast way (`arch`, `calls`, `event`): the entry finds the thread's [`state::State`] by
 //! one load and marks it busy; the real function is called; one word is stored in the thread's chunk of
 //! the file, which is mapped and shared, so that it survives a SIGKILL; the mark is taken away. No lock,
-//! no system call, no allocation.
+//! no system call, no allocation. The chunk of a busy thread is a window (`windows`): used again and
+//! again, and copied by the command, so that the program does not pay for fresh pages.
 //!
 //! Everything else is the slow way (`gate`), under one lock with all signals blocked: a thread's first
 //! event, a full chunk, a forked child's first event, switching by signal, and the end of recording
@@ -19,9 +20,12 @@
 //! that are started with a cleaned environment.
 
 #![no_std]
+#![allow(unreachable_pub, reason = "what is exported is found by its C name")]
 
 #[path = "recorder/arch.rs"]
 mod arch;
+#[path = "recorder/bell.rs"]
+mod bell;
 #[path = "recorder/bootstrap.rs"]
 mod bootstrap;
 #[path = "recorder/calls.rs"]
@@ -59,7 +63,10 @@ mod switch;
 mod system;
 #[path = "recorder/text.rs"]
 mod text;
+#[path = "recorder/windows.rs"]
+mod windows;
 #[path = "../trace/wire.rs"]
+#[allow(dead_code, reason = "its reader uses the rest")]
 mod wire;
 
 /// A panic is a bug of the recorder's. It must not cross into the program, nor be passed over.

@@ -7,6 +7,7 @@ use std::hint::black_box;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use super::drain::Drain;
 use super::system;
 use crate::error::{Error, Result};
 
@@ -54,6 +55,7 @@ pub(super) fn overhead_ps(
     let failed = |source| Error::io(folder, "make a folder there", source);
     let records = folder.join("calibration");
     std::fs::create_dir(&records).map_err(failed)?;
+    let drain = Drain::begin(&records)?;
     let with = || child(preload, Some((&records, options)));
     let without = || child(preload_without, None);
     let (mut least_with, mut least_without) = (u64::MAX, u64::MAX);
@@ -63,6 +65,7 @@ pub(super) fn overhead_ps(
         (least_with, said) = (least_with.min(time), message);
         least_without = least_without.min(without()?.0);
     }
+    drain.end();
     let is_loaded = std::fs::read_dir(&records)
         .map_err(failed)?
         .flatten()

@@ -5,6 +5,7 @@
 //! session     a private folder beside the trace, with the recorder in it
 //! calibrate   what recording an operation costs here
 //! launch      the program, as if nobody stood between it and the user
+//! drain       copies what the program's threads have written to the ends of their files meanwhile
 //! wires       the recorder's files as they appear (preload/recorder writes them)
 //! convert     file -> trace (trace/import/wire reads them)
 //! ```
@@ -14,13 +15,17 @@
 
 pub mod calibrate;
 mod convert;
+pub mod cost;
+mod drain;
 mod launch;
 mod program;
 mod session;
 mod system;
+mod window_file;
 mod wires;
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -29,12 +34,14 @@ use std::time::Duration;
 pub use self::convert::Recorded;
 
 use self::convert::{convert, name_of_other};
+use self::drain::Drain;
 use self::launch::Finished;
 use self::session::{Session, can_be_preloaded, preload};
 use self::system::Signals;
 use self::wires::{Wire, Wires};
 use crate::error::{Error, Result};
 use crate::subject::object_file;
+use crate::trace::import::wire::read_header;
 use crate::trace::{Recording, plural};
 
 /// What is to be recorded, and how.
@@ -73,6 +80,8 @@ pub struct Outcome {
     pub exit_code: u8,
     /// CPU time of the program and of the processes that it waited for.
     pub cpu: Duration,
+    /// CPU time of this process, beside the program's, in which it copied what the program wrote.
+    pub copying_cpu: Duration,
 }
 
 /// Calls of a running recording to whoever shows what happens.
@@ -120,6 +129,7 @@ pub fn run(order: &Order, observer: &mut dyn Observer) -> Result<Outcome> {
         .env("LD_PRELOAD", with)
         .env("MYMALLOC_RECORD", session.path())
         .env("MYMALLOC_RECORD_OPTIONS", recorder_options(order, &options));
+    let drain = Drain::begin(session.path())?;
     session.keep();
     if order.follow_children {
         system::adopt_orphans();
@@ -139,6 +149,7 @@ pub fn run(order: &Order, observer: &mut dyn Observer) -> Result<Outcome> {
     let finished = match finished {
         Ok(finished) => finished,
         Err(source) => {
+            drain.end();
             session.discard();
             return Err(Error::io(program, "run", source));
         }
@@ -148,11 +159,13 @@ pub fn run(order: &Order, observer: &mut dyn Observer) -> Result<Outcome> {
     if order.follow_children && wait_for_others(&mut wires, signals, observer) {
         session.leave_recorder();
     }
+    let copying_cpu = drain.end();
     let facts = Facts {
         order,
         file: &file,
         overhead_ps,
         finished,
+        copying_cpu,
     };
     let concluded = facts.conclude(&wires, &session, observer);
     if !matches!(&concluded, Ok(concluded) if concluded.is_kept) {
@@ -246,6 +259,7 @@ struct Facts<'r> {
     file: &'r Path,
     overhead_ps: u64,
     finished: Finished,
+    copying_cpu: Duration,
 }
 
 /// The outcome, and whether the recorder's files are still needed.
@@ -268,6 +282,7 @@ impl Facts<'_> {
             failures: Vec::new(),
             exit_code: exit_code(status),
             cpu: self.finished.end.cpu,
+            copying_cpu: self.copying_cpu,
         };
         let all = wires.all();
         let living: Vec<_> = wires.living().iter().map(|wire| wire.key).collect();
@@ -493,12 +508,17 @@ fn stop_recording(wire: &Wire) {
     let field = crate::trace::wire::header::FILE_BYTES as u64;
     // More than any limit, and less than what overflows.
     let full = (u64::MAX / 4).to_le_bytes();
-    let writable = std::fs::File::options().write(true).open(&wire.path);
-    // It may be adding a chunk at this moment, which would undo it.
-    for _ in 0..3 {
-        if let Ok(file) = &writable {
-            let _ = file.write_all_at(&full, field);
+    if let Ok(file) = File::options().write(true).open(&wire.path) {
+        let _ = file.write_all_at(&full, field);
+    }
+    // A thread of it may be copying its window into what it was given just before.
+    for _ in 0..COPYING_MAX_MS {
+        match read_header(&wire.file) {
+            Ok(Ok(header)) if header.is_copying() => std::thread::sleep(Duration::from_millis(1)),
+            _ => return,
         }
-        std::thread::sleep(Duration::from_millis(1));
     }
 }
+
+/// How long that may take, in milliseconds. A process that was stopped in it is read as it stands.
+const COPYING_MAX_MS: u32 = 1000;

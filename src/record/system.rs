@@ -3,6 +3,7 @@
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 /// Effective user and group.
@@ -219,14 +220,28 @@ pub(super) struct End {
 /// # Errors
 /// It is no child of this process.
 pub(super) fn reap(process: u32) -> std::io::Result<Option<End>> {
+    wait_for(process, libc::WNOHANG)
+}
+
+/// Waits for a child's end.
+///
+/// # Errors
+/// It is no child of this process.
+pub(super) fn wait(process: u32) -> std::io::Result<End> {
+    loop {
+        if let Some(end) = wait_for(process, 0)? {
+            return Ok(end);
+        }
+    }
+}
+
+fn wait_for(process: u32, options: i32) -> std::io::Result<Option<End>> {
     let process = i32::try_from(process).map_err(std::io::Error::other)?;
     let mut status = 0;
     let mut usage = MaybeUninit::<libc::rusage>::zeroed();
     loop {
         // SAFETY: a number, and room for both answers.
-        let ended =
-            unsafe { libc::wait4(process, &raw mut status, libc::WNOHANG, usage.as_mut_ptr()) };
-        match ended {
+        match unsafe { libc::wait4(process, &raw mut status, options, usage.as_mut_ptr()) } {
             0 => return Ok(None),
             -1 => {
                 let error = std::io::Error::last_os_error();
@@ -276,14 +291,77 @@ pub(super) fn has_children() -> bool {
 
 /// CPU time of this process so far.
 pub(super) fn cpu_time() -> Duration {
+    time_of(libc::CLOCK_PROCESS_CPUTIME_ID)
+}
+
+fn time_of(clock: libc::clockid_t) -> Duration {
     let mut time = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
     // SAFETY: room for the answer.
-    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
     Duration::from_secs(u64::try_from(time.tv_sec).unwrap_or(0))
         + Duration::from_nanos(u64::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// CPU time of the calling thread so far.
+pub(super) fn thread_cpu_time() -> Duration {
+    time_of(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
+/// Writes memory that another process may write too, or take away, at a place in a file.
+///
+/// # Errors
+/// The system refuses, be it the memory or the place.
+pub(super) fn write_shared_at(
+    file: &std::fs::File,
+    bytes: *const [u8],
+    offset: u64,
+) -> std::io::Result<()> {
+    use std::os::fd::AsRawFd as _;
+    let mut written = 0;
+    while written < bytes.len() {
+        let at = libc::off_t::try_from(offset + written as u64).map_err(std::io::Error::other)?;
+        let from = bytes.cast::<u8>().wrapping_add(written).cast();
+        // SAFETY: an open file; the kernel alone reads the memory, and refuses what is not there.
+        match unsafe { libc::pwrite(file.as_raw_fd(), from, bytes.len() - written, at) } {
+            0 => return Err(std::io::ErrorKind::WriteZero.into()),
+            -1 => {
+                let error = std::io::Error::last_os_error();
+                if error.kind() != std::io::ErrorKind::Interrupted {
+                    return Err(error);
+                }
+            }
+            count => written += count.unsigned_abs(),
+        }
+    }
+    Ok(())
+}
+
+/// Sleeps while a word that other processes have mapped too holds this value, at most so long; may
+/// return at any time.
+pub(super) fn futex_wait(word: &AtomicU32, value: u32, within: Duration) {
+    let timeout = libc::timespec {
+        tv_sec: libc::time_t::try_from(within.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: libc::c_long::from(within.subsec_nanos().cast_signed()),
+    };
+    // SAFETY: the word and the time live as long as the call.
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAIT,
+            value,
+            &raw const timeout,
+        );
+    }
+}
+
+/// Wakes one that sleeps on the word.
+pub(super) fn futex_wake(word: &AtomicU32) {
+    // SAFETY: the word lives as long as the call.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, 1) };
 }
 
 #[cfg(test)]

@@ -8,10 +8,25 @@
 //! ```text
 //! file   := header chunk...                      every chunk begins at a multiple of UNIT_BYTES
 //! header := UNIT_BYTES bytes: the fields of `header`, zero where not set
-//! chunk  := CHUNK_MAGIC u32, units u32, zero u64, word...        units * UNIT_BYTES bytes in all
+//! chunk  := CHUNK_MAGIC u32, units u32, window u64, word...      units * UNIT_BYTES bytes in all
 //! word   := u64; its low four bits are a tag. Zero: nothing further in this chunk
 //! ```
 //! A unit that does not begin with [`CHUNK_MAGIC`] was reserved and never used: skip one unit.
+//!
+//! A busy thread does not go on and on into fresh chunks, whose memory the system would have to make
+//! while the program waits. It writes in a *window*: a chunk that is used again and again, and whose
+//! content is copied to the end of the file each time it is full, by the command that records or, if
+//! that has no time or is no more, by the thread itself. The header's table tells where the windows are
+//! and in what state; `window` in a chunk, if not zero, is what [`window_mark`] makes of a window's index
+//! and turn (how often it was copied before). So of a chunk with such a mark:
+//!
+//! | it is | read it |
+//! |---|---|
+//! | the window itself: it lies where the table says | unless its state is [`WINDOW_FREE`] |
+//! | a copy | if the window's turn in the table is greater than the mark's |
+//!
+//! One word of the table decides for both, and is stored when the copy is whole: whenever the process,
+//! or the command, is killed, each event is read once.
 //!
 //! A chunk is used by one thread at a time, and its events are in the order of their sequence numbers.
 //! Its first two words are [`TAG_SEQUENCE`] and [`TAG_THREAD`]; so are the first two after it has
@@ -43,13 +58,61 @@
 /// First eight bytes of the file.
 pub const MAGIC: [u8; 8] = *b"MMWIRE\0\x01";
 /// Version of what this file describes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Chunks are made of these, and so is the header.
 pub const UNIT_BYTES: usize = 16 * 1024;
 /// Begins a chunk: "CHNK".
 pub const CHUNK_MAGIC: u32 = u32::from_le_bytes(*b"CHNK");
 /// Bytes before the first word of a chunk.
 pub const CHUNK_HEADER_BYTES: usize = 16;
+
+/// Windows that a file can have.
+pub const WINDOWS_MAX: usize = 128;
+/// State of a window: there is none of this index.
+pub const WINDOW_NONE: u64 = 0;
+/// A thread writes in it.
+pub const WINDOW_OWNED: u64 = 1;
+/// It is full, and waits for the command to copy it.
+pub const WINDOW_FULL: u64 = 2;
+/// It is being copied.
+pub const WINDOW_COPYING: u64 = 3;
+/// It was copied, and waits for a thread. Its words are void.
+pub const WINDOW_FREE: u64 = 4;
+
+/// A window's first word in the table: its turn, and one of the states above.
+pub const fn window_state(turn: u64, state: u64) -> u64 {
+    turn << 3 | state
+}
+
+/// Turn and state of [`window_state`].
+pub const fn window_state_parts(word: u64) -> (u64, u64) {
+    (word >> 3, word & 7)
+}
+
+/// A window's second word in the table: where it lies (in bytes, whole units), and how many units it has,
+/// fewer than [`UNIT_BYTES`].
+pub const fn window_place(offset: u64, units: u64) -> u64 {
+    offset | units
+}
+
+/// Offset and units of [`window_place`].
+pub const fn window_place_parts(word: u64) -> (u64, u64) {
+    let unit = UNIT_BYTES as u64;
+    (word / unit * unit, word % unit)
+}
+
+/// What the second word of a chunk's header is in a window, and in its copy.
+pub const fn window_mark(index: usize, turn: u64) -> u64 {
+    turn << 8 | (index as u64 + 1)
+}
+
+/// Index and turn of [`window_mark`]. None: the chunk is neither a window nor a copy.
+pub const fn window_mark_parts(mark: u64) -> Option<(usize, u64)> {
+    match mark & 0xff {
+        0 => None,
+        number => Some((number as usize - 1, mark >> 8)),
+    }
+}
 
 /// `malloc(size) = address`
 pub const TAG_MALLOC: u64 = 1;
@@ -189,7 +252,8 @@ pub mod header {
     /// runs, or was replaced by `exec` (then there is a file of the next image). A few events may be
     /// later.
     pub const ENDED_MONOTONIC_NS: usize = 40;
-    /// Bytes of the file handed out: where the next chunk goes. Added to atomically.
+    /// Bytes of the file handed out: where the next chunk goes. Added to atomically, by the process and
+    /// by the command, and never beyond `LIMIT_BYTES`.
     pub const FILE_BYTES: usize = 48;
     /// The file may not grow above this.
     pub const LIMIT_BYTES: usize = 56;
@@ -217,6 +281,9 @@ pub mod header {
     pub const LOST_CHILDREN: usize = 128;
     /// u32: the system's error number of the last of them.
     pub const LOST_CHILDREN_ERRNO: usize = 132;
+    /// u32: not 0 once the command could not copy a window (the disk is full, the limit is reached): it
+    /// does not try again, and the recorder sees for itself.
+    pub const COPIES_REFUSED: usize = 136;
 
     /// The program's file, ended by NUL.
     pub const PROGRAM: usize = 1024;
@@ -234,6 +301,11 @@ pub mod header {
     pub const COMMAND_LINE: usize = 4160;
     /// Bytes of it.
     pub const COMMAND_LINE_BYTES: usize = 8192;
+    /// The table of windows: of each, two words, see [`super::window_state`] and
+    /// [`super::window_place`].
+    pub const WINDOWS: usize = 12_416;
+    /// Bytes of a window in the table.
+    pub const WINDOW_BYTES: usize = 16;
 
     /// Events carry times.
     pub const FLAG_TIMES: u32 = 1;
@@ -252,7 +324,26 @@ pub mod header {
     pub const STOPPED_IO: u32 = 3;
 }
 
-const _: () = assert!(header::COMMAND_LINE + header::COMMAND_LINE_BYTES <= UNIT_BYTES);
+const _: () = assert!(header::COMMAND_LINE + header::COMMAND_LINE_BYTES <= header::WINDOWS);
+const _: () = assert!(header::WINDOWS + WINDOWS_MAX * header::WINDOW_BYTES <= UNIT_BYTES);
+const _: () = assert!(WINDOWS_MAX < 0xff);
+
+/// The file that the command makes in the folder for all processes: by it they tell that there is
+/// something to be copied. All words are u32 and mapped, shared. Without the file nobody copies but the
+/// processes themselves.
+pub mod bell {
+    /// Its name.
+    pub const NAME: &core::ffi::CStr = c"bell";
+    /// Bytes of it.
+    pub const BYTES: usize = 4096;
+    /// Added to when a window is full or a file has its first window. The command waits for a change by
+    /// futex.
+    pub const RINGS: usize = 0;
+    /// 1 while the command waits: whoever rings then wakes it.
+    pub const SLEEPS: usize = 4;
+    /// Files with windows so far.
+    pub const FILES: usize = 8;
+}
 
 #[cfg(test)]
 mod tests {
@@ -268,5 +359,12 @@ mod tests {
         for (size, address) in [(65_536, 0), (0, 4), (0, ADDRESS_END)] {
             assert!(!is_small(size, address));
         }
+        let state = window_state(1 << 50, WINDOW_FREE);
+        assert_eq!(window_state_parts(state), (1 << 50, WINDOW_FREE));
+        let place = window_place(3 << 40, 64);
+        assert_eq!(window_place_parts(place), (3 << 40, 64));
+        let mark = window_mark(WINDOWS_MAX - 1, 1 << 50);
+        assert_eq!(window_mark_parts(mark), Some((WINDOWS_MAX - 1, 1 << 50)));
+        assert_eq!(window_mark_parts(0), None);
     }
 }

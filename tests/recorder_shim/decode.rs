@@ -47,6 +47,10 @@ impl fmt::Debug for Wire {
 }
 
 const UNIT: usize = 16 * 1024;
+/// State of a window that waits for the command.
+pub(crate) const FULL: u64 = 2;
+/// State of a window whose words were copied.
+const FREE: u64 = 4;
 
 impl Wire {
     pub(crate) fn read(path: &Path) -> Self {
@@ -64,8 +68,10 @@ impl Wire {
                 continue;
             }
             let units = wire.u32(at + 4) as usize;
-            assert!(units > 0 && at + units * UNIT <= wire.bytes.len());
-            wire.read_chunk(at + 16, at + units * UNIT);
+            if wire.counts(at) {
+                assert!(units > 0 && at + units * UNIT <= wire.bytes.len());
+                wire.read_chunk(at + 16, at + units * UNIT);
+            }
             at += units * UNIT;
         }
         wire.events.sort_by_key(|event| event.number);
@@ -73,6 +79,35 @@ impl Wire {
             assert!(pair[0].number < pair[1].number, "{wire:?}: {pair:?}");
         }
         wire
+    }
+
+    /// Whether a chunk's words count: not those of a window that was copied, nor of a copy that was not
+    /// finished.
+    fn counts(&self, at: usize) -> bool {
+        let mark = self.u64(at + 8);
+        let Some(index) = (mark & 0xff).checked_sub(1) else {
+            return true;
+        };
+        let (turn, state, place) = self.window(index as usize);
+        if place == at as u64 {
+            state != FREE
+        } else {
+            turn > mark >> 8
+        }
+    }
+
+    /// Turn, state and place of a window.
+    fn window(&self, index: usize) -> (u64, u64, u64) {
+        let entry = 12_416 + 16 * index;
+        let (state, place) = (self.u64(entry), self.u64(entry + 8));
+        (state >> 3, state & 7, place / UNIT as u64 * UNIT as u64)
+    }
+
+    /// Of each window how often it was copied, and its state.
+    pub(crate) fn windows(&self) -> Vec<(u64, u64)> {
+        let windows = (0..128).map(|index| self.window(index));
+        let made = windows.take_while(|window| window.1 != 0);
+        made.map(|(turn, state, _)| (turn, state)).collect()
     }
 
     fn read_chunk(&mut self, from: usize, to: usize) {

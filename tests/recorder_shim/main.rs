@@ -4,12 +4,14 @@
 mod calls;
 mod decode;
 mod files;
+mod old_systems;
 #[path = "../../src/preload/recorder/options.rs"]
 #[allow(dead_code, reason = "the shim uses the rest")]
 mod options;
 mod processes;
 mod signals;
 mod threads;
+mod windows;
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};

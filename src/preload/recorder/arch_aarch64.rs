@@ -86,7 +86,6 @@ pub(crate) unsafe fn system_call(number: usize, arguments: [usize; 6]) -> isize 
 /// Numbers of the system calls.
 pub(crate) mod number {
     pub(crate) const FCNTL: usize = 25;
-    pub(crate) const FTRUNCATE: usize = 46;
     pub(crate) const FACCESSAT: usize = 48;
     pub(crate) const OPENAT: usize = 56;
     pub(crate) const CLOSE: usize = 57;

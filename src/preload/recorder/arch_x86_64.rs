@@ -107,7 +107,6 @@ pub(crate) mod number {
     pub(crate) const OPENAT: usize = 257;
     pub(crate) const READLINKAT: usize = 267;
     pub(crate) const FACCESSAT: usize = 269;
-    pub(crate) const FTRUNCATE: usize = 77;
     pub(crate) const PRLIMIT64: usize = 302;
     pub(crate) const STATX: usize = 332;
 }
@@ -148,129 +147,138 @@ macro_rules! entry {
 }
 pub(crate) use entry;
 
+/// A C function in assembly, with the names of what such functions deal in and those of its own.
+macro_rules! in_assembly {
+    ($name:ident: $($line:expr,)* => $($operand:tt)*) => {
+        /// The C function of this name.
+        ///
+        /// # Safety
+        /// As that function. Declared without its argument, which passes through.
+        #[unsafe(no_mangle)]
+        #[unsafe(naked)]
+        pub unsafe extern "C" fn $name() {
+            core::arch::naked_asm!(
+                $($line,)*
+                real = sym $crate::real::REAL,
+                sequence = const $crate::wire::TAG_SEQUENCE,
+                busy = const core::mem::offset_of!($crate::state::State, busy),
+                cursor = const core::mem::offset_of!($crate::state::State, cursor),
+                limit = const core::mem::offset_of!($crate::state::State, limit),
+                next = const core::mem::offset_of!($crate::state::State, next),
+                single = sym $crate::event::SINGLE_THREADED,
+                numbered = sym $crate::process::NUMBERED,
+                $($operand)*
+            )
+        }
+    };
+}
+pub(crate) use in_assembly;
+
 /// Exports `malloc` and `free`, the two that are called most: what `calls::malloc_fast` and `free_fast`
 /// do, in 40 and 29 instructions, as a compiler would need 92 for both. Whatever is not a call of one
 /// word in an open state goes to `$other`. Keeps to the order of `event::write_word`: number, word,
 /// cursor, mark.
 macro_rules! malloc_and_free {
     ($malloc_other:path, $malloc_slow:path, $free_other:path, $free_slow:path) => {
-        /// C's `malloc`.
-        ///
-        /// # Safety
-        /// As that function. Declared without its arguments, which pass through.
-        #[unsafe(no_mangle)]
-        #[unsafe(naked)]
-        pub unsafe extern "C" fn malloc() {
-            core::arch::naked_asm!(
-                ".cfi_startproc",
-                "mov rsi, qword ptr [rip + mymalloc_recorder_thread@GOTTPOFF]",
-                "mov rsi, qword ptr fs:[rsi]",
-                "cmp byte ptr [rsi + {busy}], 0",
-                "jne 20f",
-                "mov byte ptr [rsi + {busy}], 1",
-                "push rdi",
-                ".cfi_adjust_cfa_offset 8",
-                "push rsi",
-                ".cfi_adjust_cfa_offset 8",
-                "sub rsp, 8",
-                ".cfi_adjust_cfa_offset 8",
-                "call qword ptr [rip + {real} + {malloc}]",
-                "add rsp, 8",
-                ".cfi_adjust_cfa_offset -8",
-                "pop rsi",
-                ".cfi_adjust_cfa_offset -8",
-                "pop rdi",
-                ".cfi_adjust_cfa_offset -8",
-                // rax: block, rcx: block / 8, with what must be zero at the top.
-                "mov rcx, rax",
-                "ror rcx, 3",
-                "mov r9, rcx",
-                "shr r9, 44",
-                "mov rdx, rdi",
-                "shr rdx, 16",
-                "or rdx, r9",
-                "jne 30f",
-                $crate::arch::place_and_number!(),
-                "shl rcx, 20",
-                "shl rdi, 4",
-                "lea rcx, [rcx + rdi + {tag}]",
-                "mov qword ptr [r8], rcx",
-                "add r8, 8",
-                "mov qword ptr [rsi + {cursor}], r8",
-                "mov byte ptr [rsi + {busy}], 0",
-                "ret",
-                $crate::arch::other_numbers!(),
-                "20:",
-                "mov rsi, qword ptr [rsp]",
-                "jmp {slow}",
-                "30:",
-                "mov rdx, rax",
-                "jmp {other}",
-                ".cfi_endproc",
-                real = sym $crate::real::REAL,
-                malloc = const core::mem::offset_of!($crate::real::Real, malloc),
-                tag = const $crate::wire::TAG_MALLOC,
-                sequence = const $crate::wire::TAG_SEQUENCE,
-                busy = const core::mem::offset_of!($crate::state::State, busy),
-                cursor = const core::mem::offset_of!($crate::state::State, cursor),
-                limit = const core::mem::offset_of!($crate::state::State, limit),
-                next = const core::mem::offset_of!($crate::state::State, next),
-                single = sym $crate::event::SINGLE_THREADED,
-                numbered = sym $crate::process::NUMBERED,
-                slow = sym $malloc_slow,
-                other = sym $malloc_other,
-            )
+        $crate::arch::in_assembly! { malloc:
+            ".cfi_startproc",
+            $crate::arch::state_marked_busy!(),
+            "push rdi",
+            ".cfi_adjust_cfa_offset 8",
+            "push rsi",
+            ".cfi_adjust_cfa_offset 8",
+            "sub rsp, 8",
+            ".cfi_adjust_cfa_offset 8",
+            "call qword ptr [rip + {real} + {malloc}]",
+            "add rsp, 8",
+            ".cfi_adjust_cfa_offset -8",
+            "pop rsi",
+            ".cfi_adjust_cfa_offset -8",
+            "pop rdi",
+            ".cfi_adjust_cfa_offset -8",
+            // rax: block, rcx: block / 8, with what must be zero at the top.
+            "mov rcx, rax",
+            "ror rcx, 3",
+            "mov r9, rcx",
+            "shr r9, 44",
+            "mov rdx, rdi",
+            "shr rdx, 16",
+            "or rdx, r9",
+            "jne 30f",
+            $crate::arch::place_and_number!(),
+            "shl rcx, 20",
+            "shl rdi, 4",
+            "lea rcx, [rcx + rdi + {tag}]",
+            $crate::arch::word_written!(),
+            "ret",
+            $crate::arch::other_numbers!(),
+            "20:",
+            "mov rsi, qword ptr [rsp]",
+            "jmp {slow}",
+            "30:",
+            "mov rdx, rax",
+            "jmp {other}",
+            ".cfi_endproc",
+            =>
+            malloc = const core::mem::offset_of!($crate::real::Real, malloc),
+            tag = const $crate::wire::TAG_MALLOC,
+            slow = sym $malloc_slow,
+            other = sym $malloc_other,
         }
-
-        /// C's `free`.
-        ///
-        /// # Safety
-        /// As that function. Declared without its argument, which passes through.
-        #[unsafe(no_mangle)]
-        #[unsafe(naked)]
-        pub unsafe extern "C" fn free() {
-            core::arch::naked_asm!(
-                "mov rsi, qword ptr [rip + mymalloc_recorder_thread@GOTTPOFF]",
-                "mov rsi, qword ptr fs:[rsi]",
-                "cmp byte ptr [rsi + {busy}], 0",
-                "jne 20f",
-                "mov byte ptr [rsi + {busy}], 1",
-                "mov rcx, rdi",
-                "ror rcx, 3",
-                "mov rdx, rcx",
-                "shr rdx, 44",
-                "jne 30f",
-                $crate::arch::place_and_number!(),
-                "shl rcx, 20",
-                "or rcx, {tag}",
-                "mov qword ptr [r8], rcx",
-                "add r8, 8",
-                "mov qword ptr [rsi + {cursor}], r8",
-                "mov byte ptr [rsi + {busy}], 0",
-                "jmp qword ptr [rip + {real} + {free}]",
-                $crate::arch::other_numbers!(),
-                "20:",
-                "mov rsi, qword ptr [rsp]",
-                "jmp {slow}",
-                "30:",
-                "jmp {other}",
-                real = sym $crate::real::REAL,
-                free = const core::mem::offset_of!($crate::real::Real, free),
-                tag = const $crate::wire::TAG_FREE,
-                sequence = const $crate::wire::TAG_SEQUENCE,
-                busy = const core::mem::offset_of!($crate::state::State, busy),
-                cursor = const core::mem::offset_of!($crate::state::State, cursor),
-                limit = const core::mem::offset_of!($crate::state::State, limit),
-                next = const core::mem::offset_of!($crate::state::State, next),
-                single = sym $crate::event::SINGLE_THREADED,
-                numbered = sym $crate::process::NUMBERED,
-                slow = sym $free_slow,
-                other = sym $free_other,
-            )
+        $crate::arch::in_assembly! { free:
+            $crate::arch::state_marked_busy!(),
+            "mov rcx, rdi",
+            "ror rcx, 3",
+            "mov rdx, rcx",
+            "shr rdx, 44",
+            "jne 30f",
+            $crate::arch::place_and_number!(),
+            "shl rcx, 20",
+            "or rcx, {tag}",
+            $crate::arch::word_written!(),
+            "jmp qword ptr [rip + {real} + {free}]",
+            $crate::arch::other_numbers!(),
+            "20:",
+            "mov rsi, qword ptr [rsp]",
+            "jmp {slow}",
+            "30:",
+            "jmp {other}",
+            =>
+            free = const core::mem::offset_of!($crate::real::Real, free),
+            tag = const $crate::wire::TAG_FREE,
+            slow = sym $free_slow,
+            other = sym $free_other,
         }
     };
 }
 pub(crate) use malloc_and_free;
+
+/// rsi: the thread's state, marked busy. To 20 if it is so already.
+macro_rules! state_marked_busy {
+    () => {
+        concat!(
+            "mov rsi, qword ptr [rip + mymalloc_recorder_thread@GOTTPOFF]\n",
+            "mov rsi, qword ptr fs:[rsi]\n",
+            "cmp byte ptr [rsi + {busy}], 0\n",
+            "jne 20f\n",
+            "mov byte ptr [rsi + {busy}], 1",
+        )
+    };
+}
+pub(crate) use state_marked_busy;
+
+/// Writes the word in rcx at r8, and ends the event.
+macro_rules! word_written {
+    () => {
+        concat!(
+            "mov qword ptr [r8], rcx\n",
+            "add r8, 8\n",
+            "mov qword ptr [rsi + {cursor}], r8\n",
+            "mov byte ptr [rsi + {busy}], 0",
+        )
+    };
+}
+pub(crate) use word_written;
 
 /// r8: where the word goes, in the state at rsi; rdx: the event's number, told if it is not the next.
 /// To 30 if the state is closed.

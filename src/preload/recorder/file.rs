@@ -44,12 +44,13 @@ impl Header {
         self.u32(offset).store(value, Ordering::Relaxed);
     }
 
-    pub(crate) fn get(&self, offset: usize) -> u64 {
-        self.u64(offset).load(Ordering::Relaxed)
-    }
-
     pub(crate) fn get_u32(&self, offset: usize) -> u32 {
         self.u32(offset).load(Ordering::Relaxed)
+    }
+
+    /// A window's state in the table.
+    pub(crate) fn window(&self, index: usize) -> &AtomicU64 {
+        self.u64(at::WINDOWS + index * at::WINDOW_BYTES)
     }
 
     pub(crate) fn add_unrecorded(&self) {
@@ -188,27 +189,59 @@ impl WireFile {
         Ok(self.file)
     }
 
-    /// A new chunk of about so many bytes, mapped; it begins with the chunk's header. Returns its
-    /// bytes too.
-    pub(crate) fn chunk(
+    /// Hands out the next bytes of the file: so many, or if the limit is near fewer, but `least`. Returns
+    /// where they are, and their number. The command hands out, too.
+    fn reserve(&self, header: Header, bytes: usize, least: usize) -> Result<(u64, usize), Refusal> {
+        let end = header.u64(at::FILE_BYTES);
+        let mut offset = end.load(Ordering::Relaxed);
+        loop {
+            let left = self.limit_bytes.saturating_sub(offset);
+            let left = usize::try_from(left).unwrap_or(usize::MAX);
+            let bytes = bytes.min(left) / UNIT_BYTES * UNIT_BYTES;
+            if bytes < least {
+                return Err(Refusal {
+                    reason: at::STOPPED_LIMIT,
+                    error: 0,
+                });
+            }
+            let new_end = offset + bytes as u64;
+            match end.compare_exchange(offset, new_end, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return Ok((offset, bytes)),
+                Err(now) => offset = now,
+            }
+        }
+    }
+
+    /// A new chunk of about so many bytes, mapped; it begins with the chunk's header.
+    pub(crate) fn chunk(&mut self, header: Header, bytes: usize) -> Result<Place, Refusal> {
+        let (chunk, _, bytes) = self.chunk_of(header, bytes, UNIT_BYTES)?;
+        Ok(Place {
+            chunk,
+            bytes,
+            window: 0,
+        })
+    }
+
+    /// A new chunk of just so many bytes, mapped, and where it lies in the file.
+    pub(crate) fn whole_chunk(
         &mut self,
         header: Header,
         bytes: usize,
-    ) -> Result<(*mut u8, usize), Refusal> {
-        let offset = header.get(at::FILE_BYTES);
-        let left = self.limit_bytes.saturating_sub(offset);
-        let bytes =
-            bytes.min(usize::try_from(left).unwrap_or(usize::MAX)) / UNIT_BYTES * UNIT_BYTES;
-        if bytes == 0 {
-            return Err(Refusal {
-                reason: at::STOPPED_LIMIT,
-                error: 0,
-            });
-        }
+    ) -> Result<(*mut u8, u64), Refusal> {
+        let (chunk, offset, _) = self.chunk_of(header, bytes, bytes)?;
+        Ok((chunk, offset))
+    }
+
+    fn chunk_of(
+        &mut self,
+        header: Header,
+        bytes: usize,
+        least: usize,
+    ) -> Result<(*mut u8, u64, usize), Refusal> {
         let file = self.reach().map_err(Refusal::of)?;
+        let (offset, bytes) = self.reserve(header, bytes, least)?;
         system::grow(file, offset, bytes as u64).map_err(Refusal::of)?;
         let chunk = system::map_file(file, offset, bytes).map_err(Refusal::of)?;
-        header.set(at::FILE_BYTES, offset + bytes as u64);
         let units = (bytes / UNIT_BYTES) as u64;
         // SAFETY: the chunk was just mapped, and nobody else has it.
         unsafe {
@@ -216,9 +249,27 @@ impl WireFile {
             words.write(u64::from(CHUNK_MAGIC) | units << 32);
             words.add(1).write(0);
         }
-        Ok((chunk, bytes))
+        Ok((chunk, offset, bytes))
+    }
+
+    /// Writes a whole chunk at the end of the file.
+    pub(crate) fn append(&mut self, header: Header, chunk: &[u8]) -> Result<(), Refusal> {
+        let file = self.reach().map_err(Refusal::of)?;
+        let (offset, _) = self.reserve(header, chunk.len(), chunk.len())?;
+        system::write_at(file, chunk, offset).map_err(Refusal::of)
     }
 }
 
+/// A chunk to write in.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    /// Its mapping; it begins with the chunk's header.
+    pub(crate) chunk: *mut u8,
+    /// Bytes of it.
+    pub(crate) bytes: usize,
+    /// Its number among the windows, counted from 1; 0: it is none.
+    pub(crate) window: u8,
+}
+
 const _: () = assert!(CHUNK_HEADER_BYTES == 16);
-const _: () = assert!(wire::VERSION == 1);
+const _: () = assert!(wire::VERSION == 2);

@@ -295,27 +295,41 @@ fn reclaim_interrupted(inner: &mut Inner, state: &State) {
     }
 }
 
+/// Chunks that a state has before it writes in windows: 16 and 64 KiB. Small threads take little, busy
+/// ones seldom come here.
+const GROWTH_MAX: u8 = 2;
+
 /// Gives a state the next chunk. False: recording has stopped.
 fn next_chunk(process: &Process, inner: &mut Inner, header: Header, state: &State) -> bool {
-    let growth = state.growth.load(Ordering::Relaxed).min(3);
-    // 16 KiB, 64 KiB, 256 KiB, then 1 MiB: small threads take little, busy ones seldom come here.
-    let bytes = UNIT_BYTES << (2 * growth);
-    let (chunk, bytes) = match inner.file.chunk(header, bytes) {
-        Ok(chunk) => chunk,
+    let growth = state.growth.load(Ordering::Relaxed);
+    let window = state.window.load(Ordering::Relaxed);
+    let next = if growth < GROWTH_MAX {
+        inner.file.chunk(header, UNIT_BYTES << (2 * growth))
+    } else {
+        inner
+            .windows
+            .next(&mut inner.file, header, window, inner.threads)
+    };
+    let next = match next {
+        Ok(next) => next,
         Err(refusal) => {
             stop(process, header, refusal.reason, refusal.error);
             return false;
         }
     };
-    let old = state.chunk.swap(chunk, Ordering::Relaxed);
-    let old_bytes = state.chunk_bytes.swap(bytes, Ordering::Relaxed);
-    if !old.is_null() {
+    let old = state.chunk.swap(next.chunk, Ordering::Relaxed);
+    let old_bytes = state.chunk_bytes.swap(next.bytes, Ordering::Relaxed);
+    state.window.store(next.window, Ordering::Relaxed);
+    // Windows stay mapped: they come again.
+    if !old.is_null() && window == 0 {
         // SAFETY: nobody else writes in it, and this thread's event has not begun to: one in the middle
         // of writing keeps its state to itself (`is_nested`).
         unsafe { super::system::unmap(old, old_bytes) };
     }
-    state.growth.store(growth + 1, Ordering::Relaxed);
-    begin_chunk(state, chunk as usize + CHUNK_HEADER_BYTES);
+    state
+        .growth
+        .store(GROWTH_MAX.min(growth + 1), Ordering::Relaxed);
+    begin_chunk(state, next.chunk as usize + CHUNK_HEADER_BYTES);
     true
 }
 

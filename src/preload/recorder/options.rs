@@ -19,6 +19,7 @@
 //! | file | what |
 //! |---|---|
 //! | `main` | "PID TICKS\n" of the first process (see `header::PROCESS_START_TICKS`); without `follow` only that one is recorded, and what it execs |
+//! | `bell` | made by the command, if it copies windows: see `wire::bell` |
 //! | `<pid>.<image>.wire` | see `trace/wire.rs`; image counts up from 0 as the process execs |
 //! | `<pid>.<image>.maps` | with `sites`: copies of /proc/self/maps. Each begins with a line `= N`: it was taken when N events had been numbered |
 //!

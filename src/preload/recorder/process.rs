@@ -13,6 +13,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsiz
 use super::file::WireFile;
 use super::state::State;
 use super::system;
+use super::windows::Windows;
 
 /// Nobody has called yet, or the process was forked since.
 pub(crate) const NOT_SET_UP: u32 = 0;
@@ -50,6 +51,8 @@ unsafe impl Sync for Process {}
 pub(crate) struct Inner {
     /// The file that is written.
     pub(crate) file: WireFile,
+    /// Its windows.
+    pub(crate) windows: Windows,
     /// States of ended threads.
     free: *mut State,
     /// States of the slabs that were handed out at least once.
@@ -64,7 +67,7 @@ pub(crate) struct Inner {
 
 const SLAB_BYTES: usize = 64 * 1024;
 /// The first slab begins with the process's words.
-const PROCESS_BYTES: usize = 1024;
+const PROCESS_BYTES: usize = 2048;
 const STATES_PER_SLAB: usize = (SLAB_BYTES - PROCESS_BYTES) / size_of::<State>();
 const SLABS: usize = 1024;
 const _: () = assert!(size_of::<Process>() <= PROCESS_BYTES);

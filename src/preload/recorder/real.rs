@@ -71,16 +71,14 @@ static mut UNGUARDED: Real = NONE;
 
 /// The real functions.
 #[inline(always)]
+#[allow(
+    clippy::deref_addrof,
+    reason = "a reference to a `static mut` is denied"
+)]
 pub(crate) fn real() -> &'static Real {
     // SAFETY: whoever calls has passed `is_ready`, or has a state, which is made after that: nobody
     // writes any more.
-    #[allow(
-        clippy::deref_addrof,
-        reason = "a reference to a `static mut` is denied"
-    )]
-    unsafe {
-        &*(&raw const REAL)
-    }
+    unsafe { &*(&raw const REAL) }
 }
 
 const UNKNOWN: u8 = 0;
@@ -128,6 +126,10 @@ fn make_ready() -> bool {
     true
 }
 
+#[allow(
+    clippy::missing_transmute_annotations,
+    reason = "the field has the type"
+)]
 fn look_up() {
     macro_rules! find {
         ($real:ident: $($name:ident),*) => {$(

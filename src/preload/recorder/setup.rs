@@ -5,6 +5,7 @@ use core::cell::UnsafeCell;
 use core::ffi::{c_int, c_long};
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
+use super::bell;
 use super::environment;
 use super::event;
 use super::file::{Header, WireFile};
@@ -130,6 +131,9 @@ fn begin(process: &Process, inner: &mut Inner, is_forked: bool) -> u32 {
             return QUIET;
         }
     };
+    if !is_forked {
+        bell::find();
+    }
     let parent_sequence = NUMBERED.swap(0, Ordering::Relaxed);
     let parent = if is_forked {
         header.set(at::PARENT_SEQUENCE, parent_sequence);

@@ -35,8 +35,10 @@ pub(crate) struct State {
     pub(crate) busy: AtomicU8,
     /// Handed out, and not wiped by a fork since.
     pub(crate) is_used: AtomicU8,
-    /// Chunks taken, at most 3: each is larger than the one before.
+    /// Chunks taken, at most 2: each is larger than the one before.
     pub(crate) growth: AtomicU8,
+    /// Which of the windows the chunk is, counted from 1; 0: none.
+    pub(crate) window: AtomicU8,
     /// Number of the thread in the file.
     pub(crate) thread: AtomicU32,
     /// The chunk's mapping; null while there is none.
@@ -63,6 +65,7 @@ impl State {
             busy: AtomicU8::new(SLOW_ONLY),
             is_used: AtomicU8::new(0),
             growth: AtomicU8::new(0),
+            window: AtomicU8::new(0),
             thread: AtomicU32::new(0),
             chunk: AtomicPtr::new(ptr::null_mut()),
             chunk_bytes: AtomicUsize::new(0),

@@ -13,6 +13,8 @@ mod survey;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod window_tests;
+#[cfg(test)]
 mod writer;
 
 use std::fs::File;

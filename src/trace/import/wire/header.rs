@@ -3,7 +3,10 @@
 #![forbid(unsafe_code)]
 
 use crate::trace::Recording;
-use crate::trace::wire::{MAGIC, UNIT_BYTES, VERSION, header as at};
+use crate::trace::wire::{
+    MAGIC, UNIT_BYTES, VERSION, WINDOW_COPYING, WINDOW_FREE, WINDOW_NONE, WINDOWS_MAX,
+    header as at, window_mark_parts, window_place_parts, window_state_parts,
+};
 
 /// Bytes of [`MAGIC`] that every version shares; the last tells the layout's.
 const FAMILY_BYTES: usize = 7;
@@ -39,6 +42,27 @@ pub(crate) struct Header {
     pub(crate) allocator: String,
     pub(crate) c_library: String,
     pub(crate) command_line: Vec<String>,
+    windows: Vec<Window>,
+}
+
+/// A chunk that is used again and again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Window {
+    offset: u64,
+    /// How often it was copied.
+    turn: u64,
+    state: u64,
+}
+
+impl Window {
+    fn parse(bytes: &[u8]) -> Self {
+        let (turn, state) = window_state_parts(wide(bytes, 0));
+        Self {
+            offset: window_place_parts(wide(bytes, 8)).0,
+            turn,
+            state,
+        }
+    }
 }
 
 impl Header {
@@ -86,7 +110,32 @@ impl Header {
             allocator: text(&bytes[at::ALLOCATOR..][..at::ALLOCATOR_BYTES]),
             c_library: text(&bytes[at::C_LIBRARY..][..at::C_LIBRARY_BYTES]),
             command_line: words(command_line),
+            windows: bytes[at::WINDOWS..][..WINDOWS_MAX * at::WINDOW_BYTES]
+                .chunks_exact(at::WINDOW_BYTES)
+                .map(Window::parse)
+                .take_while(|window| window.state != WINDOW_NONE)
+                .collect(),
         })
+    }
+
+    /// Whether the words of a chunk do not count: it is a window whose content was copied, or a copy that
+    /// did not come to its end. `mark` is the second word of its header.
+    pub(super) fn is_void(&self, offset: u64, mark: u64) -> bool {
+        let Some((index, turn)) = window_mark_parts(mark) else {
+            return false;
+        };
+        match self.windows.get(index) {
+            Some(window) if window.offset == offset => window.state == WINDOW_FREE,
+            Some(window) => window.turn <= turn,
+            // Made, and not entered yet.
+            None => true,
+        }
+    }
+
+    /// Whether a window is being copied.
+    pub(crate) fn is_copying(&self) -> bool {
+        let mut windows = self.windows.iter();
+        windows.any(|window| window.state == WINDOW_COPYING)
     }
 
     pub(crate) fn has(&self, flag: u32) -> bool {
@@ -220,7 +269,7 @@ mod tests {
         bytes[..8].copy_from_slice(&MAGIC);
         bytes[at::VERSION] = 7;
         assert!(Header::parse(&bytes).unwrap_err().contains("version 7"));
-        bytes[at::VERSION] = 1;
+        bytes[at::VERSION] = 2;
         assert!(Header::parse(&bytes).is_ok());
         assert!(
             Header::parse(&bytes[..100])

@@ -83,6 +83,11 @@ impl Survey {
                 continue;
             }
             let bytes = u64::from(units) * unit;
+            let mark = u64::from_le_bytes(head[8..].try_into().expect("eight bytes"));
+            if header.is_void(at, mark) {
+                at += bytes;
+                continue;
+            }
             survey.is_cut_off |= bytes > file_bytes - at;
             let extent = Extent {
                 start: at,

@@ -18,7 +18,7 @@ use crate::trace::{
     AlignedFunction, BlockId, Event, Operation, ReadOptions, ThreadIndex, Trace, read,
 };
 
-fn read_bytes(bytes: &[u8], lenient: bool) -> Result<Trace> {
+pub(super) fn read_bytes(bytes: &[u8], lenient: bool) -> Result<Trace> {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("a.wire");
     std::fs::write(&path, bytes).expect("ours");

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use crate::trace::wire::{
     CHUNK_HEADER_BYTES, CHUNK_MAGIC, Kind, MAGIC, TAG_CALLOC, TAG_FREE, TAG_FREE_SIZED, TAG_MALLOC,
     TAG_REALLOC_BEGIN, TAG_REALLOC_END, TAG_SEQUENCE, TAG_SITE, TAG_THREAD, TAG_TIME, UNIT_BYTES,
-    VERSION, general, header as at, is_small, number, small,
+    VERSION, general, header as at, is_small, number, small, window_mark, window_place,
+    window_state,
 };
 
 /// A file in the making.
@@ -13,6 +14,8 @@ pub(crate) struct Writer {
     header: Vec<u8>,
     /// Words of each chunk; none where a unit was reserved and never used.
     chunks: Vec<Option<(u32, Vec<u64>)>>,
+    /// Second words of chunks' headers, where they are not zero.
+    marks: BTreeMap<usize, u64>,
     /// The chunk of each thread, and the number that its next event has without a word.
     threads: BTreeMap<u64, (usize, u64)>,
     next_sequence: u64,
@@ -23,6 +26,7 @@ impl Writer {
         let mut writer = Self {
             header: vec![0; UNIT_BYTES],
             chunks: Vec::new(),
+            marks: BTreeMap::new(),
             threads: BTreeMap::new(),
             next_sequence: 0,
         };
@@ -54,6 +58,26 @@ impl Writer {
     /// A unit that nobody came to use.
     pub(crate) fn unused_unit(&mut self) {
         self.chunks.push(None);
+    }
+
+    /// Enters the first chunk in the table of windows.
+    pub(crate) fn first_is_window(&mut self, turn: u64, state: u64) {
+        self.wide(at::WINDOWS, window_state(turn, state));
+        self.wide(at::WINDOWS + 8, window_place(UNIT_BYTES as u64, 1));
+        self.marks.insert(0, window_mark(0, turn));
+    }
+
+    /// Copies the first chunk as the window that it was then to a new one at the end.
+    pub(crate) fn copy_first(&mut self, turn: u64) {
+        self.chunks.push(self.chunks[0].clone());
+        self.marks
+            .insert(self.chunks.len() - 1, window_mark(0, turn));
+    }
+
+    /// The thread goes on in the first chunk, which is empty.
+    pub(crate) fn reuse_first(&mut self, thread: u64) {
+        self.chunks[0].as_mut().expect("in use").1.clear();
+        self.threads.insert(thread, (0, u64::MAX));
     }
 
     /// The first thread has ended, the second goes on in its chunk.
@@ -102,7 +126,7 @@ impl Writer {
     /// The file. What is not whole units is rounded up.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut bytes = self.header.clone();
-        for chunk in &self.chunks {
+        for (index, chunk) in self.chunks.iter().enumerate() {
             let start = bytes.len();
             let Some((units, words)) = chunk else {
                 bytes.resize(start + UNIT_BYTES, 0);
@@ -110,7 +134,8 @@ impl Writer {
             };
             bytes.extend_from_slice(&CHUNK_MAGIC.to_le_bytes());
             bytes.extend_from_slice(&units.to_le_bytes());
-            bytes.extend_from_slice(&[0; 8]);
+            let mark = self.marks.get(&index).copied().unwrap_or(0);
+            bytes.extend_from_slice(&mark.to_le_bytes());
             for word in words {
                 bytes.extend_from_slice(&word.to_le_bytes());
             }
