@@ -99,7 +99,7 @@ fn a_program_is_held_against_the_replay_of_a_given_trace() {
         .iter()
         .map(|one| one.name.as_str())
         .collect();
-    assert_eq!(names, ["p", "p/1/page", "p/1/line"]);
+    assert_eq!(names, ["start-up", "p", "p/1/page", "p/1/line"]);
     let html = std::fs::read_to_string(report.join("index.html")).expect("written");
     assert!(html.contains("<svg") && html.contains("</html>"));
     assert!(report.join("charts/fidelity-time.svg").is_file());

@@ -82,7 +82,6 @@ fn each_order_is_told_in_the_results() {
             for times_ns in [
                 &speed.cpu_ns,
                 &speed.hand_over_cpu_ns,
-                &speed.process_cpu_ns,
                 &speed.waiting_ns,
                 &speed.pacing_ns,
                 &speed.alive_ns,
@@ -91,6 +90,8 @@ fn each_order_is_told_in_the_results() {
             ] {
                 assert_eq!(times_ns.len(), expected);
             }
+            // Told of serial replays too.
+            assert_eq!(speed.process_cpu_ns.len(), speed.passes_ns.len());
             for (pass, cpu_ns) in speed.cpu_ns.iter().enumerate() {
                 let apart_ns = speed.hand_over_cpu_ns[pass];
                 assert!(apart_ns > 0, "two threads are made: {speed:?}");

@@ -39,8 +39,8 @@ Examples:
   mymalloc fidelity --traces recorded --touch page,line,all
   mymalloc fidelity --programs program-perl --trace program-perl=perl.trace
 
-Predicted time: the program's under the baseline, plus the replay's under the allocator, less the
-replay's under the baseline; peak RSS likewise.")]
+Predicted CPU time: the program's under the baseline, plus the replay's under the allocator, less the
+replay's under the baseline, plus what starting its processes costs more; peak RSS likewise.")]
 pub(super) struct Arguments {
     /// Programs, by the names of their definitions [default: all that are installed]
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
@@ -165,9 +165,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         },
     );
     bar.finish_and_clear();
-    let (results, links) = measured?;
+    let (results, links, start_up) = measured?;
     report::write_results(&results, &arguments.out.join("results.json"))?;
-    let compared = fidelity::of(&results, &links);
+    let compared = fidelity::of(&results, &links, Some(&start_up));
     let paths = report::fidelity::write(&compared, &results, &arguments.out)?;
     print(&report::fidelity::render(&compared, &results, 80))?;
     for warning in &results.warnings {

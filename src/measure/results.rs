@@ -364,13 +364,15 @@ pub struct SpeedSample {
     /// What the system did in each replay, and in freeing the blocks left at its end.
     pub usage: Vec<ReplayUsage>,
     /// CPU time of the threads at their operations in each replay, summed over the threads: the
-    /// hand-over is not in it. This and what follows is empty for a serial replay.
+    /// hand-over is not in it. This and what follows is empty for a serial replay, but for
+    /// `process_cpu_ns`.
     pub cpu_ns: Vec<u64>,
     /// CPU time of the threads at the hand-over, likewise: waiting, waking, making and joining
     /// threads, pacing.
     pub hand_over_cpu_ns: Vec<u64>,
     /// CPU time of the whole process, likewise: both of the above, what the allocator and the system
-    /// do when threads begin and end, and threads that an allocator has of its own.
+    /// do when threads begin and end, and threads that an allocator has of its own. Of a serial
+    /// replay, CPU time of the process at its operations; empty where it was not taken.
     pub process_cpu_ns: Vec<u64>,
     /// Time the threads spent waiting for one another, likewise.
     pub waiting_ns: Vec<u64>,

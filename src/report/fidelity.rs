@@ -15,7 +15,7 @@ use super::table::text::{WIDTH_MIN, grid, wrap};
 use super::{ReportPaths, facts, files};
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
-use crate::measure::fidelity::{Fidelity, Policy, Prediction, ProgramFidelity};
+use crate::measure::fidelity::{Agreement, Fidelity, Policy, Prediction, ProgramFidelity};
 use crate::measure::results::{Results, Status};
 
 type Row = (String, Vec<String>);
@@ -28,9 +28,16 @@ struct Grid {
 }
 
 /// What the columns mean.
-const METHOD: &str = "Predicted time: the program's under the baseline, plus the replay's under the \
-allocator, less the replay's under the baseline; peak RSS likewise. Real and predicted are ratios to the \
-baseline; off is the error of the predicted ratio. Inside: time of the replay as a share of the \
+const METHOD: &str = "Times are CPU time, in user mode and in the kernel, of programs and of replays; each \
+replay is the first on a fresh heap, in a fresh process. Predicted time: the program's under the baseline, \
+plus the replay's under the allocator, less the replay's under the baseline, plus as often as the program \
+starts a process what that costs more than under the baseline. Peak RSS likewise, of the largest process. \
+Real and predicted are ratios to the baseline; off is the error of the predicted ratio. Spearman: rank \
+correlation of all allocators' times, the baseline among them, also of those that the program does not \
+tell apart. Pairs: of the pairs of allocators whose real times differ (the 95 % interval of the ratio over \
+the blocks does not hold 1, and the ratio is further from 1 than that of the baseline to itself), how many \
+the prediction puts in the right order, of how many. Columns such as by line: the ratio that replays with that other \
+touch policy predict. Inside: time of the replay as a share of the \
 program's, both under the baseline. Noise: how far the baseline is from itself when it runs twice.";
 
 fn error_words(share: Option<f64>) -> String {
@@ -39,6 +46,14 @@ fn error_words(share: Option<f64>) -> String {
 
 fn ratio_words(ratio: Option<f64>) -> String {
     ratio.map_or(ABSENT.to_owned(), format::ratio)
+}
+
+/// Right of those told apart.
+fn pairs_words(pairs: &Agreement) -> String {
+    match pairs.told_apart {
+        0 => format!("none of {}", pairs.pairs),
+        apart => format!("{} of {apart}", pairs.ordered_right),
+    }
 }
 
 fn short(name: &str) -> String {
@@ -52,11 +67,15 @@ pub fn headline(policy: &Policy) -> String {
     }
     format!(
         "Touch {}: the rank correlation of the allocators' times is at least 0.9 on {} of {} programs; \
-         the predicted time ratio is off by {} and that of peak RSS by {} (medians over programs and \
+         of {} pairs of allocators that the programs tell apart (of {}), {} are ordered right; the \
+         predicted time ratio is off by {} and that of peak RSS by {} (medians over programs and \
          allocators).",
         policy.touch.name(),
         policy.ranked_well,
         policy.ranked,
+        policy.agreement.told_apart,
+        policy.agreement.pairs,
+        policy.agreement.ordered_right,
         error_words(policy.time_error),
         error_words(policy.rss_error),
     )
@@ -67,6 +86,7 @@ fn summary(policy: &Policy) -> Grid {
         let correlation = one.rank_correlation;
         let cells = vec![
             correlation.map_or(ABSENT.to_owned(), |value| format!("{value:.2}")),
+            pairs_words(&one.agreement),
             error_words(one.time_error),
             error_words(one.rss_error),
             error_words(Some(one.replay_ns / one.program_ns)),
@@ -75,7 +95,9 @@ fn summary(policy: &Policy) -> Grid {
         ];
         (short(&one.name), cells)
     };
-    let headings = ["Spearman", "time off", "RSS off", "inside", "noise", "run"];
+    let headings = [
+        "Spearman", "pairs", "time off", "RSS off", "inside", "noise", "run",
+    ];
     Grid {
         corner: "program".to_owned(),
         headings: headings.map(str::to_owned).to_vec(),
@@ -83,30 +105,53 @@ fn summary(policy: &Policy) -> Grid {
     }
 }
 
-fn details(program: &ProgramFidelity) -> Grid {
+/// A program under each allocator; beside what the first policy predicts, what the others do.
+fn details(program: &ProgramFidelity, others: &[Policy]) -> Grid {
+    let elsewhere: Vec<(&str, &ProgramFidelity)> = others
+        .iter()
+        .filter_map(|policy| {
+            let mut programs = policy.programs.iter();
+            let same = programs.find(|other| other.name == program.name)?;
+            Some((policy.touch.name(), same))
+        })
+        .collect();
     let row = |one: &Prediction| {
-        let cells = vec![
+        let mut cells = vec![
             format::ratio(one.real_time.median),
             format::ratio(one.predicted_time.median),
             error_words(Some(one.time_error())),
+        ];
+        cells.extend(elsewhere.iter().map(|(_, other)| {
+            let same = other
+                .subjects
+                .iter()
+                .find(|other| other.subject == one.subject);
+            ratio_words(same.map(|same| same.predicted_time.median))
+        }));
+        cells.extend([
             ratio_words(one.real_rss),
             ratio_words(one.predicted_rss),
             error_words(one.rss_error()),
-        ];
+        ]);
         (one.subject.clone(), cells)
     };
-    let headings = [
-        "time real",
-        "predicted",
-        "off",
-        "RSS real",
-        "predicted",
-        "off",
+    let mut rows: Vec<Row> = program.subjects.iter().map(row).collect();
+    // Not left out: what could not be predicted is a result.
+    rows.extend(program.unpredicted.iter().map(|one| {
+        let cells = vec![ABSENT.to_owned(); 6 + elsewhere.len()];
+        (one.subject.clone(), cells)
+    }));
+    let mut headings = vec![
+        "time real".to_owned(),
+        "predicted".to_owned(),
+        "off".to_owned(),
     ];
+    headings.extend(elsewhere.iter().map(|(touch, _)| format!("by {touch}")));
+    headings.extend(["RSS real", "predicted", "off"].map(str::to_owned));
     Grid {
         corner: short(&program.name),
-        headings: headings.map(str::to_owned).to_vec(),
-        rows: program.subjects.iter().map(row).collect(),
+        headings,
+        rows,
     }
 }
 
@@ -121,13 +166,9 @@ pub fn render(fidelity: &Fidelity, results: &Results, width: usize) -> String {
         lines.extend(lay(&summary(policy)));
         lines.push(String::new());
     }
-    for program in fidelity
-        .policies
-        .first()
-        .iter()
-        .flat_map(|policy| &policy.programs)
-    {
-        lines.extend(lay(&details(program)));
+    let (first, others) = split(fidelity);
+    for program in first.into_iter().flat_map(|policy| &policy.programs) {
+        lines.extend(lay(&details(program, others)));
         for sentence in &program.explanations {
             lines.extend(wrap(sentence, width, "  "));
         }
@@ -138,6 +179,14 @@ pub fn render(fidelity: &Fidelity, results: &Results, width: usize) -> String {
     }
     lines.extend(wrap(METHOD, width, ""));
     lines.join("\n") + "\n"
+}
+
+/// The policy that is asked about, and those that are told beside it.
+fn split(fidelity: &Fidelity) -> (Option<&Policy>, &[Policy]) {
+    match fidelity.policies.split_first() {
+        Some((first, others)) => (Some(first), others),
+        None => (None, &[]),
+    }
 }
 
 /// What could not be measured, once each.
@@ -194,25 +243,27 @@ struct ProgramView {
     explanations: Vec<String>,
 }
 
-fn program_view(one: &ProgramFidelity) -> ProgramView {
+fn program_view(one: &ProgramFidelity, others: &[Policy]) -> ProgramView {
     let [replayed, recorded] = one.operations;
     let other = one.other_rss_bytes;
     ProgramView {
         name: short(&one.name),
         facts: vec![
             facts::Fact::new("CPU time of a run", format::time_ns(one.program_ns)),
-            facts::Fact::new("Time of its replays", format::time_ns(one.replay_ns)),
+            facts::Fact::new("CPU time of its replays", format::time_ns(one.replay_ns)),
             facts::Fact::new(
                 "Operations replayed",
                 format!("{} of {}", format::count(replayed), format::count(recorded)),
             ),
             facts::Fact::new("Processes recorded", format::count(one.processes as u64)),
+            facts::Fact::new("Programs started", format::count(one.started as u64)),
+            facts::Fact::new("Noise of its replays", error_words(one.replay_noise)),
             facts::Fact::new(
                 "RSS that is not the allocator's",
                 other.map_or(ABSENT.to_owned(), format::bytes),
             ),
         ],
-        table: details(one).into(),
+        table: details(one, others).into(),
         explanations: one.explanations.clone(),
     }
 }
@@ -263,8 +314,9 @@ fn page(fidelity: &Fidelity, results: &Results) -> Result<(String, Vec<(String, 
         table: summary(policy).into(),
     };
     let policies: Vec<PolicyView> = fidelity.policies.iter().map(policy_view).collect();
-    let programs = fidelity.policies.first().map(|policy| &policy.programs);
-    let programs: Vec<ProgramView> = programs.into_iter().flatten().map(program_view).collect();
+    let (first, others) = split(fidelity);
+    let programs = first.into_iter().flat_map(|policy| &policy.programs);
+    let programs: Vec<ProgramView> = programs.map(|one| program_view(one, others)).collect();
     let failed = |error: minijinja::Error| {
         Error::Failed(format!("cannot fill the page's template: {error:#}"))
     };

@@ -83,7 +83,7 @@ pub struct Answer {
     pub passes_ns: [u64; PASS_LIMIT],
     /// What the system did in each, the freeing of the blocks left at its end among it.
     pub usage: [Usage; PASS_LIMIT],
-    /// What replays on several threads tell besides.
+    /// What replays on several threads tell besides; of serial ones only the CPU time.
     pub threaded: [Timed; PASS_LIMIT],
     /// Sum over all of them.
     pub total_ns: u64,

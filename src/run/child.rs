@@ -236,6 +236,9 @@ fn replay_program(
                 let before = Usage::now();
                 let timed = speed::timed_pass(&mut replayer, arguments.touch)?;
                 note_pass(answer, pass, timed.elapsed_ns, before);
+                if let Some(slot) = answer.threaded.get_mut(pass as usize) {
+                    slot.process_cpu_ns = timed.cpu_ns;
+                }
                 answer.operations = timed.operations as u64;
             }
         }

@@ -432,12 +432,18 @@ fn speed(answer: &Answer) -> SpeedSample {
         _ => &answer.threaded[..passes],
     };
     let threaded = |of: fn(&Timed) -> u64| replays.iter().map(of).collect();
+    // A serial replay tells its CPU time too; a kernel does not, and nothing takes no time.
+    let process_cpu_ns: Vec<u64> = answer.threaded[..passes]
+        .iter()
+        .map(|timed| timed.process_cpu_ns)
+        .collect();
+    let is_told = process_cpu_ns.iter().all(|ns| *ns > 0);
     SpeedSample {
         passes_ns: answer.passes_ns[..passes].to_vec(),
         usage: answer.usage[..passes].iter().map(usage).collect(),
         cpu_ns: threaded(|timed| timed.cpu_ns),
         hand_over_cpu_ns: threaded(|timed| timed.hand_over_cpu_ns),
-        process_cpu_ns: threaded(|timed| timed.process_cpu_ns),
+        process_cpu_ns: if is_told { process_cpu_ns } else { Vec::new() },
         waiting_ns: threaded(|timed| timed.waiting_ns),
         pacing_ns: threaded(|timed| timed.pacing_ns),
         lateness_mean_ns: threaded(|timed| timed.lateness_mean_ns),

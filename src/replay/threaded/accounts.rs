@@ -193,7 +193,7 @@ pub(super) fn monotonic_ns() -> u64 {
 }
 
 /// CPU time of the process.
-pub(super) fn process_cpu_ns() -> u64 {
+pub(in crate::replay) fn process_cpu_ns() -> u64 {
     clock_ns(libc::CLOCK_PROCESS_CPUTIME_ID)
 }
 

@@ -24,6 +24,7 @@ mod vacancies;
 mod waits;
 
 pub use accounts::Timed;
+pub(super) use accounts::process_cpu_ns;
 pub use checker::{Ground, SlotPattern, SlotPlace};
 pub use passes::{timed_pass, verify};
 pub use program::{ThreadedProgram, ThreadedView};

@@ -109,7 +109,7 @@ fn chart(
 
 fn picture(plane: &Plane, width: f64, plot: f64) -> Result<Picture> {
     let legend = legend(&plane.subjects, width);
-    let top = plane.heading.height(width) + 14.0 + LINE * legend.len() as f64;
+    let top = plane.heading.height(width) + 28.0 + LINE * legend.len() as f64;
     let (bottom, left, right) = (top + plot - 50.0, 60.0, width - 14.0);
     let values = || {
         plane
@@ -122,7 +122,7 @@ fn picture(plane: &Plane, width: f64, plot: f64) -> Result<Picture> {
     Canvas::draw(width, bottom + 46.0, |canvas| {
         canvas.heading(&plane.heading, width);
         for (row, entries) in legend.iter().enumerate() {
-            let y = top - 10.0 - LINE * (legend.len() - row) as f64 + LINE / 2.0;
+            let y = top - 24.0 - LINE * (legend.len() - row) as f64 + LINE / 2.0;
             for (x, subject) in entries {
                 canvas.dot((x + 6.0, y), 5.0, ink(*subject));
                 let name = &plane.subjects[*subject];
@@ -171,21 +171,96 @@ fn picture(plane: &Plane, width: f64, plot: f64) -> Result<Picture> {
             SMALL,
             palette::MUTED,
         );
-        for point in &plane.points {
-            let at = (x.at(point.real), y.at(point.predicted));
-            canvas.dot(at, 5.0, ink(point.subject));
+        let places: Vec<(f64, f64)> = plane
+            .points
+            .iter()
+            .map(|point| (x.at(point.real), y.at(point.predicted)))
+            .collect();
+        for (point, at) in plane.points.iter().zip(&places) {
+            canvas.dot(*at, 5.0, ink(point.subject));
+        }
+        let mut taken: Vec<Area> = places.iter().map(|at| Area::around(*at, 5.0)).collect();
+        for (point, at) in plane.points.iter().zip(&places) {
             // Names of those that are off; near the line they would cover one another.
-            if (point.predicted / point.real - 1.0).abs() > 0.05 {
-                let name = &plane.programs[point.program];
-                let is_right = at.0 + 10.0 + text_width(name, SMALL) > right;
-                let (anchor, shift) = match is_right {
-                    true => (Anchor::Right, -9.0),
-                    false => (Anchor::Left, 9.0),
-                };
-                canvas.text(name, (at.0 + shift, at.1), anchor, SMALL, palette::MUTED);
+            if (point.predicted / point.real - 1.0).abs() <= 0.05 {
+                continue;
+            }
+            let name = &plane.programs[point.program];
+            let room = Area {
+                left,
+                right,
+                top,
+                bottom,
+            };
+            // Where there is no room, the list under the chart's name has it all the same.
+            if let Some((anchor, place, area)) = free_place(*at, name, &room, &taken) {
+                canvas.text(name, place, anchor, SMALL, palette::MUTED);
+                taken.push(area);
             }
         }
     })
+}
+
+/// A rectangle on the canvas.
+#[derive(Clone, Copy)]
+struct Area {
+    left: f64,
+    right: f64,
+    top: f64,
+    bottom: f64,
+}
+
+impl Area {
+    fn around(at: (f64, f64), radius: f64) -> Self {
+        Self {
+            left: at.0 - radius,
+            right: at.0 + radius,
+            top: at.1 - radius,
+            bottom: at.1 + radius,
+        }
+    }
+
+    fn meets(&self, other: &Self) -> bool {
+        self.left < other.right
+            && other.left < self.right
+            && self.top < other.bottom
+            && other.top < self.bottom
+    }
+
+    fn holds(&self, other: &Self) -> bool {
+        self.left <= other.left
+            && other.right <= self.right
+            && self.top <= other.top
+            && other.bottom <= self.bottom
+    }
+}
+
+/// Where the name of a point can stand: beside it, above it or below it, over nothing else.
+fn free_place(
+    at: (f64, f64),
+    name: &str,
+    room: &Area,
+    taken: &[Area],
+) -> Option<(Anchor, (f64, f64), Area)> {
+    let width = text_width(name, SMALL);
+    let candidates = [
+        (Anchor::Left, (at.0 + 9.0, at.1), 0.0),
+        (Anchor::Right, (at.0 - 9.0, at.1), width),
+        (Anchor::Middle, (at.0, at.1 - 13.0), width / 2.0),
+        (Anchor::Middle, (at.0, at.1 + 13.0), width / 2.0),
+    ];
+    candidates
+        .into_iter()
+        .map(|(anchor, place, before)| {
+            let area = Area {
+                left: place.0 - before,
+                right: place.0 - before + width,
+                top: place.1 - LINE / 3.0,
+                bottom: place.1 + LINE / 3.0,
+            };
+            (anchor, place, area)
+        })
+        .find(|(_, _, area)| room.holds(area) && !taken.iter().any(|other| other.meets(area)))
 }
 
 fn ink(subject: usize) -> Ink {

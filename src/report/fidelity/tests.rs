@@ -1,13 +1,19 @@
 //! The page and the tables of a made-up comparison.
 
 use super::*;
-use crate::measure::fidelity::SCHEMA_VERSION;
+use crate::measure::fidelity::{SCHEMA_VERSION, Unpredicted};
 use crate::measure::results::{Estimate, Touch};
 
 fn results() -> Results {
     let text = include_str!("../../../tests/data/results-v2.json");
     serde_json::from_str(text).expect("a results file")
 }
+
+const AGREEMENT: Agreement = Agreement {
+    pairs: 6,
+    told_apart: 4,
+    ordered_right: 3,
+};
 
 fn estimate(median: f64) -> Estimate {
     Estimate {
@@ -31,6 +37,9 @@ fn compared(ratios: &[(f64, f64)]) -> Fidelity {
             user_ns: 0.0,
             system_ns: 0.0,
             page_faults: [0.0; 2],
+            replay_ns: 0.0,
+            start_up_ns: 0.0,
+            start_up_faults: 0.0,
         })
         .collect();
     let program = ProgramFidelity {
@@ -40,6 +49,13 @@ fn compared(ratios: &[(f64, f64)]) -> Fidelity {
         other_rss_bytes: None,
         operations: [1000, 1100],
         processes: 2,
+        started: 2,
+        replay_noise: Some(0.01),
+        agreement: AGREEMENT,
+        unpredicted: vec![Unpredicted {
+            subject: "absent".to_owned(),
+            reason: "it failed".to_owned(),
+        }],
         noise: Some(0.012),
         rank_correlation: Some(0.8),
         time_error: Some(0.034),
@@ -51,6 +67,7 @@ fn compared(ratios: &[(f64, f64)]) -> Fidelity {
         touch,
         ranked_well: 0,
         ranked: 1,
+        agreement: AGREEMENT,
         time_error: Some(0.034),
         rss_error: None,
         programs: vec![program.clone()],
@@ -77,6 +94,10 @@ fn tables_fit_the_terminal() {
         "0.80",
         "some&thing",
         "3.4 %",
+        "of 4 pairs of allocators",
+        "3 of 4",
+        "by all",
+        "absent",
     ] {
         assert!(text.contains(expected), "{expected} is not in\n{text}");
     }

@@ -203,9 +203,17 @@ impl Walk {
         let cells = cells::fold(met, CELL_LIMIT);
         let orders = self.orders(windows, &window, &end);
         let mut births = vec![0; windows as usize];
+        let mut lasting_bytes = vec![0u64; windows as usize];
         let plain = |born: &&Born| self.calls[born.call] != Call::Realloc;
         for born in self.born.iter().filter(plain) {
-            births[window(born.at) as usize] += 1;
+            let place = window(born.at) as usize;
+            births[place] += 1;
+            let dies = born.death.map_or(u32::MAX, |death| death.at);
+            if dies - born.at > self.operations / windows {
+                let sum = lasting_bytes[place].saturating_add(born.size_bytes);
+                // What TOML can hold.
+                lasting_bytes[place] = sum.min(i64::MAX as u64);
+            }
         }
         let repeats = self.repeats(stretches.len(), |at| phase_of[window(at) as usize]);
         let mut dictionary: Vec<u64> = cells
@@ -222,6 +230,7 @@ impl Walk {
                 let range = stretch.windows.start as usize..stretch.windows.end as usize;
                 Phase {
                     births: births[range.clone()].to_vec(),
+                    lasting_bytes: lasting_bytes[range.clone()].to_vec(),
                     order_percent: orders[range].to_vec(),
                     repeat_percent: *repeat_percent,
                     cells: Vec::new(),

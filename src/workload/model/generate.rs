@@ -8,6 +8,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
+use super::deal::{self, Run};
 use super::{Call, Cell, End, Parameters, Phase, lifetime_range};
 use crate::error::{Error, Result};
 use crate::trace::builder::TraceBuilder;
@@ -107,14 +108,13 @@ impl<'p> Generator<'p> {
         let windows = parameters.windows() as u64;
         let operations = parameters.operations();
         for (phase_number, phase) in parameters.phases.iter().enumerate() {
-            let mut deck = self.deck(phase).into_iter();
-            for (births, order_percent) in phase.births.iter().zip(&phase.order_percent) {
+            let decks = self.deck(phase).into_iter();
+            for (births, order_percent) in decks.zip(&phase.order_percent) {
                 let end = |window: u64| window * operations / windows;
                 let window = self.window as u64;
                 self.crew.enter(self.window);
                 self.place_ending(end(window), end(window + 1), *order_percent);
-                let births = deck.by_ref().take(*births as usize);
-                self.window(phase_number, births, end(window + 1));
+                self.window(phase_number, births.into_iter(), end(window + 1));
                 self.window += 1;
             }
         }
@@ -124,29 +124,41 @@ impl<'p> Generator<'p> {
         }
     }
 
-    /// The cells that are no `realloc`, each as often as it counts, shuffled in runs.
-    fn deck(&mut self, phase: &Phase) -> Vec<u32> {
+    /// The cells that are no `realloc`, each as often as it counts, shuffled in runs: those of each
+    /// window.
+    fn deck(&mut self, phase: &Phase) -> Vec<Vec<u32>> {
         let repeat = f64::from(phase.repeat_percent) / 100.0;
-        let mut runs: Vec<(u32, u32)> = Vec::new();
-        for (index, cell) in (0..).zip(&phase.cells) {
+        let mut runs: Vec<Run> = Vec::new();
+        for (cell, index) in phase.cells.iter().zip(0..) {
             if self.parameters.calls[cell.call] == Call::Realloc {
                 continue;
             }
+            let lasting = self.parameters.is_lasting(cell.end);
+            let bytes = self.parameters.sizes[cell.size];
             let mut left = cell.count;
             while left > 0 {
-                let mut run = 1;
-                while u64::from(run) < left && self.random.unit() < repeat {
-                    run += 1;
+                let mut length = 1;
+                while length < left && self.random.unit() < repeat {
+                    length += 1;
                 }
-                left -= u64::from(run);
-                runs.push((index, run));
+                left -= length;
+                runs.push(Run {
+                    cell: index,
+                    length,
+                    lasting_bytes: if lasting { bytes } else { 0 },
+                });
             }
         }
         self.random.shuffle(&mut runs);
-        let cards = runs.into_iter();
-        cards
-            .flat_map(|(index, run)| std::iter::repeat_n(index, run as usize))
-            .collect()
+        let dealt = deal::deal(runs, &phase.births, &phase.lasting_bytes);
+        let of_window = |mut runs: Vec<Run>| {
+            self.random.shuffle(&mut runs);
+            let cards = runs.into_iter();
+            cards
+                .flat_map(|run| std::iter::repeat_n(run.cell, run.length as usize))
+                .collect()
+        };
+        dealt.into_iter().map(of_window).collect()
     }
 
     /// Times for the blocks that end in this window, spread over it.

@@ -10,13 +10,14 @@
 //! when, by which thread, by `free` or by `realloc`. Cells hold counts, and the generator deals them
 //! out like a shuffled deck: it performs exactly as many calls of each kind as the recording.
 //!
-//! What it keeps besides: births per window, in which order the blocks of a window die, how often a
+//! What it keeps besides: births per window and the bytes of those that last, in which order the blocks of a window die, how often a
 //! size follows itself, which threads there are from when to when. What it does not keep: the order of
 //! calls within a phase, `calloc`'s split into count and size, names, addresses, call sites, times.
 
 #![forbid(unsafe_code)]
 
 mod cells;
+mod deal;
 pub mod distance;
 mod fit;
 mod generate;
@@ -73,6 +74,10 @@ pub struct Parameters {
 pub struct Phase {
     /// Calls in each of its windows that do not end a block: allocations, and frees of null.
     pub births: Vec<u64>,
+    /// Requested bytes of those births in each of its windows that live for longer than a window:
+    /// what makes the heap grow there. Empty if they are spread evenly.
+    #[serde(default)]
+    pub lasting_bytes: Vec<u64>,
     /// For each window, whether the blocks that live through windows and die in it do so in the order of
     /// their birth (100), in the reverse order (-100), or in none (0).
     pub order_percent: Vec<i8>,
@@ -277,6 +282,17 @@ pub fn lifetime_range(class: u8) -> (u64, u64) {
 }
 
 impl Parameters {
+    /// Whether a block with this end lives for longer than a window.
+    fn is_lasting(&self, end: End) -> bool {
+        match end {
+            End::Never | End::In(_) => true,
+            End::After(class) => {
+                let window = self.operations() / self.windows().max(1) as u64;
+                lifetime_range(class).0 > window
+            }
+        }
+    }
+
     /// Windows of all phases.
     pub fn windows(&self) -> usize {
         self.phases.iter().map(|phase| phase.births.len()).sum()
@@ -353,6 +369,10 @@ impl Parameters {
     fn check_phase(&self, phase: &Phase, end: usize, windows: usize) -> Result<(), String> {
         if phase.births.is_empty() || phase.order_percent.len() != phase.births.len() {
             return Err("births and order_percent: expected one number for each window".to_owned());
+        }
+        let lasting = phase.lasting_bytes.len();
+        if lasting != 0 && lasting != phase.births.len() {
+            return Err("lasting_bytes: expected one number for each window, or none".to_owned());
         }
         let bad_order = |order: &i8| !(-100..=100).contains(order);
         if phase.order_percent.iter().any(bad_order) || phase.repeat_percent > 99 {

@@ -74,9 +74,11 @@ pub fn definition(told: &Told, parameters: &Parameters, seed: u64) -> String {
     for phase in &parameters.phases {
         let _ = write!(
             text,
-            "\n[[model.phases]]\nbirths = [\n{}]\norder_percent = [\n{}]\nrepeat_percent = {}\n\
+            "\n[[model.phases]]\nbirths = [\n{}]\nlasting_bytes = [\n{}]\n\
+             order_percent = [\n{}]\nrepeat_percent = {}\n\
              cells = [\n",
             lines(&phase.births),
+            lines(&phase.lasting_bytes),
             lines(&phase.order_percent),
             phase.repeat_percent,
         );
