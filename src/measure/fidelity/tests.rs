@@ -350,7 +350,10 @@ fn misses_are_explained_by_where_the_time_went() {
         slower.starts_with("slower: 300 ms less than predicted"),
         "{slower}"
     );
-    assert!(slower.contains("The replay overstates it"), "{slower}");
+    assert!(
+        slower.contains("The replay overstates the difference"),
+        "{slower}"
+    );
     assert!(within.starts_with("fast: what was predicted"), "{within}");
     missed.replay_ns = 10e6;
     assert!(explain::explain(&missed, &[])[0].starts_with("Of its time 1.0 %"));
