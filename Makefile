@@ -8,10 +8,11 @@ CARGO ?= cargo
 test:
 	$(CARGO) test
 
-# `make lib`: leaves ./mylibmalloc.so, for `LD_PRELOAD=./mylibmalloc.so ls`.
+# `make lib`: leaves ./mylibmalloc.so, for `LD_PRELOAD=./mylibmalloc.so ls`, and the page list beside it.
 lib:
 	$(CARGO) run --quiet -- lib --out mylibmalloc.so
+	$(CARGO) run --quiet -- lib --allocator pagelist --out mylibmalloc-pagelist.so
 
 clean:
 	$(CARGO) clean
-	rm -f mylibmalloc.so
+	rm -f mylibmalloc.so mylibmalloc-pagelist.so

@@ -21,12 +21,12 @@ use std::process::{Command, exit};
 const SHIMS: [(&str, &str, &str); 3] = [
     (
         "src/preload/mymalloc.rs",
-        "mylibmymalloc.so",
+        "mylibmalloc.so",
         "MYMALLOC_SHIM_MYMALLOC",
     ),
     (
         "src/preload/pagelist.rs",
-        "mylibmalloc.so",
+        "mylibmalloc-pagelist.so",
         "MYMALLOC_SHIM_PAGELIST",
     ),
     (
@@ -68,8 +68,10 @@ fn build_shim(source: &Path, library: &Path) {
             "-Copt-level=3",
             "-Cpanic=abort",
             "-Ccodegen-units=1",
-            "-Cstrip=debuginfo",
+            "-Cstrip=symbols",
         ])
+        // Thread-specific keys, exit and fork handlers point into it for as long as the process lives.
+        .arg("-Clink-arg=-Wl,-z,nodelete")
         // The sources are linted as part of the library; here half of its API is unused.
         .arg("--cap-lints=allow")
         .arg("-o")

@@ -548,11 +548,17 @@ fn damaged_results_files() {
 }
 
 #[test]
-fn the_shim_is_written_ready_to_preload() {
+fn the_shims_are_written_ready_to_preload() {
+    let sizes = ["mymalloc", "pagelist"].map(is_written_ready_to_preload);
+    assert!(sizes[0] < 100_000, "{} bytes of MyMalloc", sizes[0]);
+}
+
+/// Bytes of the file.
+fn is_written_ready_to_preload(allocator: &str) -> u64 {
     let folder = folder();
     let path = folder.path().join("mylibmalloc.so");
     let output = mymalloc()
-        .args(["lib", "--out"])
+        .args(["lib", "--allocator", allocator, "--out"])
         .arg(&path)
         .output()
         .expect("starts");
@@ -574,6 +580,7 @@ fn the_shim_is_written_ready_to_preload() {
         output.stdout
     };
     assert_eq!(listing(Some(&path)), listing(None));
+    fs::metadata(&path).expect("written").len()
 }
 
 #[test]

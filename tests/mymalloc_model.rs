@@ -1,6 +1,6 @@
 //! MyMalloc against a naive model that is easy to see to be right: a list of blocks with what was
 //! written into each. Whatever is done, in any order: blocks lie apart, are aligned, keep what they
-//! hold, and are zero when that was asked for.
+//! hold, and are zero when that was asked for; and the heap checker finds no contradiction.
 
 mod common;
 
@@ -8,7 +8,7 @@ use std::ffi::c_void;
 use std::ptr::NonNull;
 
 use common::{fill, holds};
-use mymalloc::allocator::mymalloc::c;
+use mymalloc::allocator::mymalloc::{c, check};
 use proptest::prelude::*;
 
 #[derive(Debug, Clone)]
@@ -18,7 +18,10 @@ enum Action {
     Aligned(usize, u32),
     Reallocate(usize, usize),
     Free(usize),
+    FreeSized(usize),
     FreeHalf(usize),
+    Trim,
+    Check,
 }
 
 /// Small sizes most of the time, some of every class, a few large ones.
@@ -38,7 +41,9 @@ fn action() -> impl Strategy<Value = Action> {
         1 => (size(), 4_u32..18).prop_map(|(size, shift)| Action::Aligned(size, shift)),
         3 => (any::<usize>(), size()).prop_map(|(which, size)| Action::Reallocate(which, size)),
         6 => any::<usize>().prop_map(Action::Free),
+        2 => any::<usize>().prop_map(Action::FreeSized),
         1 => any::<usize>().prop_map(Action::FreeHalf),
+        1 => (0_u32..8).prop_map(|one| if one == 0 { Action::Trim } else { Action::Check }),
     ]
 }
 
@@ -112,6 +117,19 @@ impl Model {
                         c::free(block.start.as_ptr().cast());
                     }
                 }
+                Action::FreeSized(which) => {
+                    if let Some(block) = self.take(which) {
+                        c::free_sized(block.start.as_ptr().cast(), block.size);
+                    }
+                }
+                Action::Trim => {
+                    c::malloc_trim(0);
+                }
+                Action::Check => {
+                    let census = check().expect("no contradiction");
+                    // Other tests of this process have blocks, too.
+                    assert!(census.small + census.large >= self.blocks.len());
+                }
                 Action::FreeHalf(which) => {
                     for _ in 0..self.blocks.len() / 2 {
                         self.perform(&Action::Free(which));
@@ -133,11 +151,13 @@ proptest! {
         for action in &actions {
             model.perform(action);
         }
+        model.perform(&Action::Check);
         while model.take(0).is_some_and(|block| {
             // SAFETY: ended once.
             unsafe { c::free(block.start.as_ptr().cast()) };
             true
         }) {}
+        model.perform(&Action::Check);
     }
 
     /// Several threads at once, each with a model of its own; memory is theirs together.

@@ -117,7 +117,7 @@ fn the_c_functions_say_enomem_and_recover() {
             c::posix_memalign(&raw mut result, 64, 64 << 20),
             libc::ENOMEM
         );
-        assert_eq!((result, errno()), (ptr::null_mut(), 5));
+        assert_eq!((result, errno()), (ptr::null_mut(), libc::ENOMEM));
 
         unlimit_address_space();
         let grown = c::realloc(held, 64 << 20);

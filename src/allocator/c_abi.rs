@@ -66,6 +66,20 @@ pub trait ProcessAllocator {
         }
     }
 
+    /// The same by a caller who says how many bytes it has used of the block. Allocators that know
+    /// better may check it.
+    ///
+    /// # Errors
+    /// As [`free`](Self::free).
+    ///
+    /// # Safety
+    /// As [`free`](Self::free).
+    #[inline(always)]
+    unsafe fn free_sized(block: *mut u8, _size: usize) -> Result<(), FreeError> {
+        // SAFETY: the caller hands over the block.
+        unsafe { Self::free_or_null(block) }
+    }
+
     /// Changes a block's size, moving it if need be.
     ///
     /// # Errors
@@ -126,6 +140,40 @@ pub unsafe fn free<A: ProcessAllocator>(block: *mut c_void) {
     }
 }
 
+/// The old `cfree`.
+///
+/// # Safety
+/// As [`free`].
+pub unsafe fn cfree<A: ProcessAllocator>(block: *mut c_void) {
+    // SAFETY: the caller hands over the block.
+    unsafe { free::<A>(block) }
+}
+
+/// C23's `free_sized`: `size` is what the block was asked for with.
+///
+/// # Safety
+/// As [`free`].
+#[inline(always)]
+pub unsafe fn free_sized<A: ProcessAllocator>(block: *mut c_void, size: usize) {
+    // SAFETY: the caller hands over the block.
+    if let Err(error) = unsafe { A::free_sized(block.cast(), size) } {
+        report::<A>("free_sized", block, error);
+    }
+}
+
+/// C23's `free_aligned_sized`.
+///
+/// # Safety
+/// As [`free`].
+pub unsafe fn free_aligned_sized<A: ProcessAllocator>(
+    block: *mut c_void,
+    _alignment: usize,
+    size: usize,
+) {
+    // SAFETY: the caller hands over the block.
+    unsafe { free_sized::<A>(block, size) }
+}
+
 /// `realloc`.
 ///
 /// # Safety
@@ -179,7 +227,8 @@ pub fn memalign<A: ProcessAllocator>(alignment: usize, size: usize) -> *mut c_vo
     or_enomem(aligned::<A>(size, alignment))
 }
 
-/// `posix_memalign`: the reason is the result, `errno` stays as it was.
+/// `posix_memalign`: the reason is the result. Without memory it is in `errno` as well, where some
+/// programs look for it, as glibc has it.
 ///
 /// # Safety
 /// `result` can be written.
@@ -197,7 +246,10 @@ pub unsafe fn posix_memalign<A: ProcessAllocator>(
             unsafe { result.write(block.as_ptr().cast()) };
             0
         }
-        None => os::ENOMEM,
+        None => {
+            os::set_errno(os::ENOMEM);
+            os::ENOMEM
+        }
     }
 }
 
@@ -293,6 +345,12 @@ macro_rules! c_malloc_functions {
             pvalloc(size: usize) -> *mut core::ffi::c_void;
             /// GNU's `malloc_usable_size`.
             malloc_usable_size(block: *mut core::ffi::c_void) -> usize;
+            /// The old `cfree`.
+            cfree(block: *mut core::ffi::c_void) -> ();
+            /// C23's `free_sized`.
+            free_sized(block: *mut core::ffi::c_void, size: usize) -> ();
+            /// C23's `free_aligned_sized`.
+            free_aligned_sized(block: *mut core::ffi::c_void, alignment: usize, size: usize) -> ();
         }
 
         /// C's `aligned_alloc`.

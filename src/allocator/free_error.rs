@@ -13,6 +13,8 @@ pub enum FreeError {
     Interior,
     /// In a block that is free already.
     AlreadyFreed,
+    /// Of an allocated block that has fewer bytes than its owner says.
+    TooSmall,
 }
 
 impl FreeError {
@@ -23,6 +25,7 @@ impl FreeError {
             Self::Foreign => "the pointer is not of this allocator, or its page was given back",
             Self::Interior => "the pointer lies inside a block, not at its start",
             Self::AlreadyFreed => "the block was freed already",
+            Self::TooSmall => "the block has fewer bytes than the size given",
         }
     }
 }

@@ -92,6 +92,16 @@ impl<T> Lock<T> {
         }
     }
 
+    /// The value of a lock that is held without a guard.
+    ///
+    /// # Safety
+    /// The calling thread has [`acquire`](Self::acquire)d the lock and keeps it as long as it uses the
+    /// value.
+    pub(super) unsafe fn held(&self) -> &T {
+        // SAFETY: the caller says so.
+        unsafe { &*self.value.get() }
+    }
+
     /// Opens the lock.
     ///
     /// # Safety

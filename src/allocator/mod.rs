@@ -40,3 +40,15 @@ pub use free_error::FreeError;
 pub fn panicked() -> ! {
     os::abort(format_args!("mymalloc: internal error"))
 }
+
+/// Ends the process at once, after one line on standard error. For shims.
+#[doc(hidden)]
+pub fn end_process(message: core::fmt::Arguments<'_>) -> ! {
+    os::abort(message)
+}
+
+/// The definition of a function that comes behind this object's in the dynamic linker's order. For shims.
+#[doc(hidden)]
+pub fn next_definition(name: &core::ffi::CStr) -> Option<core::ptr::NonNull<core::ffi::c_void>> {
+    os::next_definition(name)
+}

@@ -12,6 +12,12 @@ use core::fmt::{self, Write};
 use core::ptr::{self, NonNull};
 use core::sync::atomic::AtomicU32;
 
+mod threads;
+
+pub(super) use threads::{
+    is_single_threaded, lock_streams, sleep_ms, start_thread, unlock_streams,
+};
+
 /// Bytes of one page of the system's.
 pub(super) const OS_PAGE_BYTES: usize = 4096;
 
@@ -32,12 +38,19 @@ const MAP_NORESERVE: c_int = 0x4000;
 const MADV_DONTNEED: c_int = 4;
 const CLOCK_MONOTONIC_COARSE: c_int = 6;
 const STDERR_FILENO: c_int = 2;
+const GRND_NONBLOCK: c_uint = 1;
+/// `dlsym`: the definition that follows that of the caller.
+const RTLD_NEXT: *mut c_void = ptr::without_provenance_mut(usize::MAX);
 const FUTEX_WAIT_PRIVATE: c_int = 128;
 const FUTEX_WAKE_PRIVATE: c_int = 129;
 #[cfg(target_arch = "x86_64")]
 const SYS_FUTEX: c_long = 202;
+#[cfg(target_arch = "x86_64")]
+const SYS_WRITE: c_long = 1;
 #[cfg(not(target_arch = "x86_64"))]
 const SYS_FUTEX: c_long = 98;
+#[cfg(not(target_arch = "x86_64"))]
+const SYS_WRITE: c_long = 64;
 
 type ForkHandler = Option<unsafe extern "C" fn()>;
 type KeyDestructor = Option<unsafe extern "C" fn(*mut c_void)>;
@@ -73,9 +86,11 @@ unsafe extern "C" {
     fn clock_gettime(clock: c_int, time: *mut Timespec) -> c_int;
     fn atexit(function: unsafe extern "C" fn()) -> c_int;
     fn getenv(name: *const c_char) -> *const c_char;
+    fn getrandom(bytes: *mut c_void, count: usize, flags: c_uint) -> isize;
+    fn dlsym(object: *mut c_void, name: *const c_char) -> *mut c_void;
+    fn fwrite(bytes: *const c_void, size: usize, count: usize, stream: *mut c_void) -> usize;
     fn pthread_key_create(key: *mut c_uint, destructor: KeyDestructor) -> c_int;
     fn pthread_setspecific(key: c_uint, value: *const c_void) -> c_int;
-    fn write(file: c_int, bytes: *const c_void, count: usize) -> isize;
     fn syscall(number: c_long, ...) -> c_long;
     fn pthread_atfork(prepare: ForkHandler, parent: ForkHandler, child: ForkHandler) -> c_int;
     #[link_name = "abort"]
@@ -190,6 +205,15 @@ pub(super) unsafe fn make_writable(address: NonNull<u8>, bytes: usize) -> bool {
     keeping_errno(|| unsafe { mprotect(address.as_ptr().cast(), bytes, protection) == 0 })
 }
 
+/// Makes whole OS pages fault when they are touched; their content stays. False: the system refused.
+///
+/// # Safety
+/// The pages are the caller's, and nobody uses them until [`make_writable`].
+pub(super) unsafe fn make_inaccessible(address: NonNull<u8>, bytes: usize) -> bool {
+    // SAFETY: the caller says so.
+    keeping_errno(|| unsafe { mprotect(address.as_ptr().cast(), bytes, PROT_NONE) == 0 })
+}
+
 /// Gives the memory of whole OS pages back and keeps the addresses: they read as zeroes afterwards.
 /// False: the system refused and the content is unknown.
 ///
@@ -241,6 +265,34 @@ pub(super) fn environment(name: &CStr) -> Option<&'static [u8]> {
         let text = getenv(name.as_ptr());
         (!text.is_null()).then(|| CStr::from_ptr(text).to_bytes())
     }
+}
+
+/// Eight bytes that nobody can foretell, or, where the system has none yet, that are hard to foretell.
+pub(super) fn random() -> u64 {
+    let mut bytes = 0_u64;
+    // SAFETY: the answer goes to a local variable of that size.
+    let count = keeping_errno(|| unsafe { getrandom((&raw mut bytes).cast(), 8, GRND_NONBLOCK) });
+    if count == 8 {
+        return bytes;
+    }
+    // Addresses of stack and code differ from run to run.
+    let place: *const u64 = &raw const bytes;
+    (place.addr() as u64).rotate_left(32) ^ (random as *const ()).addr() as u64
+}
+
+/// The definition of a function behind this one's object, in the order of the dynamic linker.
+pub(super) fn next_definition(name: &CStr) -> Option<NonNull<c_void>> {
+    // SAFETY: a terminated name.
+    keeping_errno(|| NonNull::new(unsafe { dlsym(RTLD_NEXT, name.as_ptr()) }))
+}
+
+/// Writes to a stream of C's.
+///
+/// # Safety
+/// An open `FILE`.
+pub(super) unsafe fn write_stream(stream: *mut c_void, text: &str) -> bool {
+    // SAFETY: the caller's stream; the text has so many bytes.
+    unsafe { fwrite(text.as_ptr().cast(), 1, text.len(), stream) == text.len() }
 }
 
 /// A thread-local word whose value, if not null, is given to `destructor` when its thread ends. None:
@@ -307,9 +359,11 @@ pub(super) fn error_line(message: fmt::Arguments<'_>) {
     // A line that is too long is cut; there is nobody to tell.
     let _ = line.write_fmt(message);
     line.bytes[line.length] = b'\n';
-    // One call, so that lines of several threads do not mix.
-    // SAFETY: the buffer holds `length + 1` initialised bytes.
-    keeping_errno(|| unsafe { write(STDERR_FILENO, line.bytes.as_ptr().cast(), line.length + 1) });
+    let (text, count) = (line.bytes.as_ptr(), line.length + 1);
+    // One call, so that lines of several threads do not mix. Not C's `write`, which would end a thread
+    // here that another one has cancelled.
+    // SAFETY: the buffer holds so many initialised bytes.
+    keeping_errno(|| unsafe { syscall(SYS_WRITE, c_long::from(STDERR_FILENO), text, count) });
 }
 
 /// Ends the process at once, after one line on standard error.
@@ -363,6 +417,7 @@ mod tests {
             libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG
         );
         assert_eq!(SYS_FUTEX, libc::SYS_futex);
+        assert_eq!(SYS_WRITE, libc::SYS_write);
         assert_eq!(libc::MAP_FAILED.addr(), usize::MAX);
         // SAFETY: asks for a number.
         let os_page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
@@ -375,7 +430,6 @@ mod tests {
         type Mmap =
             unsafe extern "C" fn(*mut c_void, usize, c_int, c_int, c_int, i64) -> *mut c_void;
         type Mremap = unsafe extern "C" fn(*mut c_void, usize, usize, c_int, ...) -> *mut c_void;
-        type Write = unsafe extern "C" fn(c_int, *const c_void, usize) -> isize;
         type Atfork = unsafe extern "C" fn(ForkHandler, ForkHandler, ForkHandler) -> c_int;
         let pairs = [
             (mmap as Mmap as usize, libc::mmap as Mmap as usize),
@@ -384,7 +438,6 @@ mod tests {
                 libc::munmap as unsafe extern "C" fn(*mut c_void, usize) -> c_int as usize,
             ),
             (mremap as Mremap as usize, libc::mremap as Mremap as usize),
-            (write as Write as usize, libc::write as Write as usize),
             (
                 syscall as unsafe extern "C" fn(c_long, ...) -> c_long as usize,
                 libc::syscall as unsafe extern "C" fn(c_long, ...) -> c_long as usize,

@@ -37,7 +37,7 @@ Examples:
   mymalloc suite --quick                 the bundled workloads, in under three minutes
   mymalloc report reports/trace/results.json
                                          draw the report again, without measuring
-  mymalloc lib --out mylibmalloc.so      the page list as a shared object, then:
+  mymalloc lib --out mylibmalloc.so      MyMalloc as a shared object, then:
   LD_PRELOAD=./mylibmalloc.so ls")]
 struct Mymalloc {
     #[command(subcommand)]

@@ -53,9 +53,14 @@ pub struct Environment {
 }
 
 /// Prefixes of environment variables that allocators read.
-const ALLOCATOR_PREFIXES: [&str; 9] = [
+const ALLOCATOR_PREFIXES: [&str; 14] = [
     "MALLOC_",
     "MIMALLOC_",
+    "MYMALLOC_PURGE_DELAY",
+    "MYMALLOC_LIMIT",
+    "MYMALLOC_SECURE",
+    "MYMALLOC_BACKGROUND",
+    "MYMALLOC_VERBOSE",
     "GLIBC_TUNABLES",
     "TCMALLOC_",
     "SNMALLOC_",
@@ -373,6 +378,7 @@ mod tests {
             "MALLOC_CONF",
             "_RJEM_MALLOC_CONF",
             "GLIBC_TUNABLES",
+            "MYMALLOC_SECURE",
         ] {
             assert!(steers_an_allocator(name), "{name}");
         }

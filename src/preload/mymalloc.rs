@@ -4,8 +4,12 @@
 
 #[path = "../allocator/mod.rs"]
 mod allocator;
+#[cfg(target_arch = "x86_64")]
+mod operators;
 
-use core::ffi::c_void;
+use core::ffi::{c_int, c_void};
+
+use allocator::mymalloc::c::{self, Mallinfo, Mallinfo2};
 
 allocator::c_abi::c_malloc_functions!(
     crate::allocator::mymalloc::Process,
@@ -19,7 +23,7 @@ allocator::c_abi::c_malloc_functions!(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mymalloc(size: usize) -> *mut c_void {
     // SAFETY: the caller keeps the same rules.
-    unsafe { allocator::mymalloc::c::malloc(size) }
+    unsafe { c::malloc(size) }
 }
 
 /// The project's own name for `free`.
@@ -29,14 +33,63 @@ pub unsafe extern "C" fn mymalloc(size: usize) -> *mut c_void {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn myfree(block: *mut c_void) {
     // SAFETY: the caller keeps the same rules.
-    unsafe { allocator::mymalloc::c::free(block) }
+    unsafe { c::free(block) }
 }
 
-/// Prints what the allocator holds on standard error.
-#[unsafe(no_mangle)]
-pub extern "C" fn mymalloc_stats_print() {
-    // SAFETY: no rules to keep.
-    unsafe { allocator::mymalloc::c::mymalloc_stats_print() }
+/// Functions of the C library's that are about its malloc, under the same names.
+macro_rules! exported {
+    ($($(#[$doc:meta])* $name:ident = $function:path, ($($argument:ident: $type:ty),*) -> $result:ty;)*) => {
+        $(
+            $(#[$doc])*
+            ///
+            /// # Safety
+            /// As the C function.
+            #[unsafe(no_mangle)]
+            pub unsafe extern "C" fn $name($($argument: $type),*) -> $result {
+                // SAFETY: the caller keeps the same rules.
+                unsafe { $function($($argument),*) }
+            }
+        )*
+    };
+}
+
+exported! {
+    /// Prints what the allocator holds on standard error.
+    mymalloc_stats_print = c::mymalloc_stats_print, () -> ();
+    /// GNU's `malloc_stats`.
+    malloc_stats = c::malloc_stats, () -> ();
+    /// GNU's `malloc_trim`.
+    malloc_trim = c::malloc_trim, (pad: usize) -> c_int;
+    /// GNU's `mallopt`.
+    mallopt = c::mallopt, (parameter: c_int, value: c_int) -> c_int;
+    /// GNU's `mallinfo`.
+    mallinfo = c::mallinfo, () -> Mallinfo;
+    /// GNU's `mallinfo2`.
+    mallinfo2 = c::mallinfo2, () -> Mallinfo2;
+    /// GNU's `malloc_info`.
+    malloc_info = c::malloc_info, (options: c_int, stream: *mut c_void) -> c_int;
+}
+
+// glibc's own second names, which some programs call to reach "the real malloc". A block that they got
+// there may end in `free`, so all names must be of one allocator.
+exported! {
+    /// glibc's second name of `malloc`.
+    __libc_malloc = c::malloc, (size: usize) -> *mut c_void;
+    /// glibc's second name of `free`.
+    __libc_free = c::free, (block: *mut c_void) -> ();
+    /// glibc's second name of `calloc`.
+    __libc_calloc = c::calloc, (count: usize, size: usize) -> *mut c_void;
+    /// glibc's second name of `realloc`.
+    __libc_realloc = c::realloc, (block: *mut c_void, size: usize) -> *mut c_void;
+    /// glibc's second name of `memalign`.
+    __libc_memalign = c::memalign, (alignment: usize, size: usize) -> *mut c_void;
+    /// glibc's second name of `valloc`.
+    __libc_valloc = c::valloc, (size: usize) -> *mut c_void;
+    /// glibc's second name of `pvalloc`.
+    __libc_pvalloc = c::pvalloc, (size: usize) -> *mut c_void;
+    /// glibc's second name of `posix_memalign`.
+    __posix_memalign = c::posix_memalign,
+        (result: *mut *mut c_void, alignment: usize, size: usize) -> c_int;
 }
 
 /// Without std, a panic ends the process; nothing in the allocators is meant to panic.

@@ -19,6 +19,8 @@ pub(super) struct Extent {
     pub(super) end: usize,
     /// Whether it may hold memory. Of a block: whether it did when it was handed out.
     pub(super) is_dirty: bool,
+    /// Whether the last page of a block is a guard, which faults.
+    pub(super) has_guard: bool,
     /// When it became free.
     pub(super) freed_ms: u32,
     pub(super) state: State,
@@ -50,6 +52,7 @@ impl Extent {
             first: 0,
             end: 0,
             is_dirty: false,
+            has_guard: false,
             freed_ms: 0,
             state: State::Free,
             tag: 0,
@@ -64,12 +67,22 @@ impl Extent {
         self.end - self.first
     }
 
+    /// Those that a program may use of a block.
+    pub(super) fn usable_pages(&self) -> usize {
+        self.pages() - usize::from(self.has_guard)
+    }
+
+    /// Bytes that may be used.
     pub(super) fn bytes(&self) -> usize {
-        self.pages() * OS_PAGE_BYTES
+        self.usable_pages() * OS_PAGE_BYTES
     }
 
     pub(super) fn start(&self) -> *mut u8 {
         ptr::with_exposed_provenance_mut(self.first * OS_PAGE_BYTES)
+    }
+
+    pub(super) fn last_page(&self) -> *mut u8 {
+        ptr::with_exposed_provenance_mut((self.end - 1) * OS_PAGE_BYTES)
     }
 
     /// First page, at a multiple of `alignment_pages`, where `pages` fit. None: they do not.
@@ -219,6 +232,11 @@ impl Bins {
         NonNull::new(self.oldest)
     }
 
+    /// Free extents, if each is where it belongs: for the checker.
+    pub(super) fn count(&self) -> Option<usize> {
+        Some(self.dirty.count(true)? + self.clean.count(false)?)
+    }
+
     /// The first clean extent of a bin.
     pub(super) fn first_clean(&self, bin: usize) -> Option<NonNull<Extent>> {
         NonNull::new(self.clean.first[bin])
@@ -269,6 +287,31 @@ impl Set {
                 self.filled[bin / 64] &= !(1 << (bin % 64));
             }
         }
+    }
+
+    /// Extents of all bins, each of which is free, of the kind, and in its bin. None: one is not.
+    fn count(&self, is_dirty: bool) -> Option<usize> {
+        let mut count = 0;
+        for (bin, first) in self.first.iter().enumerate() {
+            let is_filled = self.filled[bin / 64] & (1 << (bin % 64)) != 0;
+            if is_filled == first.is_null() {
+                return None;
+            }
+            let mut candidate = *first;
+            while let Some(extent) = NonNull::new(candidate) {
+                // SAFETY: records stay mapped; the lock is held.
+                let extent = unsafe { extent.as_ref() };
+                let is_right = extent.state == State::Free
+                    && extent.is_dirty == is_dirty
+                    && bin_of(extent.pages()) == bin;
+                if !is_right {
+                    return None;
+                }
+                count += 1;
+                candidate = extent.next;
+            }
+        }
+        Some(count)
     }
 
     /// The first bin from `bin` on that is not empty.

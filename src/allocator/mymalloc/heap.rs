@@ -41,6 +41,8 @@ struct Bin {
     bias: *const u8,
     /// See [`size_class::state_shift`]. For slices without a class: all of the address.
     shift: u32,
+    /// Bytes of a block of the class, if it is a small one.
+    block_bytes: u32,
 }
 
 /// The state of no block.
@@ -104,12 +106,14 @@ impl NoHeap {
                 first: ptr::null_mut(),
                 bias: &raw const NO_STATE,
                 shift: 63,
+                block_bytes: 0,
             }
         }; BINS];
         let mut class = 1;
         while class < CLASSES {
             bins[class].bias = ptr::null();
             bins[class].shift = size_class::state_shift(class);
+            bins[class].block_bytes = block_bytes(class) as u32;
             class += 1;
         }
         Self {
@@ -148,6 +152,27 @@ pub(super) fn allocate(size: usize) -> *mut u8 {
         let offsets = (&raw const (*heap).offsets).cast::<u16>();
         let offset = *offsets.add((size + 15) >> 4);
         pop(heap, usize::from(offset))
+    }
+}
+
+/// The same if the thread has such a block in its magazine. Null if not, and `errno` stays.
+#[inline(always)]
+pub(super) fn allocate_at_hand(size: usize) -> *mut u8 {
+    if size > SHORT_BYTES_MAX {
+        return ptr::null_mut();
+    }
+    let heap = thread::heap();
+    // SAFETY: as in `allocate` and `pop`.
+    unsafe {
+        let offsets = (&raw const (*heap).offsets).cast::<u16>();
+        let bin = heap
+            .byte_add(usize::from(*offsets.add((size + 15) >> 4)))
+            .cast::<Bin>();
+        if (*bin).top == (*bin).first {
+            ptr::null_mut()
+        } else {
+            take_top(bin)
+        }
     }
 }
 
@@ -201,11 +226,20 @@ unsafe fn pop(heap: *mut Heap, offset: usize) -> *mut u8 {
     // are this thread's.
     unsafe {
         let bin = heap.byte_add(offset).cast::<Bin>();
-        let top = (*bin).top;
-        if top == (*bin).first {
+        if (*bin).top == (*bin).first {
             return refill(offset, heap);
         }
-        let last = top.sub(1);
+        take_top(bin)
+    }
+}
+
+/// # Safety
+/// A bin of the calling thread's heap whose magazine is not empty.
+#[inline(always)]
+unsafe fn take_top(bin: *mut Bin) -> *mut u8 {
+    // SAFETY: the caller says so.
+    unsafe {
+        let last = (*bin).top.sub(1);
         (*bin).top = last;
         if IS_CHECKED {
             *(*last).state.as_ptr() |= ALLOCATED;
@@ -230,7 +264,14 @@ unsafe fn refill(offset: usize, heap: *mut Heap) -> *mut u8 {
     };
     // SAFETY: the calling thread's heap, which nobody else uses.
     unsafe {
-        if (*heap.as_ptr()).get_blocks(offset / BIN_BYTES) {
+        let class = offset / BIN_BYTES;
+        let mut has_blocks = (*heap.as_ptr()).get_blocks(class);
+        if !has_blocks {
+            // The addresses of idle memory may be what records lack.
+            large::trim();
+            has_blocks = (*heap.as_ptr()).get_blocks(class);
+        }
+        if has_blocks {
             pop(heap.as_ptr(), offset)
         } else {
             or_enomem(None)
@@ -245,12 +286,23 @@ unsafe fn refill(offset: usize, heap: *mut Heap) -> *mut u8 {
 /// If the pointer is an allocated block, it is the caller's, and is used no more.
 #[inline(always)]
 pub(super) unsafe fn free(address: *mut u8) {
+    // SAFETY: the caller hands over the block. No block is too small for 0 bytes.
+    unsafe { free_sized(address, 0) }
+}
+
+/// [`free`] by a caller who says how many bytes it has used of the block. More than the block has end the
+/// process.
+///
+/// # Safety
+/// As for [`free`].
+#[inline(always)]
+pub(super) unsafe fn free_sized(address: *mut u8, size: usize) {
     let heap = thread::heap();
     // SAFETY: the thread's heap, or `NO_HEAP`, which begins as heaps do.
     let direct = unsafe { (*heap).direct };
     let Some(entry) = direct.entry(address.addr()) else {
         // SAFETY: the caller hands over the block.
-        return unsafe { free_slowly(address, heap) };
+        return unsafe { free_slowly(address, size, heap) };
     };
     // SAFETY: the map has offsets of bins, and the addresses of state bytes of all that is in a slice.
     unsafe {
@@ -261,8 +313,8 @@ pub(super) unsafe fn free(address: *mut u8) {
             let states = (*bin).bias.cast_mut().wrapping_add(entry.states());
             state = states.wrapping_add(place);
             let low = low_bits(address.addr());
-            if *state != low | ALLOCATED {
-                return free_slowly(address, heap);
+            if *state != low | ALLOCATED || size > (*bin).block_bytes as usize {
+                return free_slowly(address, size, heap);
             }
             *state = low;
         }
@@ -290,7 +342,7 @@ unsafe fn overflow(address: *mut u8, heap: *mut Heap, state: *mut u8, offset: us
     // SAFETY: the caller's block, and its state byte.
     unsafe {
         if !IS_CHECKED && (class == 0 || class == LARGE) {
-            return free_slowly(address, heap);
+            return free_slowly(address, 0, heap);
         }
         let entry = Entry {
             block: NonNull::new_unchecked(address),
@@ -332,11 +384,14 @@ unsafe fn put(entry: Entry, class: usize, heap: *mut Heap) {
 /// As for [`free`].
 #[cold]
 #[inline(never)]
-unsafe fn free_slowly(address: *mut u8, heap: *mut Heap) {
+unsafe fn free_slowly(address: *mut u8, size: usize, heap: *mut Heap) {
     let Some(block) = NonNull::new(address) else {
         return;
     };
     let freed = match find(block) {
+        found if IS_CHECKED && size > 0 && is_too_small(block, found, size) => {
+            Err(FreeError::TooSmall)
+        }
         Ok(Found::Small(class, state)) => {
             let entry = Entry { block, state };
             // SAFETY: an allocated block, which the caller hands over.
@@ -360,6 +415,15 @@ unsafe fn free_slowly(address: *mut u8, heap: *mut Heap) {
     };
     if let Err(error) = freed {
         c_abi::report::<Process>("free", address.cast(), error);
+    }
+}
+
+/// Whether an allocated block has fewer bytes than `size`.
+fn is_too_small(block: NonNull<u8>, found: Result<Found, FreeError>, size: usize) -> bool {
+    match found {
+        Ok(Found::Small(class, _)) => size > block_bytes(class),
+        Ok(Found::Large) => large::is_too_small(block, size),
+        Err(_) => false,
     }
 }
 

@@ -39,9 +39,11 @@ pub(super) fn allocate_zeroed(size: usize, alignment: usize) -> Option<NonNull<u
 
 /// A block, and whether it may hold other bytes than zeroes. `to_grow`: where it may grow in place.
 fn allocate_block(size: usize, alignment: usize, to_grow: bool) -> Option<(NonNull<u8>, bool)> {
-    if size > isize::MAX as usize || !thread::make_process_ready() {
+    // More than there are addresses is not asked for six times over.
+    if size >> pages::ADDRESS_BITS != 0 || alignment >> pages::ADDRESS_BITS != 0 {
         return None;
     }
+    thread::make_process_ready();
     let pages = size.max(1).div_ceil(OS_PAGE_BYTES);
     let alignment_pages = (alignment / OS_PAGE_BYTES).max(1);
     tick_for_large();
@@ -106,10 +108,27 @@ fn keep_medium(block: NonNull<u8>) -> Option<Freed> {
         if !is_block {
             return None;
         }
-        let class = class_of_pages((*extent).pages())?;
+        let class = class_of_pages((*extent).usable_pages())?;
         (*extent).tag = 0;
         let state = NonNull::new_unchecked(&raw mut (*extent).tag);
         Some(Freed::Medium(class, Entry { block, state }))
+    }
+}
+
+/// Whether this is an allocated block with fewer bytes than `size`. Without the lock, as in
+/// [`keep_medium`].
+pub(super) fn is_too_small(block: NonNull<u8>, size: usize) -> bool {
+    let address = block.addr().get();
+    let Some(extent) = extent::at(address / OS_PAGE_BYTES) else {
+        return false;
+    };
+    // SAFETY: as in `keep_medium`.
+    unsafe {
+        let record = extent.as_ptr();
+        (*record).tag == ALLOCATED
+            && (*record).state == State::Block
+            && (*record).first * OS_PAGE_BYTES == address
+            && (*record).bytes() < size
     }
 }
 
@@ -163,13 +182,15 @@ pub(super) unsafe fn resize(
     // A block that grew once will grow again.
     let (moved, is_dirty) =
         allocate_block(size, OS_PAGE_BYTES, true).ok_or(ReallocFailure::OutOfMemory)?;
+    // Blocks that end at a guard move when they become shorter, too.
+    let kept_bytes = old_bytes.min(pages * OS_PAGE_BYTES);
     // Moving pages loses what memory is there already, which copying would use.
-    let is_to_move = old_bytes >= MOVE_BYTES_MIN && !is_dirty;
-    // SAFETY: two blocks of the caller's, apart, the new one longer; both are whole pages.
+    let is_to_move = old_bytes >= MOVE_BYTES_MIN && kept_bytes == old_bytes && !is_dirty;
+    // SAFETY: two blocks of the caller's, apart, that both have the bytes; both are whole pages.
     unsafe {
         let is_moved = is_to_move && os::move_pages(block, moved, old_bytes);
         if !is_moved {
-            moved.copy_from_nonoverlapping(block, old_bytes);
+            moved.copy_from_nonoverlapping(block, kept_bytes);
         }
         let mut store = STORE.lock_spinning();
         let extent = store.find(block)?;
@@ -208,6 +229,12 @@ pub(super) fn free_chunk(start: NonNull<u8>, dirty: u32, now_ms: u32) {
     store.limit_dirty();
 }
 
+/// Gives everything that is idle back to the system, addresses and all.
+pub(super) fn trim() {
+    let mut store = STORE.lock_spinning();
+    store.purge_all();
+}
+
 /// Gives the memory of extents back to the system that have been free for `delay_ms`.
 pub(super) fn purge(now_ms: u32, delay_ms: u32) {
     STORE.lock_spinning().purge(now_ms, delay_ms);
@@ -223,6 +250,15 @@ fn tick_for_large() {
 /// Bytes of memory: mapped, in use by blocks and chunks, and idle but still there.
 pub(super) fn bytes() -> (usize, usize, usize) {
     STORE.lock().bytes()
+}
+
+/// The store, for the checker.
+///
+/// # Safety
+/// After [`acquire`], while the lock is held.
+pub(super) unsafe fn held() -> &'static Store {
+    // SAFETY: the caller says so.
+    unsafe { STORE.held() }
 }
 
 /// Around `fork`.

@@ -27,15 +27,33 @@ static STORE: Lock<Store> = Lock::new(Store {
     mapped_bytes: 0,
 });
 
+impl Store {
+    /// Whether there is room for so many bytes, from the system if need be.
+    fn has(&mut self, bytes: usize) -> bool {
+        if self.left_bytes < bytes {
+            let Some(step) = os::map(STEP_BYTES) else {
+                return false;
+            };
+            self.next = Some(step);
+            self.left_bytes = STEP_BYTES;
+            self.mapped_bytes += STEP_BYTES;
+        }
+        true
+    }
+}
+
+/// Makes sure that records of so many bytes in all, alignment included, are to be had. False: no memory.
+pub(super) fn make_sure_of(bytes: usize) -> bool {
+    STORE.lock_spinning().has(bytes)
+}
+
 /// Room for a `T`, zeroed. None: the system has no memory left.
 pub(super) fn allocate<T>() -> Option<NonNull<T>> {
     const { assert!(align_of::<T>() <= ALIGNMENT && size_of::<T>() <= STEP_BYTES) }
     let bytes = size_of::<T>().next_multiple_of(ALIGNMENT);
     let mut store = STORE.lock_spinning();
-    if store.left_bytes < bytes {
-        store.next = Some(os::map(STEP_BYTES)?);
-        store.left_bytes = STEP_BYTES;
-        store.mapped_bytes += STEP_BYTES;
+    if !store.has(bytes) {
+        return None;
     }
     let record = store.next?;
     // SAFETY: `left_bytes`, at least `bytes`, are mapped from `next` on.

@@ -61,9 +61,12 @@
 //! | `store`, `extent` | all memory got from the system, as runs of OS pages |
 //! | `metadata` | memory for records |
 //! | `thread`, `fork` | the heap of the calling thread; locks around `fork` |
-//! | `tick` | what happens from time to time |
+//! | `tick`, `background` | what happens from time to time; a thread that sees to it, if wanted |
+//! | `secure` | guard pages and random order, if wanted |
 //! | [`options`], [`stats`](stats()) | environment variables; what the allocator holds |
+//! | [`check`](check()) | the heap checker |
 //! | `process`, [`c`] | the Rust allocator, the C functions |
+//! | `allocator_api` | for collections that take an allocator: feature `allocator-api2` |
 //!
 //! ```
 //! use mymalloc::allocator::mymalloc::MyMalloc;
@@ -75,7 +78,11 @@
 //! assert_eq!(squares[999], 998_001);
 //! ```
 
+#[cfg(feature = "allocator-api2")]
+mod allocator_api;
+mod background;
 pub mod c;
+mod check;
 mod exchange;
 mod extent;
 mod fork;
@@ -85,6 +92,7 @@ mod metadata;
 pub mod options;
 mod pages;
 mod process;
+mod secure;
 mod shelf;
 mod size_class;
 mod slice;
@@ -94,5 +102,6 @@ mod thread;
 mod tick;
 mod tray;
 
+pub use check::{Census, Fault, check};
 pub use process::{MyMalloc, Process};
 pub use stats::{Stats, stats};

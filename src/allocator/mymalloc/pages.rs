@@ -1,15 +1,13 @@
-//! What is at an address: two flat maps over the whole address space, reserved and not committed, so
-//! that a lookup is one load for any pointer at all.
+//! What is at an address.
 //!
-//! * The slice map has a word per slice of 32 KiB: the offset of the slice's class in a heap's table of
-//!   bins, and where the state bytes of its blocks are. 0: none of ours. 32 GiB of addresses, 4 KiB of
-//!   memory per 16 MiB of heap.
-//! * The region map has a pointer per MiB to what is known of it.
-//!
-//! Where that much address space is refused (`ulimit -v`, some containers), both maps cover a window,
-//! by the lowest bits of the slice's number. Foreign addresses then fall on entries that are not
-//! theirs, so the short path of `free` is closed ([`Direct`] has no slice) and the long one compares the
-//! whole address.
+//! * The radix tree: a record per MiB of address space that holds memory of ours, found from any address
+//!   by two loads. It has a word for each slice of 32 KiB: the offset of the slice's class in a heap's
+//!   table of bins, and where the state bytes of its blocks are. 0: none of ours.
+//! * The window: the same words once more in one flat array, for the short path of `free`, by one load.
+//!   It covers the TiB of addresses from which the system gives memory, is reserved and not committed
+//!   (256 MiB of addresses; 4 KiB of memory per 16 MiB of heap), and is smaller where addresses are
+//!   scarce. What lies outside of it (the program may have mapped more than that itself) is freed by the
+//!   long path, as is everything if no window can be had.
 
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{
@@ -32,47 +30,43 @@ pub(super) const PAGES_PER_REGION: usize = REGION_BYTES / os::OS_PAGE_BYTES;
 
 /// What is known of a MiB of address space.
 pub(super) struct Region {
-    /// Its number: address over 2^20.
-    pub(super) number: usize,
     /// If it is cut into slices: by which chunk.
     pub(super) chunk: *mut Chunk,
+    /// What the slices are.
+    entries: [AtomicU64; SLICES_PER_REGION],
     /// Large blocks and free extents, at their first and at their last OS page. Null elsewhere.
     /// Written under the lock of the large store.
     pub(super) extents: [AtomicPtr<Extent>; PAGES_PER_REGION],
 }
 
-/// Slices in 47 bits of address space.
-const SLICES: usize = 1 << (47 - SLICE_SHIFT);
-/// The same where address space is scarce: 16 GiB.
-const SLICES_WINDOWED: usize = 1 << (34 - SLICE_SHIFT);
+/// Bits of an address that user space may use.
+pub(super) const ADDRESS_BITS: u32 = 47;
+const LEAF_SHIFT: u32 = 14;
+/// The regions of 16 GiB.
+type Leaf = [AtomicPtr<Region>; 1 << LEAF_SHIFT];
+/// The top of the radix tree. Its pages are touched where they are needed.
+static LEAVES: [AtomicPtr<Leaf>; 1 << (ADDRESS_BITS - REGION_SHIFT - LEAF_SHIFT)] =
+    [const { AtomicPtr::new(ptr::null_mut()) }; 1 << (ADDRESS_BITS - REGION_SHIFT - LEAF_SHIFT)];
 
-/// The maps, and how they are used.
-struct Maps {
-    slices: AtomicPtr<AtomicU64>,
-    /// Slices that have a word of their own, from address 0 on: all or none.
-    direct_slices: AtomicUsize,
-    /// Slice number to index.
-    mask: AtomicUsize,
-    regions: AtomicPtr<AtomicPtr<Region>>,
-}
+/// Slices of the largest window, 1 TiB, and of those that are tried if it cannot be had: 64 GiB, 8 GiB.
+const WINDOWS_SLICES: [usize; 3] = [
+    1 << (40 - SLICE_SHIFT),
+    1 << (36 - SLICE_SHIFT),
+    1 << (33 - SLICE_SHIFT),
+];
 
-static MAPS: Maps = Maps {
-    slices: AtomicPtr::new(ptr::null_mut()),
-    direct_slices: AtomicUsize::new(0),
-    mask: AtomicUsize::new(0),
-    regions: AtomicPtr::new(ptr::null_mut()),
-};
+/// The window. Set once, before any memory is got.
+static WINDOW_MAP: AtomicPtr<AtomicU64> = AtomicPtr::new(ptr::null_mut());
+static WINDOW_FIRST: AtomicUsize = AtomicUsize::new(0);
+static WINDOW_SLICES: AtomicUsize = AtomicUsize::new(0);
 
-/// A granule of a map, which becomes writable as a whole.
+/// A granule of the window's map, which becomes writable as a whole.
 const GRANULE_BYTES: usize = 64 << 10;
-/// Which granules of the slice map are writable, a bit each.
-static SLICE_GRANULES: [AtomicU64; SLICES * 8 / GRANULE_BYTES / 64] =
-    [const { AtomicU64::new(0) }; SLICES * 8 / GRANULE_BYTES / 64];
-/// The same of the region map.
-static REGION_GRANULES: [AtomicU64; SLICES / SLICES_PER_REGION * 8 / GRANULE_BYTES / 64] =
-    [const { AtomicU64::new(0) }; SLICES / SLICES_PER_REGION * 8 / GRANULE_BYTES / 64];
+/// Which granules are writable, a bit each.
+static GRANULES: [AtomicU64; WINDOWS_SLICES[0] * 8 / GRANULE_BYTES / 64] =
+    [const { AtomicU64::new(0) }; WINDOWS_SLICES[0] * 8 / GRANULE_BYTES / 64];
 
-/// What the slice map says of a slice.
+/// What is known of a slice.
 #[derive(Clone, Copy)]
 pub(super) struct Entry(u64);
 
@@ -101,10 +95,11 @@ impl Entry {
     }
 }
 
-/// The slice map, for the short path of `free`. Heaps have a copy each.
+/// The window, for the short path of `free`. Heaps have a copy each.
 #[derive(Clone, Copy)]
 pub(super) struct Direct {
-    /// Slices that have a word of their own, from address 0 on: all or none.
+    /// Number of the first slice that has a word, and how many have one.
+    first: usize,
     slices: usize,
     map: *const AtomicU64,
 }
@@ -112,14 +107,15 @@ pub(super) struct Direct {
 impl Direct {
     /// No slice.
     pub(super) const NONE: Self = Self {
+        first: 0,
         slices: 0,
         map: ptr::null(),
     };
 
-    /// The word of the slice that this address is in, if it has one of its own.
+    /// The word of the slice that this address is in, if it is in the window.
     #[inline(always)]
     pub(super) fn entry(&self, address: usize) -> Option<Entry> {
-        let slice = address >> SLICE_SHIFT;
+        let slice = (address >> SLICE_SHIFT).wrapping_sub(self.first);
         if slice >= self.slices {
             return None;
         }
@@ -128,96 +124,124 @@ impl Direct {
     }
 }
 
-/// The slice map, once there is one.
+/// The window, once there is one.
 pub(super) fn direct() -> Direct {
     Direct {
-        slices: MAPS.direct_slices.load(Relaxed),
-        map: MAPS.slices.load(Relaxed),
+        first: WINDOW_FIRST.load(Relaxed),
+        slices: WINDOW_SLICES.load(Relaxed),
+        map: WINDOW_MAP.load(Relaxed),
     }
 }
 
-/// The slice map's word of the slice that this address is in, if the slice is ours.
-pub(super) fn entry_at(address: usize) -> Option<Entry> {
-    region_at(address)?;
-    let index = (address >> SLICE_SHIFT) & MAPS.mask.load(Relaxed);
-    // SAFETY: the map has a word for every number that the mask leaves, and is readable throughout;
-    // there are regions, so there is the map.
-    let entry = unsafe { Entry((*MAPS.slices.load(Relaxed).add(index)).load(Relaxed)) };
-    (entry.0 != 0).then_some(entry)
-}
-
-/// Reserves both maps. Called once, before any memory is got. False: the system refused.
-pub(super) fn reserve_maps() -> bool {
-    for slices in [SLICES, SLICES_WINDOWED] {
-        let slices_bytes = slices * size_of::<AtomicU64>();
-        let regions_bytes = slices / SLICES_PER_REGION * size_of::<AtomicPtr<Region>>();
-        let Some(map) = os::reserve(slices_bytes, true) else {
+/// Reserves the window, or goes without. Called once, before any memory is got.
+pub(super) fn reserve_window() {
+    for slices in WINDOWS_SLICES {
+        let Some(map) = os::reserve(slices * size_of::<AtomicU64>(), true) else {
             continue;
         };
-        let Some(regions) = os::reserve(regions_bytes, true) else {
-            // SAFETY: got a moment ago and not used.
-            unsafe { os::unmap(map, slices_bytes) };
-            continue;
-        };
-        MAPS.slices.store(map.as_ptr().cast(), Relaxed);
-        MAPS.mask.store(slices - 1, Relaxed);
-        MAPS.direct_slices
-            .store(if slices == SLICES { slices } else { 0 }, Relaxed);
-        // Release pairs with the Acquire in `region_at`.
-        MAPS.regions.store(regions.as_ptr().cast(), Release);
-        return true;
+        // Mappings lie side by side, and most systems place each below the one before.
+        let here = map.expose_provenance().get() >> SLICE_SHIFT;
+        WINDOW_FIRST.store(here.saturating_sub(slices / 4 * 3), Relaxed);
+        WINDOW_MAP.store(map.as_ptr().cast(), Relaxed);
+        WINDOW_SLICES.store(slices, Relaxed);
+        return;
     }
-    false
 }
 
-fn region_index(address: usize) -> usize {
-    let mask = MAPS.mask.load(Relaxed) / SLICES_PER_REGION;
-    (address >> REGION_SHIFT) & mask
+/// Where the tree has the region that this address is in. None: no user space has such an address.
+fn leaf_slot(address: usize) -> Option<&'static AtomicPtr<Leaf>> {
+    LEAVES.get(address >> (REGION_SHIFT + LEAF_SHIFT))
+}
+
+const fn index_in_leaf(address: usize) -> usize {
+    (address >> REGION_SHIFT) % (1 << LEAF_SHIFT)
 }
 
 /// What is known of the MiB that this address is in.
 #[inline]
 pub(super) fn region_at(address: usize) -> Option<NonNull<Region>> {
-    // Acquire pairs with the Release in `reserve_maps`.
-    let map = MAPS.regions.load(Acquire);
-    if map.is_null() {
-        return None;
-    }
-    // SAFETY: the map has an entry for every masked number, and is readable throughout. Acquire pairs
-    // with the Release in `enter_region`; regions are never taken away again.
-    let region = unsafe { NonNull::new((*map.add(region_index(address))).load(Acquire))? };
-    // SAFETY: as above.
-    (unsafe { region.as_ref() }.number == address >> REGION_SHIFT).then_some(region)
+    // Acquire pairs with the Releases in `enter_region`, here and below.
+    let leaf = NonNull::new(leaf_slot(address)?.load(Acquire))?;
+    // SAFETY: leaves and regions are never taken away again.
+    NonNull::new(unsafe { leaf.as_ref() }[index_in_leaf(address)].load(Acquire))
 }
 
-/// Makes a region known, if it is not. False: no memory, or another region has its place in the
-/// window.
+/// Makes a region known, if it is not. False: no memory.
 ///
 /// Called under the lock of the large store.
 pub(super) fn enter_region(address: usize) -> bool {
-    let (map, index) = (MAPS.regions.load(Relaxed), region_index(address));
-    // SAFETY: the map has an entry for every masked number, and is readable throughout.
-    let entry = unsafe { &*map.add(index) };
-    let number = address >> REGION_SHIFT;
-    if let Some(known) = NonNull::new(entry.load(Relaxed)) {
-        // SAFETY: regions are never taken away again.
-        return unsafe { known.as_ref() }.number == number;
-    }
-    if !make_granule_writable(map.cast(), index * 8, &REGION_GRANULES) {
-        return false;
-    }
-    let Some(region) = metadata::allocate::<Region>() else {
+    let Some(slot) = leaf_slot(address) else {
         return false;
     };
-    // SAFETY: fresh zeroed memory of its type; zeroes are valid for all its fields.
-    unsafe { (*region.as_ptr()).number = number };
-    // Release pairs with the Acquire in `region_at`.
-    entry.store(region.as_ptr(), Release);
+    let leaf = match NonNull::new(slot.load(Relaxed)) {
+        Some(leaf) => leaf,
+        None => {
+            // Zeroes are a leaf without regions.
+            let Some(leaf) = metadata::allocate::<Leaf>() else {
+                return false;
+            };
+            // Release pairs with the Acquire in `region_at`.
+            slot.store(leaf.as_ptr(), Release);
+            leaf
+        }
+    };
+    // SAFETY: leaves are never taken away again.
+    let entry = &unsafe { leaf.as_ref() }[index_in_leaf(address)];
+    if entry.load(Relaxed).is_null() {
+        // Zeroes are a region of which nothing is known.
+        let Some(region) = metadata::allocate::<Region>() else {
+            return false;
+        };
+        // Release pairs with the Acquire in `region_at`.
+        entry.store(region.as_ptr(), Release);
+    }
     true
 }
 
-/// Says of the slice that starts here that it has a class, and where its state bytes are. False: no
-/// memory for the map.
+/// Visits every region, the lowest address first, until there is an error.
+///
+/// # Errors
+/// The visitor's first.
+pub(super) fn for_each_region<E>(
+    mut visit: impl FnMut(usize, &Region) -> Result<(), E>,
+) -> Result<(), E> {
+    for (high, slot) in LEAVES.iter().enumerate() {
+        let Some(leaf) = NonNull::new(slot.load(Acquire)) else {
+            continue;
+        };
+        // SAFETY: leaves and regions are never taken away again.
+        for (low, entry) in unsafe { leaf.as_ref() }.iter().enumerate() {
+            if let Some(region) = NonNull::new(entry.load(Acquire)) {
+                let number = (high << LEAF_SHIFT) + low;
+                // SAFETY: as above.
+                visit(number << REGION_SHIFT, unsafe { region.as_ref() })?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether the window says the same of a slice as the tree, or nothing at all: for the checker.
+pub(super) fn window_agrees(address: usize) -> bool {
+    let known = direct().entry(address).map_or(0, |entry| entry.0);
+    known == 0 || Some(known) == entry_at(address).map(|entry| entry.0)
+}
+
+/// What is known of the slice that this address is in, if it is ours.
+pub(super) fn entry_at(address: usize) -> Option<Entry> {
+    let word = word_of(address)?.load(Relaxed);
+    (word != 0).then_some(Entry(word))
+}
+
+fn word_of(address: usize) -> Option<&'static AtomicU64> {
+    let region = region_at(address)?;
+    // SAFETY: regions are never taken away again, and the words are atomic.
+    let entries = unsafe { &(*region.as_ptr()).entries };
+    Some(&entries[(address >> SLICE_SHIFT) % SLICES_PER_REGION])
+}
+
+/// Says of the slice that starts here that it has a class, and where its state bytes are. False: its
+/// region is not known.
 pub(super) fn set_class(start: usize, class: usize, states: NonNull<u8>) -> bool {
     let base = states
         .expose_provenance()
@@ -229,8 +253,8 @@ pub(super) fn set_class(start: usize, class: usize, states: NonNull<u8>) -> bool
     )
 }
 
-/// Says of the slice that this address is in that a large block starts there. False: no memory for the
-/// map.
+/// Says of the slice that this address is in that a large block starts there. False: its region is not
+/// known.
 pub(super) fn set_large(address: usize) -> bool {
     set(address, (LARGE * heap::BIN_BYTES) as u64)
 }
@@ -243,26 +267,30 @@ pub(super) fn clear(address: usize) {
 }
 
 fn set(address: usize, word: u64) -> bool {
-    let index = (address >> SLICE_SHIFT) & MAPS.mask.load(Relaxed);
-    let map = MAPS.slices.load(Relaxed);
-    if !make_granule_writable(map.cast(), index * 8, &SLICE_GRANULES) {
+    let Some(place) = word_of(address) else {
         return false;
+    };
+    place.store(word, Relaxed);
+    let Direct { first, slices, map } = direct();
+    let index = (address >> SLICE_SHIFT).wrapping_sub(first);
+    // Where the map does not become writable it says 0, and the long path of `free` does the work.
+    if index < slices && make_granule_writable(map, index) {
+        // SAFETY: a word of the map, in a granule that is writable.
+        unsafe { (*map.add(index)).store(word, Relaxed) };
     }
-    // SAFETY: a word of the map, in a granule that is writable.
-    unsafe { (*map.add(index)).store(word, Relaxed) };
     true
 }
 
-fn make_granule_writable(map: *mut u8, offset: usize, done: &[AtomicU64]) -> bool {
-    let granule = offset / GRANULE_BYTES;
-    let (word, bit) = (&done[granule / 64], 1 << (granule % 64));
+fn make_granule_writable(map: *const AtomicU64, index: usize) -> bool {
+    let granule = index * size_of::<AtomicU64>() / GRANULE_BYTES;
+    let (word, bit) = (&GRANULES[granule / 64], 1 << (granule % 64));
     if word.load(Relaxed) & bit != 0 {
         return true;
     }
     // SAFETY: whole OS pages of the reservation: its length is a multiple of a granule's.
     let made = unsafe {
-        let start = NonNull::new_unchecked(map.add(granule * GRANULE_BYTES));
-        os::make_writable(start, GRANULE_BYTES)
+        let start = map.cast_mut().byte_add(granule * GRANULE_BYTES);
+        os::make_writable(NonNull::new_unchecked(start.cast()), GRANULE_BYTES)
     };
     if made {
         word.fetch_or(bit, Relaxed);

@@ -13,6 +13,15 @@ use super::size_class::{SIZES, SMALL_BYTES_MAX, class_of, class_of_aligned, clas
 /// The process's MyMalloc, for the functions of [`c_abi`].
 pub struct Process;
 
+impl Process {
+    /// A block of `size` bytes if the calling thread has one at hand: null says nothing of memory. For
+    /// those who have something to do when there is none, and want no frame for it while there is.
+    #[inline(always)]
+    pub fn allocate_at_hand(size: usize) -> *mut u8 {
+        heap::allocate_at_hand(size)
+    }
+}
+
 impl ProcessAllocator for Process {
     const NAME: &'static str = "mymalloc";
     const ENDS_PROCESS: bool = true;
@@ -42,7 +51,7 @@ impl ProcessAllocator for Process {
     }
 
     fn allocate_aligned(size: usize, alignment: usize) -> Option<NonNull<u8>> {
-        if alignment <= 16 {
+        if is_natural(size, alignment) {
             return Self::allocate(size);
         }
         match class_of_aligned(size, alignment) {
@@ -56,6 +65,13 @@ impl ProcessAllocator for Process {
     unsafe fn free(block: NonNull<u8>) -> Result<(), FreeError> {
         // SAFETY: the caller hands over the block.
         unsafe { heap::free(block.as_ptr()) };
+        Ok(())
+    }
+
+    #[inline(always)]
+    unsafe fn free_sized(block: *mut u8, size: usize) -> Result<(), FreeError> {
+        // SAFETY: the caller hands over the block.
+        unsafe { heap::free_sized(block, size) };
         Ok(())
     }
 
@@ -121,7 +137,7 @@ unsafe impl GlobalAlloc for MyMalloc {
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        if layout.align() <= 16 {
+        if is_natural(layout.size(), layout.align()) {
             return address(Process::allocate_zeroed(layout.size()));
         }
         if class_of_aligned(layout.size(), layout.align()).is_none() {
@@ -136,9 +152,9 @@ unsafe impl GlobalAlloc for MyMalloc {
     }
 
     #[inline]
-    unsafe fn dealloc(&self, block: *mut u8, _layout: Layout) {
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         // SAFETY: the caller hands over the block.
-        unsafe { heap::free(block) }
+        unsafe { heap::free_sized(block, layout.size()) }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
@@ -158,6 +174,11 @@ unsafe impl GlobalAlloc for MyMalloc {
             moved
         }
     }
+}
+
+/// Whether every block of this size has the alignment: those beyond the small ones are whole OS pages.
+fn is_natural(size: usize, alignment: usize) -> bool {
+    alignment <= 16 || (size > SMALL_BYTES_MAX && alignment <= os::OS_PAGE_BYTES)
 }
 
 fn address(block: Option<NonNull<u8>>) -> *mut u8 {

@@ -13,7 +13,7 @@ use super::exchange::{Exchange, SLOTS};
 use super::size_class::{BINS, CLASSES, LARGE, SLICE_SHIFT, blocks_per_slice};
 use super::slice::{self, Slice, Standing};
 use super::tray::{self, Entry, Rack, Tray};
-use super::{large, tick};
+use super::{large, options, secure, tick};
 
 static OFFERS: [Exchange; BINS] = [const { Exchange::new() }; BINS];
 
@@ -61,6 +61,9 @@ pub(super) unsafe fn fill(class: usize, rack: &mut Rack, wanted: usize) {
     if class < CLASSES {
         // SAFETY: the caller says so.
         unsafe { SLICES[class].lock_spinning().fill(class, rack, wanted) };
+        if options::is_secure() {
+            secure::shuffle(rack.entries_mut());
+        }
     } else if let Some(entry) = large::allocate_medium(class) {
         // SAFETY: the rack is empty.
         unsafe { rack.push(entry) };
@@ -71,7 +74,11 @@ pub(super) unsafe fn fill(class: usize, rack: &mut Rack, wanted: usize) {
 ///
 /// # Safety
 /// The tray and its blocks, of this class and free, are the caller's.
-pub(super) unsafe fn give(class: usize, tray: NonNull<Tray>) {
+pub(super) unsafe fn give(class: usize, mut tray: NonNull<Tray>) {
+    if options::is_secure() {
+        // SAFETY: the caller's tray.
+        secure::shuffle(unsafe { tray.as_mut() }.entries_mut());
+    }
     if !OFFERS[class].give(tray, slots_of(class)) {
         // SAFETY: the caller hands both over.
         unsafe {
@@ -279,6 +286,39 @@ impl Slices {
             }
             (*slice).standing = Standing::Apart;
         }
+    }
+}
+
+/// Whether the lists of a class hold what they should: for the checker, which saw `seen` slices of it.
+///
+/// # Safety
+/// After [`acquire`], while the locks are held.
+pub(super) unsafe fn is_sound(class: usize, seen: usize) -> bool {
+    // SAFETY: the caller says so; slices in the lists are of this class.
+    unsafe {
+        let slices = SLICES[class].held();
+        let mut sparse_blocks = 0;
+        for (first, standing) in [
+            (slices.ready, Standing::Ready),
+            (slices.sparse, Standing::Sparse),
+        ] {
+            let (mut slice, mut previous, mut count) = (first, ptr::null_mut(), 0);
+            while !slice.is_null() {
+                let is_sound = (*slice).class == class
+                    && (*slice).standing == standing
+                    && (*slice).standing_due() == standing
+                    && (*slice).previous == previous;
+                count += 1;
+                if !is_sound || count > seen {
+                    return false;
+                }
+                if standing == Standing::Sparse {
+                    sparse_blocks += (*slice).free;
+                }
+                (previous, slice) = (slice, (*slice).next);
+            }
+        }
+        sparse_blocks == slices.sparse_blocks && seen == slices.count
     }
 }
 

@@ -21,12 +21,12 @@ use super::size_class::{
     SIZES, SLICE_BYTES, SLICE_SHIFT, blocks_per_slice, state_shift, states_per_slice,
 };
 use super::tray::{Entry, Rack};
-use super::{large, metadata};
+use super::{large, metadata, options, secure};
 
 /// Bit of a state byte: the block is the program's.
 pub(super) const ALLOCATED: u8 = 0x40;
 /// Bit of a state byte: the block is free and in no thread's hands.
-const AT_HOME: u8 = 0x80;
+pub(super) const AT_HOME: u8 = 0x80;
 
 /// Bits of an address that stand in the state byte of the block that starts there.
 #[inline(always)]
@@ -38,13 +38,13 @@ pub(super) const fn low_bits(address: usize) -> u8 {
 /// it has a class; the state bytes of blocks that are not at home belong to whoever has the block.
 pub(super) struct Slice {
     pub(super) start: NonNull<u8>,
-    states: NonNull<u8>,
+    pub(super) states: NonNull<u8>,
     /// Arrays of state bytes, kept for the next time: for small steps, and for large ones.
     arrays: [*mut u8; 2],
     /// Blocks at home.
     pub(super) free: usize,
     /// No block before this place among the state bytes is at home.
-    first_free: usize,
+    pub(super) first_free: usize,
     /// Blocks carved so far, from the lowest address on. What lies behind was never a block.
     pub(super) carved: usize,
     pub(super) class: usize,
@@ -183,12 +183,14 @@ impl Slice {
 
 /// What is known of a chunk. Guarded by the lock of [`CHUNKS`].
 pub(super) struct Chunk {
-    slices: [Slice; SLICES_PER_REGION],
-    start: NonNull<u8>,
-    /// Slices without a class, a bit each.
-    free: u32,
+    pub(super) slices: [Slice; SLICES_PER_REGION],
+    pub(super) start: NonNull<u8>,
+    /// Slices that are no guards, a bit each.
+    pub(super) usable: u32,
+    /// Those of them without a class.
+    pub(super) free: u32,
     /// Those of them that hold memory.
-    dirty: u32,
+    pub(super) dirty: u32,
     /// When the last slice became free.
     freed_ms: u32,
     next: *mut Chunk,
@@ -201,6 +203,8 @@ const _: () = assert!(SLICES_PER_REGION == ALL.count_ones() as usize);
 /// Chunks that have a free slice, the latest used first.
 struct Chunks {
     first: *mut Chunk,
+    /// Chunks in all.
+    count: usize,
 }
 
 // SAFETY: chunks belong to no thread.
@@ -208,6 +212,7 @@ unsafe impl Send for Chunks {}
 
 static CHUNKS: Lock<Chunks> = Lock::new(Chunks {
     first: ptr::null_mut(),
+    count: 0,
 });
 
 /// The slice that holds this block of ours.
@@ -255,6 +260,7 @@ pub(super) fn take(class: usize) -> Option<NonNull<Slice>> {
     let mut chunks = CHUNKS.lock_spinning();
     if chunks.first.is_null() {
         let chunk = new_chunk()?;
+        chunks.count += 1;
         // SAFETY: a chunk that is in no list.
         unsafe { chunks.link(chunk.as_ptr()) };
     }
@@ -267,7 +273,11 @@ pub(super) fn take(class: usize) -> Option<NonNull<Slice>> {
         } else {
             preferred
         };
-        let index = candidates.trailing_zeros() as usize;
+        let index = if options::is_secure() {
+            secure::pick(candidates)
+        } else {
+            candidates.trailing_zeros()
+        } as usize;
         let start = (*chunk).start.add(index * SLICE_BYTES);
         let slice = &mut (*chunk).slices[index];
         if !slice.prepare_states(class)
@@ -308,8 +318,15 @@ pub(super) unsafe fn give_back(slice: NonNull<Slice>, now_ms: u32) {
         (*chunk).dirty |= bit;
         (*chunk).freed_ms = now_ms;
         // One free chunk stays, so that a program at the edge does not take and give it in turns.
-        if (*chunk).free == ALL && !(chunks.first == chunk && (*chunk).next.is_null()) {
+        let is_last = chunks.first == chunk && (*chunk).next.is_null();
+        if (*chunk).free == (*chunk).usable && !is_last {
             chunks.unlink(chunk);
+            if !remove_guards(&mut *chunk) {
+                // It cannot be taken back whole; its slices serve on.
+                chunks.link(chunk);
+                return;
+            }
+            chunks.count -= 1;
             large::free_chunk((*chunk).start, (*chunk).dirty, now_ms);
         }
     }
@@ -371,13 +388,43 @@ fn new_chunk() -> Option<NonNull<Chunk>> {
     // when it is taken, and keeps its arrays.
     unsafe {
         (*chunk).start = start;
-        (*chunk).free = ALL;
-        (*chunk).dirty = dirty;
+        (*chunk).usable = ALL & !place_guards(start);
+        (*chunk).free = (*chunk).usable;
+        (*chunk).dirty = dirty & (*chunk).usable;
         (*chunk).freed_ms = 0;
         (*chunk).next = ptr::null_mut();
         (*chunk).previous = ptr::null_mut();
     }
     NonNull::new(chunk)
+}
+
+/// Makes every second slice of a fresh chunk a guard, if that is asked for: a bit each.
+fn place_guards(start: NonNull<u8>) -> u32 {
+    let mut guards = 0;
+    if options::is_secure() {
+        for index in (1..SLICES_PER_REGION).step_by(2) {
+            // SAFETY: a slice of a chunk that is the caller's.
+            if unsafe { secure::guard(start.add(index * SLICE_BYTES), SLICE_BYTES) } {
+                guards |= 1 << index;
+            }
+        }
+    }
+    guards
+}
+
+/// Makes the guards of a chunk usable. False: not all of them.
+fn remove_guards(chunk: &mut Chunk) -> bool {
+    let mut guards = ALL & !chunk.usable;
+    while guards != 0 {
+        let index = guards.trailing_zeros();
+        guards &= guards - 1;
+        // SAFETY: `place_guards` made it a guard.
+        if unsafe { secure::unguard(chunk.start.add(index as usize * SLICE_BYTES), SLICE_BYTES) } {
+            chunk.usable |= 1 << index;
+            chunk.free |= 1 << index;
+        }
+    }
+    chunk.usable == ALL
 }
 
 impl Chunks {
@@ -413,20 +460,28 @@ impl Chunks {
     }
 }
 
-/// Free slices, and those of them that hold memory.
-pub(super) fn count_free() -> (usize, usize) {
+/// Chunks, and the slices in them that have no class but hold memory.
+pub(super) fn count() -> (usize, usize) {
     let chunks = CHUNKS.lock();
-    let (mut free, mut dirty) = (0, 0);
+    let mut dirty = 0;
     let mut chunk = chunks.first;
     while !chunk.is_null() {
         // SAFETY: a chunk in the list; the lock is held.
         unsafe {
-            free += (*chunk).free.count_ones() as usize;
             dirty += (*chunk).dirty.count_ones() as usize;
             chunk = (*chunk).next;
         }
     }
-    (free, dirty)
+    (chunks.count, dirty)
+}
+
+/// Chunks, for the checker.
+///
+/// # Safety
+/// After [`acquire`], while the lock is held.
+pub(super) unsafe fn count_held() -> usize {
+    // SAFETY: the caller says so.
+    unsafe { CHUNKS.held() }.count
 }
 
 /// Around `fork`.

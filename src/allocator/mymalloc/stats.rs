@@ -1,6 +1,7 @@
 //! What the allocator holds, counted when somebody asks: nothing is counted on the way.
 
 use super::super::os;
+use super::pages::REGION_BYTES;
 use super::size_class::{CLASSES, SIZES, SLICE_BYTES};
 use super::{large, metadata, shelf, slice, thread};
 
@@ -28,12 +29,12 @@ pub fn stats() -> Stats {
     for class in 1..CLASSES {
         slices += shelf::count_slices(class);
     }
-    let (free, dirty) = slice::count_free();
+    let (chunks, dirty) = slice::count();
     let slices_bytes = slices * SLICE_BYTES;
     Stats {
         mapped_bytes,
-        // Threads may have taken a chunk or a slice between two of the counts.
-        large_bytes: used_bytes.saturating_sub(slices_bytes + free * SLICE_BYTES),
+        // Threads may have taken a chunk between the two counts.
+        large_bytes: used_bytes.saturating_sub(chunks * REGION_BYTES),
         slices_bytes,
         idle_bytes: idle_bytes + dirty * SLICE_BYTES,
         metadata_bytes: metadata::mapped_bytes(),

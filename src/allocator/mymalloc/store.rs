@@ -11,9 +11,9 @@ use super::super::FreeError;
 use super::super::os::{self, OS_PAGE_BYTES};
 use super::extent::{self, Bins, Extent, State};
 use super::heap::IS_CHECKED;
-use super::pages::{self, PAGES_PER_REGION, REGION_BYTES};
+use super::pages::{self, PAGES_PER_REGION, REGION_BYTES, Region};
 use super::slice::ALLOCATED;
-use super::{metadata, options};
+use super::{metadata, options, secure};
 
 /// Idle memory beyond the most in use lately that is always allowed, in pages: 64 MiB.
 const DIRTY_PAGES_ALLOWED: usize = (64 << 20) / OS_PAGE_BYTES;
@@ -22,6 +22,9 @@ const UNMAP_PAGES_MIN: usize = (32 << 20) / OS_PAGE_BYTES;
 /// What is got from the system at a time: at least, and at most unless a block needs more.
 const GROWTH_BYTES_MIN: usize = 1 << 20;
 const GROWTH_BYTES_MAX: usize = 64 << 20;
+
+/// Records that a mapping may need: of its first and last region, and of itself.
+const RECORDS_BYTES: usize = 2 * size_of::<Region>() + size_of::<Extent>() + 256;
 
 /// Extents, used and free. Guarded by the lock of [`large`](super::large).
 pub(super) struct Store {
@@ -56,6 +59,11 @@ impl Store {
             self.used_pages * OS_PAGE_BYTES,
             self.free.dirty_pages() * OS_PAGE_BYTES,
         )
+    }
+
+    /// Free extents, if each is where it belongs: for the checker.
+    pub(super) fn count_free(&self) -> Option<usize> {
+        self.free.count()
     }
 
     /// Gives the memory of extents back to the system that have been free for `delay_ms`.
@@ -110,26 +118,65 @@ impl Store {
         state: State,
         to_grow: bool,
     ) -> Option<NonNull<Extent>> {
+        let to_guard = state == State::Block && options::is_secure();
+        let pages = pages.checked_add(usize::from(to_guard))?;
+        if !self.make_way_for(pages) {
+            return None;
+        }
+        let mut extent = self.find_or_grow(pages, alignment_pages, to_grow)?;
+        // SAFETY: a free extent in its bin, in which the pages fit.
+        unsafe {
+            let mut first = extent.as_ref().place_for(pages, alignment_pages)?;
+            if self.cut(extent, first, first + pages, state).is_none() {
+                // No memory for records, while there is idle memory: its addresses go back for them.
+                self.purge_all();
+                extent = self.find_or_grow(pages, alignment_pages, to_grow)?;
+                first = extent.as_ref().place_for(pages, alignment_pages)?;
+                self.cut(extent, first, first + pages, state)?;
+            }
+            if to_guard {
+                let last = NonNull::new(extent.as_ref().last_page())?;
+                // Without the guard it is a block that is a page longer.
+                (*extent.as_ptr()).has_guard = secure::guard(last, OS_PAGE_BYTES);
+            }
+        }
+        Some(extent)
+    }
+
+    /// A free extent in which the pages fit. None: no memory.
+    fn find_or_grow(
+        &mut self,
+        pages: usize,
+        alignment_pages: usize,
+        to_grow: bool,
+    ) -> Option<NonNull<Extent>> {
         let longest = || {
             let longest = self.free.longest_clean()?;
             // SAFETY: the store's record, under its lock.
             let place = unsafe { longest.as_ref() }.place_for(pages, alignment_pages);
             place.map(|_| longest)
         };
-        let found = to_grow
+        to_grow
             .then(longest)
             .flatten()
-            .or_else(|| self.free.find(pages, alignment_pages));
-        let extent = match found {
-            Some(extent) => extent,
-            None => self.grow(pages, alignment_pages)?,
-        };
-        // SAFETY: a free extent in its bin, in which the pages fit.
-        unsafe {
-            let first = extent.as_ref().place_for(pages, alignment_pages)?;
-            self.cut(extent, first, first + pages, state)?;
+            .or_else(|| self.free.find(pages, alignment_pages))
+            .or_else(|| self.grow(pages, alignment_pages))
+    }
+
+    /// Gives idle memory back, if so many more pages in use would otherwise be beyond the limit. False:
+    /// they would be, all the same.
+    fn make_way_for(&mut self, pages: usize) -> bool {
+        let limit = options::limit_pages();
+        let allowed = limit.saturating_sub(self.used_pages);
+        if pages > allowed {
+            return false;
         }
-        Some(extent)
+        // A dirty extent that will be used counts as idle here: a little more goes back than must.
+        if limit != usize::MAX && self.free.dirty_pages() > allowed - pages {
+            self.purge_while(|store, _| store.free.dirty_pages() > allowed - pages);
+            return self.free.dirty_pages() <= allowed - pages;
+        }
+        true
     }
 
     /// Makes the middle of a free extent one in use; what is left over on both sides stays free. None:
@@ -220,6 +267,16 @@ impl Store {
         // SAFETY: the store's records, under its lock.
         unsafe {
             let record = &mut *extent.as_ptr();
+            if record.has_guard {
+                let last = NonNull::new_unchecked(record.last_page());
+                if !secure::unguard(last, OS_PAGE_BYTES) {
+                    // A block that can be used no more: its addresses are lost, its memory is not.
+                    record.tag = 0;
+                    os::discard(NonNull::new_unchecked(record.start()), record.bytes());
+                    return;
+                }
+                record.has_guard = false;
+            }
             self.used_pages -= record.pages();
             (record.state, record.is_dirty, record.freed_ms) = (State::Free, is_dirty, now_ms);
             self.add_free(extent);
@@ -265,6 +322,9 @@ impl Store {
     pub(super) unsafe fn resize_in_place(&mut self, extent: NonNull<Extent>, pages: usize) -> bool {
         // SAFETY: the store's records, under its lock.
         unsafe {
+            if extent.as_ref().has_guard {
+                return extent.as_ref().usable_pages() == pages;
+            }
             let (first, old_end) = (extent.as_ref().first, extent.as_ref().end);
             let end = first + pages;
             if end < old_end {
@@ -277,6 +337,9 @@ impl Store {
             }
             if end == old_end {
                 return true;
+            }
+            if !self.make_way_for(end - old_end) {
+                return false;
             }
             let Some(behind) = extent::at(old_end) else {
                 return false;
@@ -329,27 +392,45 @@ impl Store {
     /// Gets memory from the system, in which `pages` fit at a multiple of `alignment_pages`. None: it
     /// refuses.
     fn grow(&mut self, pages: usize, alignment_pages: usize) -> Option<NonNull<Extent>> {
-        let slack_pages = if alignment_pages > PAGES_PER_REGION {
-            alignment_pages
-        } else {
-            0
-        };
         let needed_bytes = pages
-            .checked_add(slack_pages)?
             .checked_mul(OS_PAGE_BYTES)?
             .checked_next_multiple_of(REGION_BYTES)?;
         let wished_bytes = (self.mapped_pages * OS_PAGE_BYTES / 8)
             .clamp(GROWTH_BYTES_MIN, GROWTH_BYTES_MAX)
-            .next_multiple_of(REGION_BYTES);
-        let (start, bytes) = map_regions(wished_bytes.max(needed_bytes))
-            .map(|start| (start, wished_bytes.max(needed_bytes)))
-            .or_else(|| map_regions(needed_bytes).map(|start| (start, needed_bytes)))
-            .or_else(|| {
+            .next_multiple_of(REGION_BYTES)
+            .max(needed_bytes);
+        // Wherever a mapping of this length begins, the pages fit. What is too much of it stays free:
+        // addresses without memory.
+        let alignment_bytes = alignment_pages.checked_mul(OS_PAGE_BYTES)?;
+        let padded_bytes = needed_bytes.checked_add(alignment_bytes)?;
+        for attempt in 0..2 {
+            if attempt == 1 {
                 // The last resort: addresses that are not in use.
-                self.purge_while(|_, _| true);
-                self.unmap_free();
-                map_regions(needed_bytes).map(|start| (start, needed_bytes))
-            })?;
+                self.purge_all();
+            }
+            for bytes in [wished_bytes, needed_bytes, padded_bytes] {
+                let Some(extent) = self.map(bytes) else {
+                    continue;
+                };
+                // SAFETY: the store's record, under its lock.
+                let place = unsafe { extent.as_ref() }.place_for(pages, alignment_pages);
+                if place.is_some() {
+                    return Some(extent);
+                }
+            }
+        }
+        None
+    }
+
+    /// A clean free extent with `bytes` that the system has not given before, merged with its
+    /// neighbours. None: the system refuses.
+    fn map(&mut self, bytes: usize) -> Option<NonNull<Extent>> {
+        // What may fail, first: a mapping that cannot be entered would have to go back, which the system
+        // may refuse.
+        if !metadata::make_sure_of(RECORDS_BYTES) {
+            return None;
+        }
+        let start = os::map(bytes)?;
         let first = start.expose_provenance().get() / OS_PAGE_BYTES;
         let end = first + bytes / OS_PAGE_BYTES;
         let record = (extent::can_enter(first) && extent::can_enter(end - 1))
@@ -375,6 +456,12 @@ impl Store {
             self.put(record, false, os::now_ms());
         }
         Some(record)
+    }
+
+    /// Gives everything that is idle back, addresses and all.
+    pub(super) fn purge_all(&mut self) {
+        self.purge_while(|_, _| true);
+        self.unmap_free();
     }
 
     /// Gives memory back if more is idle than may be.
@@ -459,31 +546,5 @@ impl Store {
         // SAFETY: the caller says so.
         unsafe { (*record.as_ptr()).next = self.records };
         self.records = record.as_ptr();
-    }
-}
-
-/// Whole regions from the system, at a multiple of a region.
-fn map_regions(bytes: usize) -> Option<NonNull<u8>> {
-    let start = os::map(bytes)?;
-    if start.addr().get().is_multiple_of(REGION_BYTES) {
-        return Some(start);
-    }
-    // SAFETY: got a moment ago and not used.
-    unsafe { os::unmap(start, bytes) };
-    let padded_bytes = bytes.checked_add(REGION_BYTES)?;
-    let start = os::map(padded_bytes)?;
-    let address = start.addr().get();
-    let before = address.next_multiple_of(REGION_BYTES) - address;
-    let after = padded_bytes - before - bytes;
-    // An end that the system does not take back costs addresses, no memory.
-    // SAFETY: both ends were got a moment ago and are not used.
-    unsafe {
-        if before > 0 {
-            os::unmap(start, before);
-        }
-        if after > 0 {
-            os::unmap(start.add(before + bytes), after);
-        }
-        Some(start.add(before))
     }
 }

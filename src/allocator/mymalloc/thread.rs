@@ -5,11 +5,15 @@
 
 use core::ffi::{c_uint, c_void};
 use core::ptr::{self, NonNull};
+use core::sync::atomic::{
+    AtomicBool,
+    Ordering::{Acquire, Relaxed, Release},
+};
 
 use super::super::lock::Lock;
 use super::super::os;
 use super::heap::{Heap, NO_HEAP};
-use super::{fork, metadata, options, pages};
+use super::{fork, metadata, options, pages, secure};
 
 #[cfg(target_arch = "x86_64")]
 mod word {
@@ -88,8 +92,6 @@ pub(super) fn heap() -> *mut Heap {
 
 /// What the process knows once it has started to allocate.
 struct Process {
-    /// None until the maps are there.
-    is_ready: bool,
     /// Runs [`leave`] when a thread ends.
     key: Option<c_uint>,
     /// Heaps whose threads have ended.
@@ -101,44 +103,47 @@ struct Process {
 unsafe impl Send for Process {}
 
 static PROCESS: Lock<Process> = Lock::new(Process {
-    is_ready: false,
     key: None,
     idle: ptr::null_mut(),
     heaps: 0,
 });
 
-/// Makes everything ready that the process needs once, under the lock. False: no memory.
-fn prepare(process: &mut Process) -> bool {
-    if !process.is_ready {
-        if !pages::reserve_maps() {
-            return false;
-        }
-        options::read();
-        process.key = os::thread_key(leave);
-        process.is_ready = true;
+/// Whether [`make_process_ready`] has nothing to do.
+static IS_READY: AtomicBool = AtomicBool::new(false);
+
+/// Makes everything ready that the process needs once. Large blocks may come first, before any thread has
+/// a heap.
+#[inline]
+pub(super) fn make_process_ready() {
+    // Acquire pairs with the Release in `prepare`.
+    if !IS_READY.load(Acquire) {
+        prepare();
     }
-    true
 }
 
-/// Makes the process ready for blocks that need no heap. False: no memory.
-pub(super) fn make_process_ready() -> bool {
-    // Large blocks may come first, before any thread has a heap.
+#[cold]
+fn prepare() {
     let mut process = PROCESS.lock();
-    let is_first = !process.is_ready;
-    let is_ready = prepare(&mut process);
-    drop(process);
-    if is_first && is_ready {
-        fork::watch();
-        options::at_start();
+    if IS_READY.load(Relaxed) {
+        return;
     }
-    is_ready
+    options::read();
+    if options::is_secure() {
+        secure::seed();
+    }
+    pages::reserve_window();
+    process.key = os::thread_key(leave);
+    // Release pairs with the Acquire in `make_process_ready`.
+    IS_READY.store(true, Release);
+    drop(process);
+    // These may allocate.
+    fork::watch();
+    options::at_start();
 }
 
 /// Gives the calling thread a heap. None: no memory.
 pub(super) fn enter() -> Option<NonNull<Heap>> {
-    if !make_process_ready() {
-        return None;
-    }
+    make_process_ready();
     // `make_process_ready` may have allocated, by way of the C library.
     if !ptr::addr_eq(heap(), &raw const NO_HEAP) {
         return NonNull::new(heap());
@@ -167,6 +172,14 @@ pub(super) fn enter() -> Option<NonNull<Heap>> {
         os::set_thread_key(key, heap.as_ptr().cast());
     }
     Some(heap)
+}
+
+/// Gives the blocks away that lie in the calling thread's magazines.
+pub(super) fn give_all() {
+    if !ptr::addr_eq(heap(), &raw const NO_HEAP) {
+        // SAFETY: the calling thread's heap, which nobody else uses, and no path that does is on the way.
+        unsafe { (*heap()).give_all() };
+    }
 }
 
 /// Runs when a thread with a heap ends. Destructors that run later may allocate and get a heap again.

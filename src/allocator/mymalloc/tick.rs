@@ -4,7 +4,8 @@
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use super::super::os;
-use super::{large, options, shelf, slice};
+use super::size_class::SLICE_BYTES;
+use super::{large, options, shelf, slice, thread};
 
 /// Time between two rounds of work.
 const ROUND_MS: u32 = 100;
@@ -28,6 +29,24 @@ pub(super) fn now_if_due() -> Option<u32> {
         .compare_exchange(last_ms, now_ms, Relaxed, Relaxed)
         .is_ok()
         .then_some(now_ms)
+}
+
+/// Gives all that is idle back to the system now, but for what lies in the magazines of other threads.
+/// Bytes that went back.
+pub(super) fn trim() -> usize {
+    thread::give_all();
+    // Trays that were taken since the last time are idle the second time.
+    shelf::settle();
+    shelf::settle();
+    let before = idle_bytes();
+    slice::purge(os::now_ms(), 0);
+    large::trim();
+    before.saturating_sub(idle_bytes())
+}
+
+/// Free memory that has not gone back to the system yet.
+fn idle_bytes() -> usize {
+    large::bytes().2 + slice::count().1 * SLICE_BYTES
 }
 
 /// A round: batches that nobody needed go back to their slices, and memory that has been idle for long

@@ -35,6 +35,11 @@ impl Tray {
         unsafe { self.entries[..self.count].assume_init_ref() }
     }
 
+    pub(super) fn entries_mut(&mut self) -> &mut [Entry] {
+        // SAFETY: as in `entries`.
+        unsafe { self.entries[..self.count].assume_init_mut() }
+    }
+
     pub(super) fn first(&mut self) -> *mut Entry {
         self.entries.as_mut_ptr().cast()
     }
@@ -62,11 +67,15 @@ impl Rack {
         self.count += 1;
     }
 
+    /// Those that were pushed.
+    pub(super) fn entries_mut(&mut self) -> &mut [Entry] {
+        // SAFETY: so many entries were pushed.
+        unsafe { core::slice::from_raw_parts_mut(self.first, self.count) }
+    }
+
     /// Turns the order of those from `from` on.
     pub(super) fn reverse_from(&mut self, from: usize) {
-        // SAFETY: so many entries were pushed.
-        let entries = unsafe { core::slice::from_raw_parts_mut(self.first, self.count) };
-        entries[from..].reverse();
+        self.entries_mut()[from..].reverse();
     }
 }
 

@@ -1,0 +1,290 @@
+//! The heap checker: walks everything that the allocator knows and holds each part against the others.
+//! For tests, and for programs that suspect their memory has been written over.
+//!
+//! All locks are held meanwhile, so threads that leave their magazines wait; those that do not, go on, so
+//! what is counted of blocks in use is exact only while nobody allocates or frees.
+
+use core::fmt;
+use core::ptr::NonNull;
+use core::sync::atomic::Ordering::Relaxed;
+
+use super::extent::{self, Extent, State};
+use super::pages::{self, PAGES_PER_REGION, REGION_BYTES, Region, SLICES_PER_REGION};
+use super::size_class::{
+    CLASSES, SIZES, SLICE_BYTES, blocks_per_slice, state_shift, states_per_slice,
+};
+use super::slice::{ALLOCATED, AT_HOME, Chunk, Slice, low_bits};
+use super::{fork, large, shelf};
+
+/// What the checker counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Regions that are cut into slices of small blocks, in bytes.
+    pub chunks_bytes: usize,
+    /// Small blocks in use, and their bytes.
+    pub small: usize,
+    /// Bytes of those.
+    pub small_bytes: usize,
+    /// Small blocks that are free: at home in their slices, in magazines, or on offer.
+    pub small_free: usize,
+    /// Medium and large blocks in use.
+    pub large: usize,
+    /// Bytes of those.
+    pub large_bytes: usize,
+}
+
+/// A contradiction in what the allocator knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// What does not hold.
+    pub what: &'static str,
+    /// Where: an address, or a size class.
+    pub place: usize,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} at {:#x}", self.what, self.place)
+    }
+}
+
+impl core::error::Error for Fault {}
+
+fn ensure(holds: bool, what: &'static str, place: usize) -> Result<(), Fault> {
+    if holds {
+        Ok(())
+    } else {
+        Err(Fault { what, place })
+    }
+}
+
+/// Checks the whole heap.
+///
+/// # Errors
+/// The first contradiction.
+pub fn check() -> Result<Census, Fault> {
+    fork::holding_all_locks(|| {
+        let mut walk = Walk::new();
+        let fault = walk.everything().err();
+        match fault {
+            None => Ok(walk.census),
+            Some(fault) => Err(fault),
+        }
+    })
+}
+
+/// The same for those who only count.
+pub(super) fn census() -> Census {
+    fork::holding_all_locks(|| {
+        let mut walk = Walk::new();
+        // What was counted up to a fault is as good as an answer can be.
+        let _ = walk.everything();
+        walk.census
+    })
+}
+
+/// What was seen so far.
+struct Walk {
+    census: Census,
+    /// OS pages in use, and free ones.
+    used_pages: usize,
+    free_pages: usize,
+    dirty_pages: usize,
+    free_extents: usize,
+    chunks: usize,
+    /// Where the extent before this one ends, and if it is free: whether it is dirty.
+    last_end: usize,
+    last_free: Option<bool>,
+    slices: [usize; CLASSES],
+}
+
+impl Walk {
+    fn new() -> Self {
+        Self {
+            census: Census::default(),
+            used_pages: 0,
+            free_pages: 0,
+            dirty_pages: 0,
+            free_extents: 0,
+            chunks: 0,
+            last_end: 0,
+            last_free: None,
+            slices: [0; CLASSES],
+        }
+    }
+
+    fn everything(&mut self) -> Result<(), Fault> {
+        pages::for_each_region(|address, region| self.region(address, region))?;
+        // SAFETY: all locks are held.
+        let store = unsafe { large::held() };
+        let (mapped, used, dirty) = store.bytes();
+        let pages = super::super::os::OS_PAGE_BYTES;
+        ensure(used == self.used_pages * pages, "pages in use", used)?;
+        ensure(dirty == self.dirty_pages * pages, "dirty pages", dirty)?;
+        let tiled = (self.used_pages + self.free_pages) * pages;
+        ensure(
+            mapped == tiled,
+            "extents do not tile what is mapped",
+            mapped,
+        )?;
+        ensure(
+            store.count_free() == Some(self.free_extents),
+            "free extents and bins",
+            self.free_extents,
+        )?;
+        // SAFETY: all locks are held.
+        let chunks = unsafe { super::slice::count_held() };
+        ensure(chunks == self.chunks, "chunks", chunks)?;
+        for class in 1..CLASSES {
+            // SAFETY: all locks are held.
+            let is_sound = unsafe { shelf::is_sound(class, self.slices[class]) };
+            ensure(is_sound, "lists of slices of the class", class)?;
+        }
+        self.census.chunks_bytes = self.chunks * REGION_BYTES;
+        Ok(())
+    }
+
+    fn region(&mut self, address: usize, region: &Region) -> Result<(), Fault> {
+        let first_page = address / super::super::os::OS_PAGE_BYTES;
+        for index in 0..PAGES_PER_REGION {
+            if let Some(extent) = NonNull::new(region.extents[index].load(Relaxed)) {
+                // SAFETY: records stay, and the lock that guards them is held.
+                self.extent(first_page + index, extent, unsafe { extent.as_ref() })?;
+            }
+        }
+        // SAFETY: as above.
+        let is_chunk = extent::at(first_page)
+            .is_some_and(|extent| unsafe { extent.as_ref() }.state == State::Chunk);
+        if is_chunk && !region.chunk.is_null() {
+            self.chunks += 1;
+            // SAFETY: chunks stay, and the lock that guards them is held.
+            self.chunk(address, unsafe { &*region.chunk })?;
+        }
+        Ok(())
+    }
+
+    fn extent(
+        &mut self,
+        page: usize,
+        entered: NonNull<Extent>,
+        extent: &Extent,
+    ) -> Result<(), Fault> {
+        let address = page * super::super::os::OS_PAGE_BYTES;
+        if extent.first != page {
+            return ensure(
+                extent.end == page + 1,
+                "an extent is entered where it neither begins nor ends",
+                address,
+            );
+        }
+        ensure(
+            extent.end > page && extent::at(extent.end - 1) == Some(entered),
+            "an extent is not entered at its end",
+            address,
+        )?;
+        ensure(page >= self.last_end, "extents overlap", address)?;
+        let is_free = extent.state == State::Free;
+        let kind = is_free.then_some(extent.is_dirty);
+        ensure(
+            page > self.last_end || kind.is_none() || kind != self.last_free,
+            "free extents side by side",
+            address,
+        )?;
+        (self.last_end, self.last_free) = (extent.end, kind);
+        if is_free {
+            self.free_extents += 1;
+            self.free_pages += extent.pages();
+            self.dirty_pages += if extent.is_dirty { extent.pages() } else { 0 };
+        } else {
+            self.used_pages += extent.pages();
+        }
+        if extent.state == State::Block && extent.tag == ALLOCATED {
+            self.census.large += 1;
+            self.census.large_bytes += extent.bytes();
+        }
+        Ok(())
+    }
+
+    fn chunk(&mut self, address: usize, chunk: &Chunk) -> Result<(), Fault> {
+        ensure(
+            chunk.start.addr().get() == address,
+            "a chunk's start",
+            address,
+        )?;
+        ensure(chunk.free & !chunk.usable == 0, "a guard is free", address)?;
+        ensure(
+            chunk.dirty & !chunk.free == 0,
+            "a slice in use is idle",
+            address,
+        )?;
+        for index in 0..SLICES_PER_REGION {
+            let (start, bit) = (address + index * SLICE_BYTES, 1_u32 << index);
+            ensure(
+                pages::window_agrees(start),
+                "the window and the tree",
+                start,
+            )?;
+            let entry = pages::entry_at(start);
+            if (chunk.free | !chunk.usable) & bit != 0 {
+                ensure(entry.is_none(), "a slice without a class has one", start)?;
+                continue;
+            }
+            let slice = &chunk.slices[index];
+            let is_known = entry.is_some_and(|entry| {
+                entry.class() == slice.class && entry.state_of(start) == slice.states.as_ptr()
+            });
+            ensure(
+                is_known && slice.start.addr().get() == start,
+                "a slice's entry",
+                start,
+            )?;
+            self.slice(start, slice)?;
+        }
+        Ok(())
+    }
+
+    fn slice(&mut self, start: usize, slice: &Slice) -> Result<(), Fault> {
+        let (class, size) = (slice.class, SIZES[slice.class]);
+        ensure(
+            slice.carved <= blocks_per_slice(class),
+            "too many blocks",
+            start,
+        )?;
+        ensure(
+            slice.free <= slice.carved,
+            "more free blocks than blocks",
+            start,
+        )?;
+        self.slices[class] += 1;
+        let (mut next, mut at_home, mut allocated) = (0, 0, 0);
+        for place in 0..states_per_slice(class) {
+            // SAFETY: the slice has so many state bytes. Whoever has a block may change its byte now.
+            let state = unsafe { slice.states.add(place).as_ptr().read_volatile() };
+            let is_start = next < slice.carved && place == (next * size) >> state_shift(class);
+            if !is_start {
+                ensure(state == 0, "a state where no block starts", start + place)?;
+                continue;
+            }
+            let block = start + next * size;
+            let kind = state & (ALLOCATED | AT_HOME);
+            ensure(
+                state & !kind == low_bits(block) && kind != ALLOCATED | AT_HOME,
+                "a block's state",
+                block,
+            )?;
+            ensure(
+                kind != AT_HOME || place >= slice.first_free,
+                "a free block before the first",
+                block,
+            )?;
+            at_home += usize::from(kind == AT_HOME);
+            allocated += usize::from(kind == ALLOCATED);
+            next += 1;
+        }
+        ensure(at_home == slice.free, "free blocks of a slice", start)?;
+        self.census.small += allocated;
+        self.census.small_bytes += allocated * size;
+        self.census.small_free += slice.carved - allocated;
+        Ok(())
+    }
+}

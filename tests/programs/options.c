@@ -1,0 +1,124 @@
+/* What MyMalloc's options change, a case each. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <malloc.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define CHECK(condition) \
+    do { \
+        if (!(condition)) { \
+            fprintf(stderr, "options.c:%d: wrong: %s\n", __LINE__, #condition); \
+            _exit(1); \
+        } \
+    } while (0)
+
+static void *hide(void *pointer) {
+    __asm__ volatile("" : "+r"(pointer) : : "memory");
+    return pointer;
+}
+
+static void nothing(void) { free(hide(malloc(100))); }
+
+/* Without allocating: there may be no memory left. */
+static long resident_pages(void) {
+    char text[100] = {0}, *rest;
+    int file = open("/proc/self/statm", O_RDONLY);
+    CHECK(file >= 0 && read(file, text, sizeof text - 1) > 0);
+    close(file);
+    strtol(text, &rest, 10);
+    return strtol(rest, NULL, 10);
+}
+
+/* Under 64 MiB: blocks until there are none, twice, and what is idle makes way for what is wanted. */
+static void limit(void) {
+    static unsigned char *blocks[100000];
+    size_t sizes[] = {1000, 100000, 3000000, 1000};
+    for (int round = 0; round < 4; round++) {
+        int count = 0;
+        errno = 0;
+        while ((blocks[count] = hide(malloc(sizes[round])))) {
+            memset(blocks[count], 1, sizes[round]);
+            count++;
+            CHECK(count < 100000);
+        }
+        CHECK(errno == ENOMEM);
+        size_t bytes = count * sizes[round];
+        CHECK(bytes > 24 << 20 && bytes <= 64 << 20);
+        CHECK(resident_pages() < (80 << 20) / 4096);
+        CHECK(!hide(realloc(blocks[0], 65 << 20)));
+        for (int i = 0; i < count; i++) free(blocks[i]);
+        malloc_trim(0);
+    }
+    void *most = hide(malloc(40 << 20));
+    CHECK(most);
+    memset(most, 1, 40 << 20);
+    free(most);
+    /* Idle, but still there. */
+    CHECK(most = hide(malloc(50 << 20)));
+    free(most);
+    puts("ok");
+}
+
+static void idle(void) {
+    unsigned char *blocks[20];
+    long before = resident_pages();
+    for (int i = 0; i < 20; i++) memset(blocks[i] = hide(malloc(1 << 20)), 1, 1 << 20);
+    CHECK(resident_pages() > before + 20 * 200);
+    for (int i = 0; i < 20; i++) free(blocks[i]);
+    /* At most 20 seconds on a busy machine; a tenth of one by itself. */
+    for (int i = 0; i < 2000 && resident_pages() > before + 1000; i++) usleep(10000);
+    CHECK(resident_pages() <= before + 1000);
+    puts("ok");
+}
+
+static sigjmp_buf out;
+static void on_fault(int number) {
+    (void)number;
+    siglongjmp(out, 1);
+}
+
+/* Writes on and on from a block's end; how far it may, is the question. */
+static void overflow(size_t size, size_t most) {
+    volatile unsigned char *block = hide(malloc(size));
+    struct sigaction action = {.sa_handler = on_fault};
+    sigaction(SIGSEGV, &action, NULL);
+    if (sigsetjmp(out, 1)) {
+        (void)!write(1, "faulted\n", 8);
+        _exit(0);
+    }
+    for (size_t at = 0; at < most; at++) block[size + at] = 1;
+    (void)!write(1, "passed\n", 7);
+    _exit(0);
+}
+static void overflow_small(void) { overflow(1000, 33000); }
+static void overflow_medium(void) { overflow(100000, 5000 + 8192); }
+static void overflow_large(void) { overflow(1000000, 5000); }
+
+/* Where blocks lie, from the first one on. */
+static void order(void) {
+    char *first = hide(malloc(48));
+    for (int i = 0; i < 32; i++) {
+        char line[32], *block = hide(malloc(48));
+        int length = snprintf(line, sizeof line, "%ld\n", (long)(block - first));
+        (void)!write(1, line, length);
+    }
+}
+
+int main(int count, char **arguments) {
+    static const struct {
+        const char *name;
+        void (*run)(void);
+    } cases[] = {{"nothing", nothing}, {"limit", limit}, {"idle", idle},
+                 {"overflow_small", overflow_small}, {"overflow_medium", overflow_medium},
+                 {"overflow_large", overflow_large}, {"order", order}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        if (count > 1 && !strcmp(arguments[1], cases[i].name)) cases[i].run();
+    return 0;
+}
