@@ -4,13 +4,13 @@
 
 use std::path::Path;
 
-use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
-use minijinja::{AutoEscape, Environment as Templates, Value, context};
+use minijinja::{Value, context};
 use serde::Serialize;
 
 use super::charts::{self, Chart};
 use super::format::{self, ABSENT};
+use super::page::frame;
 use super::table::text::{WIDTH_MIN, grid, wrap};
 use super::{ReportPaths, facts, files};
 use crate::error::{Error, Result};
@@ -317,40 +317,21 @@ fn page(fidelity: &Fidelity, results: &Results) -> Result<(String, Vec<(String, 
     let (first, others) = split(fidelity);
     let programs = first.into_iter().flat_map(|policy| &policy.programs);
     let programs: Vec<ProgramView> = programs.map(|one| program_view(one, others)).collect();
-    let failed = |error: minijinja::Error| {
-        Error::Failed(format!("cannot fill the page's template: {error:#}"))
-    };
-    let mut templates = Templates::new();
-    templates.set_auto_escape_callback(|_| AutoEscape::Html);
-    let syntax = SyntaxConfig::builder()
-        .trim_blocks(true)
-        .lstrip_blocks(true)
-        .build()
-        .map_err(failed)?;
-    templates.set_syntax(syntax);
-    let template = include_str!("fidelity.html");
-    templates
-        .add_template("fidelity", template)
-        .map_err(failed)?;
     let run = results.first_run();
-    let html = templates
-        .get_template("fidelity")
-        .and_then(|template| {
-            template.render(context! {
-                subtitle => facts::subtitle(results),
-                policies => Serde(&policies),
-                drawings,
-                absent,
-                programs => Serde(&programs),
-                method => METHOD,
-                warnings => Serde(&results.warnings),
-                failures => Serde(failures(results)),
-                tool => format!("{} {}", run.tool.name, run.tool.version),
-                style => Value::from_safe_string(include_str!("style.css").to_owned()),
-                dark_rules => Value::from_safe_string(charts::dark_rules(".chart ")),
-            })
-        })
-        .map_err(failed)?;
+    let mut warnings = results.warnings.clone();
+    warnings.extend(failures(results));
+    let page = context! {
+        title => "Does replay predict reality?",
+        subtitle => facts::subtitle(results),
+        policies => Serde(&policies),
+        drawings,
+        absent,
+        programs => Serde(&programs),
+        method => METHOD,
+        warnings,
+        tool => format!("{} {}", run.tool.name, run.tool.version),
+    };
+    let html = frame::fill(include_str!("fidelity.html"), page)?;
     Ok((html, drawn))
 }
 

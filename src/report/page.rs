@@ -4,15 +4,15 @@
 #![forbid(unsafe_code)]
 
 mod details;
+pub(super) mod frame;
 mod latency;
 mod overview;
 mod results;
 mod table;
 pub(crate) mod trace;
 
-use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
-use minijinja::{AutoEscape, Environment as Templates, Value, context};
+use minijinja::{Value, context};
 use serde::Serialize;
 
 use super::charts::{self, Chart, WorkloadCharts};
@@ -20,7 +20,7 @@ use super::facts::{self, Fact};
 use super::format;
 use super::model::{Report, Row, Workload};
 use super::{sure, verdict};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::measure::rank::{self, Ranking};
 use crate::measure::results::{Order, Results, Status};
 use latency::LatencyView;
@@ -182,43 +182,8 @@ fn fill(
         subjects => Serde(facts::subjects(results)),
         warnings => Serde(&results.warnings),
         tool => format!("{} {}", results.first_run().tool.name, results.first_run().tool.version),
-        style => style(),
-        dark_rules => dark_rules(),
     };
-    fill_template(include_str!("template.html"), page)
-}
-
-/// The style sheet of every page.
-fn style() -> Value {
-    Value::from_safe_string(include_str!("style.css").to_owned())
-}
-
-/// What recolours its charts in the dark.
-fn dark_rules() -> Value {
-    Value::from_safe_string(charts::dark_rules(".chart "))
-}
-
-/// Fills a page's template, which may use the macros.
-fn fill_template(template: &str, page: Value) -> Result<String> {
-    let failed = |error: minijinja::Error| {
-        Error::Failed(format!("cannot fill the report's template: {error:#}"))
-    };
-    let mut templates = Templates::new();
-    templates.set_auto_escape_callback(|_| AutoEscape::Html);
-    let syntax = SyntaxConfig::builder()
-        .trim_blocks(true)
-        .lstrip_blocks(true)
-        .build()
-        .map_err(failed)?;
-    templates.set_syntax(syntax);
-    templates
-        .add_template("macros", include_str!("macros.html"))
-        .and_then(|()| templates.add_template("page", template))
-        .map_err(failed)?;
-    templates
-        .get_template("page")
-        .and_then(|template| template.render(page))
-        .map_err(failed)
+    frame::fill(include_str!("template.html"), page)
 }
 
 fn workload_view(

@@ -7,7 +7,7 @@ use minijinja::value::Serde;
 use serde::Serialize;
 
 use super::table::{Table, TableRow, written};
-use super::{ChartView, chart_view, dark_rules, fill_template, glued, style};
+use super::{ChartView, chart_view, frame, glued};
 use crate::error::Result;
 use crate::report::charts::statistics;
 use crate::report::facts::{self, EventLine, Fact};
@@ -83,12 +83,11 @@ pub(crate) fn render(statistics: &Statistics, tool: &str) -> Result<String> {
     };
     let page = context! {
         title => format!("What {name} is like"),
+        subtitle => view.subtitle.as_str(),
         view => Serde(&view),
         tool,
-        style => style(),
-        dark_rules => dark_rules(),
     };
-    fill_template(include_str!("trace.html"), page)
+    frame::fill(include_str!("trace.html"), page)
 }
 
 fn bytes(value: u64) -> String {
