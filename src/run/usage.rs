@@ -1,6 +1,7 @@
 //! What the system did for this process during one replay: read before and after it, outside the time.
 
 use std::mem;
+use std::time::Duration;
 
 /// Counts since an earlier reading; of all threads, those that have ended among them. Plain numbers,
 /// since a child tells them in its answer.
@@ -17,14 +18,30 @@ pub struct Usage {
     pub voluntary_switches: u64,
 }
 
+/// Time that the process had a processor since it began, its threads together, the system's work for
+/// it included; to the microsecond.
+pub fn cpu_time() -> Duration {
+    let usage = of_this_process();
+    let time = |time: libc::timeval| {
+        let whole = Duration::from_secs(u64::try_from(time.tv_sec).unwrap_or(0));
+        whole + Duration::from_micros(u64::try_from(time.tv_usec).unwrap_or(0))
+    };
+    time(usage.ru_utime) + time(usage.ru_stime)
+}
+
+fn of_this_process() -> libc::rusage {
+    // SAFETY: plain numbers, for which zeroes are valid.
+    let mut usage: libc::rusage = unsafe { mem::zeroed() };
+    // SAFETY: `usage` has room for the answer. It cannot fail for the calling process; if it did, all
+    // would be zero.
+    unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) };
+    usage
+}
+
 impl Usage {
     /// Counts since the process began.
     pub fn now() -> Self {
-        // SAFETY: plain numbers, for which zeroes are valid.
-        let mut usage: libc::rusage = unsafe { mem::zeroed() };
-        // SAFETY: `usage` has room for the answer. It cannot fail for the calling process; if it did,
-        // the counts would be zero.
-        unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) };
+        let usage = of_this_process();
         let count = |value: libc::c_long| u64::try_from(value).unwrap_or(0);
         Self {
             minor_faults: count(usage.ru_minflt),
@@ -52,6 +69,16 @@ impl Usage {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn work_takes_processor_time() {
+        let before = cpu_time();
+        let mut sum = 0_u64;
+        while cpu_time() == before {
+            sum = std::hint::black_box(sum.wrapping_add(1));
+        }
+        assert!(cpu_time() > before);
+    }
 
     #[test]
     fn faults_of_fresh_memory_are_counted() {

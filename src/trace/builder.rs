@@ -6,7 +6,8 @@
 
 #![forbid(unsafe_code)]
 
-use super::stream::{Batch, Ending, EventSink, LiveBlocks};
+use super::live_blocks::LiveBlocks;
+use super::stream::{Batch, Ending, EventSink};
 use super::{
     AlignedFunction, BlockId, Event, EventCounts, Operation, Origin, SiteId, ThreadIndex, Trace,
 };

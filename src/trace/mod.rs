@@ -12,6 +12,7 @@ pub mod builder;
 pub mod export;
 pub mod import;
 mod input;
+pub mod live_blocks;
 pub mod profile;
 mod provenance;
 mod recording;

@@ -3,9 +3,11 @@
 use proptest::prelude::*;
 use rustc_hash::FxHashMap;
 
+use super::binary::BinaryWriter;
 use super::builder::TraceBuilder;
-use super::stream::{Batch, EventSink};
+use super::stream::{self, Batch, EventSink};
 use super::{AlignedFunction, BlockId, Origin, SiteId, ThreadIndex, Trace};
+use crate::error::Result;
 
 /// One step of a random trace; what it means depends on the blocks that are live.
 #[derive(Clone, Copy, Debug)]
@@ -168,4 +170,36 @@ pub(crate) fn rich_traces(events: usize) -> impl Strategy<Value = Trace> {
             builder.finish()
         },
     )
+}
+
+/// A file in the binary format, whose chunks have `chunk` events each.
+pub(crate) fn in_chunks(trace: &Trace, chunk: usize) -> Vec<u8> {
+    struct Sink {
+        writer: BinaryWriter,
+        chunk: usize,
+        out: Vec<u8>,
+    }
+    impl EventSink for Sink {
+        fn take(&mut self, batch: &Batch) -> Result<()> {
+            for index in 0..batch.events.len() {
+                let one = |times: &[u64]| times.get(index).copied().into_iter().collect();
+                let piece = Batch {
+                    events: vec![batch.events[index]],
+                    times_ns: one(&batch.times_ns),
+                    sites: batch.sites.get(index).copied().into_iter().collect(),
+                };
+                self.writer.take(&piece, &mut self.out)?;
+                self.writer.cut(self.chunk, &mut self.out)?;
+            }
+            Ok(())
+        }
+    }
+    let mut sink = Sink {
+        writer: BinaryWriter::new(3).unwrap(),
+        chunk,
+        out: Vec::new(),
+    };
+    stream::feed(trace, &mut sink).unwrap();
+    sink.writer.finish(&trace.ending(), &mut sink.out).unwrap();
+    sink.out
 }

@@ -13,6 +13,7 @@ mod output;
 mod same_file;
 mod scale;
 mod slice;
+mod speed;
 mod stat;
 mod validate;
 
@@ -39,6 +40,7 @@ enum Tool {
     Scale(scale::Arguments),
     Merge(merge::Arguments),
     Diff(diff::Arguments),
+    Speed(speed::Arguments),
     Model(model::Arguments),
 }
 
@@ -55,6 +57,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<bool> {
         Tool::Scale(arguments) => scale::run(arguments),
         Tool::Merge(arguments) => merge::run(arguments),
         Tool::Diff(arguments) => diff::run(arguments),
+        Tool::Speed(arguments) => speed::run(arguments),
         Tool::Model(arguments) => model::run(arguments),
     }?;
     Ok(true)

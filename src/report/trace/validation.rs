@@ -7,6 +7,7 @@ use crate::report::facts::{self, Fact};
 use crate::report::format;
 use crate::report::table::text::wrap;
 use crate::trace::tools::validate::Validation;
+use crate::trace::{Format, Origin};
 
 /// Renders a validation within `width` columns.
 pub fn text(name: &str, validation: &Validation, width: usize) -> String {
@@ -37,6 +38,32 @@ pub fn text(name: &str, validation: &Validation, width: usize) -> String {
     let mut text = lines.join("\n");
     text.push('\n');
     text
+}
+
+/// What of the file was held against itself.
+fn checked(origin: &Origin, chunks: Option<u64>) -> String {
+    let mut words = match (origin.format, chunks) {
+        (Format::Binary, Some(chunks)) => format!(
+            "to its end; the CRC-32 of {} and of the three sections behind matches, and the index \
+             leads to every chunk",
+            format::plural(chunks, "chunk", "chunks")
+        ),
+        (Format::Binary, None) => {
+            "to its end; the CRC-32 of every section matches, and the index is that of the chunks"
+                .to_owned()
+        }
+        (Format::Text, _) => "to its last line, which tells as many events as there are".to_owned(),
+        (Format::Wire, _) => "to its end, or to where the program was killed".to_owned(),
+        _ => "to its end; the format has no checksums".to_owned(),
+    };
+    for compression in &origin.compression {
+        words.push_str(match compression.as_str() {
+            "zstd" => "; zstd’s checksums match, where it has any",
+            "gzip" | "zip" => "; the CRC-32 of what was compressed matches",
+            _ => "",
+        });
+    }
+    words
 }
 
 fn facts(validation: &Validation) -> Vec<Fact> {
@@ -81,10 +108,7 @@ fn facts(validation: &Validation) -> Vec<Fact> {
             format.push_str(&format!(", {}", origin.compression.join(", ")));
         }
         told.insert(0, Fact::new("format", format));
-        told.push(Fact::new(
-            "read",
-            "to its end; checksums the format has match",
-        ));
+        told.push(Fact::new("read", checked(origin, validation.chunks)));
         told.push(Fact::new("SHA-256", origin.sha256.clone()));
         if let Some(recording) = &origin.recording {
             told.push(Fact::new(

@@ -1,70 +1,50 @@
 //! The body of a chunk to events.
 
 use super::encode::Header;
+use super::lane::{ENDS_EARLY, Fault, Known, Lane, Parts, cut};
 use super::layout::*;
 use super::numbers::{Cursor, take_leb, unzigzag};
 use super::section::{u32_at, u64_at};
 use crate::error::Error;
-use crate::trace::stream::{BATCH_EVENTS, Batch, EventSink, LiveBlocks};
-use crate::trace::{
-    AlignedFunction, BlockId, Event, Operation, SIZE_BYTES_MAX, SiteId, ThreadIndex,
-};
+use crate::trace::stream::{BATCH_EVENTS, Batch, EventSink};
+use crate::trace::{Event, Operation, SIZE_BYTES_MAX, SiteId, ThreadIndex};
 
 /// Why a chunk yields no further events.
 #[derive(Debug)]
 pub(super) enum Failure {
     /// It cannot have been written so; what is wrong.
-    Damaged(&'static str),
+    Damaged(Fault),
     /// The events could not be handed on.
     Sink(Error),
 }
 
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        Self::Damaged(fault)
+    }
+}
+
 type Decoded<T> = Result<T, Failure>;
 
-fn damaged<T>(what: &'static str) -> Decoded<T> {
+fn damaged<T>(what: Fault) -> Decoded<T> {
     Err(Failure::Damaged(what))
 }
 
-const ENDS_EARLY: Failure = Failure::Damaged("one of its columns ends early");
+/// Stands in places of a batch that no event was decoded into yet.
+const NO_EVENT: Event = Event {
+    thread: ThreadIndex(0),
+    operation: Operation::Mark,
+};
 
 /// Decodes chunks. Keeps memory and tables from one to the next.
 pub(super) struct Decoder {
     zstd: zstd::bulk::Decompressor<'static>,
     columns: [Vec<u8>; COLUMNS],
-    lanes: Vec<Lane>,
     /// For each thread in turn, the blocks it has allocated in this chunk.
     own: Vec<u32>,
     sizes: Vec<u64>,
     sites: Vec<SiteId>,
     batch: Batch,
-    times: Cursor,
-    time_ns: u64,
-}
-
-/// Where one thread stands in the columns.
-#[derive(Clone, Copy)]
-struct Lane {
-    thread: u32,
-    /// Events to come.
-    events: usize,
-    kind: usize,
-    size: Cursor,
-    victim: Cursor,
-    count: Cursor,
-    alignment: usize,
-    site: Cursor,
-    /// Place of its first block in `own`, and how many there are so far and will be.
-    own: usize,
-    own_count: usize,
-    own_end: usize,
-    last_victim: u32,
-}
-
-/// What a reader knows when it comes to a chunk.
-pub(super) struct Known {
-    /// Blocks below this were allocated before reading began: whether they live is not known.
-    pub(super) unseen_below: u32,
-    pub(super) live: LiveBlocks,
 }
 
 impl Decoder {
@@ -72,13 +52,10 @@ impl Decoder {
         Ok(Self {
             zstd: zstd::bulk::Decompressor::new()?,
             columns: Default::default(),
-            lanes: Vec::new(),
             own: Vec::new(),
             sizes: Vec::new(),
             sites: Vec::new(),
             batch: Batch::default(),
-            times: Cursor::default(),
-            time_ns: 0,
         })
     }
 
@@ -93,13 +70,59 @@ impl Decoder {
         let header = header(body)?;
         self.open(body, header.events as usize)?;
         self.tables()?;
-        self.lanes(&header, known)?;
+        let blocks = self.columns[SIZES].len();
+        let allocated = u64::from(known.live.allocated());
+        if allocated + blocks as u64 >= u64::from(u32::MAX) {
+            return damaged("it allocates more blocks than a trace can have");
+        }
+        if self.columns[KINDS].len() != header.events as usize {
+            return damaged("it has other numbers of events in its head and its columns");
+        }
+        // What stood there is overwritten before it is looked at.
+        self.own.resize(blocks, 0);
+        let columns = &self.columns;
+        let pair = |first: usize| [columns[first].as_slice(), columns[first + 1].as_slice()];
+        let parts = Parts {
+            kinds: &columns[KINDS],
+            sizes: pair(SIZES),
+            victims: pair(VICTIMS),
+            counts: pair(COUNTS),
+            alignments: &columns[ALIGNMENTS],
+            sites: pair(SITES),
+            own: &mut self.own,
+        };
+        let threads = header.first_event + u64::from(header.events) + THREADS_SLACK;
+        let mut lanes = Vec::new();
+        let table = &columns[THREADS];
+        cut(table, parts, threads, header.first_block, &mut lanes)?;
+        let numbers = |first: usize| Cursor::new(&columns[first], &columns[first + 1]);
         self.batch.clear();
-        (self.times, self.time_ns) = (Cursor::default(), 0);
-        let outcome = self.runs(&header, known, sink, handed_on);
+        let mut chunk = Chunk {
+            lanes,
+            run_threads: numbers(RUN_THREADS),
+            run_lengths: numbers(RUN_LENGTHS),
+            times: (!columns[TIMES].is_empty()).then(|| numbers(TIMES)),
+            time_ns: 0,
+            sizes: &self.sizes,
+            sites: (!columns[SITES].is_empty()).then_some(self.sites.as_slice()),
+            batch: &mut self.batch,
+            filled: 0,
+        };
+        let outcome = chunk.runs(known, sink, handed_on);
         // What was decoded before a fault is right.
-        let flushed = self.flush(sink, handed_on);
-        outcome.and(flushed)
+        let flushed = chunk.flush(sink, handed_on);
+        let times = chunk.times.unwrap_or_default();
+        outcome.and(flushed)?;
+        match times.is_empty() {
+            true => Ok(()),
+            false => damaged("it has more times than events"),
+        }
+    }
+
+    /// Time of the first event of the chunk that was run last, if it has times.
+    pub(super) fn first_time_ns(&self) -> Option<u64> {
+        let mut times = Cursor::new(&self.columns[TIMES], &self.columns[TIMES + 1]);
+        times.next().map(|first| unzigzag(first) as u64)
     }
 
     /// Decompresses the columns.
@@ -117,7 +140,7 @@ impl Decoder {
                 return damaged("it holds a column that is not known, or out of order");
             }
             next = id + 1;
-            if raw > events * COLUMN_BYTES_PER_EVENT_MAX {
+            if raw > events * bytes_per_event_max(id) {
                 return damaged("one of its columns claims more bytes than its events can have");
             }
             let Some((stored, behind)) = behind.split_at_checked(stored) else {
@@ -161,168 +184,103 @@ impl Decoder {
         }
         Ok(())
     }
+}
 
-    /// Where each thread begins in the columns.
-    fn lanes(&mut self, header: &Header, known: &Known) -> Decoded<()> {
-        let sited = !self.columns[SITES].is_empty();
-        let most = header.first_event + u64::from(header.events) + THREADS_SLACK;
-        let mut table = self.columns[THREADS].as_slice();
-        self.lanes.clear();
-        let mut next = Lane {
-            thread: 0,
-            events: 0,
-            kind: 0,
-            size: Cursor::default(),
-            victim: Cursor::default(),
-            count: Cursor::default(),
-            alignment: 0,
-            site: Cursor::default(),
-            own: 0,
-            own_count: 0,
-            own_end: 0,
-            last_victim: header.first_block,
-        };
-        while !table.is_empty() {
-            let mut entry = [0; 10];
-            for number in &mut entry[..9 + usize::from(sited)] {
-                let taken = take_leb(&mut table).and_then(|number| u32::try_from(number).ok());
-                *number = taken.ok_or(Failure::Damaged("its table of threads is not whole"))?;
-            }
-            let thread = entry[0];
-            let [
-                _,
-                events,
-                blocks,
-                sizes,
-                victims,
-                victims_extra,
-                counts,
-                counts_extra,
-                aligned,
-                sites,
-            ] = entry.map(|number| number as usize);
-            if u64::from(thread) >= most || events == 0 {
-                return damaged("its table of threads holds one that cannot be");
-            }
-            self.lanes.push(Lane {
-                thread,
-                events,
-                own_end: next.own + blocks,
-                ..next
-            });
-            next.kind += events;
-            next.own += blocks;
-            next.size.main += blocks;
-            next.size.extra += sizes;
-            next.victim.main += victims;
-            next.victim.extra += victims_extra;
-            next.count.main += counts;
-            next.count.extra += counts_extra;
-            next.alignment += aligned;
-            next.site.main += events;
-            next.site.extra += sites;
-        }
-        if next.kind != header.events as usize || next.kind != self.columns[KINDS].len() {
-            return damaged("its threads have other numbers of events than it has itself");
-        }
-        if next.own != self.columns[SIZES].len()
-            || known.live.allocated() as u64 + next.own as u64 >= u64::from(u32::MAX)
-        {
-            return damaged("it allocates other numbers of blocks than it can");
-        }
-        self.own.clear();
-        self.own.resize(next.own, 0);
-        Ok(())
-    }
+/// A chunk on its way.
+struct Chunk<'c> {
+    lanes: Vec<Lane<'c>>,
+    run_threads: Cursor<'c>,
+    run_lengths: Cursor<'c>,
+    times: Option<Cursor<'c>>,
+    time_ns: u64,
+    sizes: &'c [u64],
+    sites: Option<&'c [SiteId]>,
+    /// Its events are as many as fit, so that none is pushed; `filled` of them are decoded.
+    batch: &'c mut Batch,
+    filled: usize,
+}
 
+impl Chunk<'_> {
     /// Goes through the runs of events of one thread each.
     fn runs(
         &mut self,
-        header: &Header,
         known: &mut Known,
         sink: &mut dyn EventSink,
         handed_on: &mut u64,
     ) -> Decoded<()> {
-        let (mut lanes, mut lengths) = (Cursor::default(), Cursor::default());
-        let mut left = header.events as usize;
-        while left > 0 {
-            let next = |cursor: &mut Cursor, columns: &[Vec<u8>], id: usize| {
-                let number = cursor.next(&columns[id], &columns[id + 1]);
-                number.map(|number| number as usize).ok_or(ENDS_EARLY)
+        self.batch.events.resize(BATCH_EVENTS, NO_EVENT);
+        while let Some(number) = self.run_threads.next() {
+            let length = self.run_lengths.next().ok_or(ENDS_EARLY)?;
+            let number = number as usize;
+            let Some(lane) = self.lanes.get_mut(number) else {
+                return damaged("a run is of a thread that is not in its table");
             };
-            let lane = next(&mut lanes, &self.columns, RUN_THREADS)?;
-            let mut length = next(&mut lengths, &self.columns, RUN_LENGTHS)?;
-            let events = self.lanes.get(lane).map_or(0, |lane| lane.events);
-            if length == 0 || length > events {
-                return damaged("a thread has more events than its table says");
-            }
-            left -= length;
-            while length > 0 {
-                let piece = length.min(BATCH_EVENTS - self.batch.events.len());
-                self.piece(lane, piece, known)?;
-                length -= piece;
-                if self.batch.events.len() == BATCH_EVENTS {
+            let mut run = lane.run(length as usize)?;
+            while !run.is_empty() {
+                let room = BATCH_EVENTS - self.filled;
+                let (piece, rest) = run.split_at(run.len().min(room));
+                self.piece(number, piece, known)?;
+                run = rest;
+                if self.filled == BATCH_EVENTS {
                     self.flush(sink, handed_on)?;
                 }
             }
         }
-        Ok(())
+        let all = self.lanes.iter().all(Lane::is_empty) && self.run_lengths.is_empty();
+        match all {
+            true => Ok(()),
+            false => damaged("one of its columns holds more than its events need"),
+        }
     }
 
-    /// Decodes consecutive events of one thread into the batch.
+    /// Decodes consecutive events of one thread into the batch, which has room for them.
     #[inline]
-    fn piece(&mut self, lane: usize, count: usize, known: &mut Known) -> Decoded<()> {
-        let mut state = self.lanes[lane];
-        let mut call = Call {
-            columns: &self.columns,
-            sizes: &self.sizes,
-            own: &mut self.own[state.own..state.own_end],
-            known,
-            lane: &mut state,
-        };
-        let thread = ThreadIndex(call.lane.thread);
-        let first = call.lane.kind;
-        let kinds = &self.columns[KINDS][first..first + count];
-        for &kind in kinds {
-            let operation = call.next(kind)?;
-            self.batch.events.push(Event { thread, operation });
-        }
-        if !self.columns[SITES].is_empty() {
-            for _ in 0..count {
-                let (main, extra) = (&self.columns[SITES], &self.columns[SITES + 1]);
-                let rank = state.site.next(main, extra).ok_or(ENDS_EARLY)?;
-                let site = self.sites.get(rank as usize).copied();
-                let site = site.ok_or(Failure::Damaged("a call site is not in its table"))?;
-                self.batch.sites.push(site);
+    fn piece(&mut self, lane: usize, kinds: &[u8], known: &mut Known) -> Decoded<()> {
+        let lane = &mut self.lanes[lane];
+        let out = &mut self.batch.events[self.filled..self.filled + kinds.len()];
+        match lane.decode(kinds, self.sizes, known, out) {
+            Ok(()) => self.filled += kinds.len(),
+            Err((decoded, fault)) => {
+                self.filled += decoded;
+                return damaged(fault);
             }
         }
-        state.kind += count;
-        state.events -= count;
-        self.lanes[lane] = state;
+        let Some(sites) = self.sites else {
+            return Ok(());
+        };
+        for _ in kinds {
+            let rank = lane.sites.next().ok_or(ENDS_EARLY)?;
+            let site = sites.get(rank as usize).copied();
+            let site = site.ok_or("a call site is not in its table")?;
+            self.batch.sites.push(site);
+        }
         Ok(())
     }
 
-    /// Hands on the batch.
+    /// Hands on the events decoded.
     fn flush(&mut self, sink: &mut dyn EventSink, handed_on: &mut u64) -> Decoded<()> {
-        let batch = &mut self.batch;
+        let batch = &mut *self.batch;
         // After a fault some events may lack their call site.
-        if !self.columns[SITES].is_empty() {
-            batch.events.truncate(batch.sites.len());
+        if self.sites.is_some() {
+            self.filled = self.filled.min(batch.sites.len());
         }
-        if !self.columns[TIMES].is_empty() {
-            let (main, extra) = (&self.columns[TIMES], &self.columns[TIMES + 1]);
-            for _ in 0..batch.events.len() {
-                let difference = self.times.next(main, extra).ok_or(ENDS_EARLY)?;
+        if self.filled == 0 {
+            return Ok(());
+        }
+        if let Some(times) = &mut self.times {
+            for _ in 0..self.filled {
+                let difference = times.next().ok_or(ENDS_EARLY)?;
                 self.time_ns = self.time_ns.wrapping_add(unzigzag(difference) as u64);
                 batch.times_ns.push(self.time_ns);
             }
         }
-        if batch.events.is_empty() {
-            return Ok(());
-        }
+        batch.events.truncate(self.filled);
         let taken = sink.take(batch);
-        *handed_on += batch.events.len() as u64;
-        batch.clear();
+        *handed_on += self.filled as u64;
+        self.filled = 0;
+        batch.times_ns.clear();
+        batch.sites.clear();
+        batch.events.resize(BATCH_EVENTS, NO_EVENT);
         taken.map_err(Failure::Sink)
     }
 }
@@ -345,145 +303,4 @@ pub(super) fn header(body: &[u8]) -> Decoded<Header> {
         return damaged("it claims to begin behind the end of any trace");
     }
     Ok(header)
-}
-
-/// Decodes one event of a thread.
-struct Call<'d> {
-    columns: &'d [Vec<u8>; COLUMNS],
-    sizes: &'d [u64],
-    own: &'d mut [u32],
-    known: &'d mut Known,
-    lane: &'d mut Lane,
-}
-
-impl Call<'_> {
-    // The usual ones first, by tests that predict better than a table of jumps.
-    #[inline(always)]
-    fn next(&mut self, kind: u8) -> Decoded<Operation> {
-        if kind == MALLOC {
-            let size = self.size()?;
-            let block = self.allocate()?;
-            return Ok(Operation::Malloc { block, size });
-        }
-        if kind < CALLOC {
-            let sized = kind >= FREE_SIZED;
-            let how = kind - if sized { FREE_SIZED } else { FREE };
-            let block = self.victim(how)?;
-            return Ok(Operation::Free { block, sized });
-        }
-        self.rare(kind)
-    }
-
-    #[inline]
-    fn rare(&mut self, kind: u8) -> Decoded<Operation> {
-        Ok(match kind {
-            CALLOC => {
-                let (main, extra) = (&self.columns[COUNTS], &self.columns[COUNTS + 1]);
-                let count = self.lane.count.next(main, extra).ok_or(ENDS_EARLY)?;
-                let size = self.size()?;
-                let Ok(count) = u32::try_from(count) else {
-                    return damaged("a count of calloc is above 2^32");
-                };
-                if u64::from(count).saturating_mul(size) > SIZE_BYTES_MAX {
-                    return damaged("a calloc asks for more than 2^47 bytes");
-                }
-                let block = self.allocate()?;
-                Operation::Calloc { block, count, size }
-            }
-            ALIGNED => {
-                let code = self.columns[ALIGNMENTS].get(self.lane.alignment).copied();
-                let code = code.ok_or(ENDS_EARLY)?;
-                self.lane.alignment += 1;
-                let Some(function) = function(code / ALIGNMENTS_PER_FUNCTION) else {
-                    return damaged("an aligned allocation is of no known function");
-                };
-                let size = self.size()?;
-                Operation::Aligned {
-                    block: self.allocate()?,
-                    alignment_log2: code % ALIGNMENTS_PER_FUNCTION,
-                    function,
-                    size,
-                }
-            }
-            REALLOC_NULL => {
-                let size = self.size()?;
-                let (old, block) = (None, self.allocate()?);
-                Operation::Realloc { old, block, size }
-            }
-            REALLOC..FREE_NULL => {
-                let old = Some(self.victim(kind - REALLOC)?);
-                let size = self.size()?;
-                let block = self.allocate()?;
-                Operation::Realloc { old, block, size }
-            }
-            FREE_NULL => Operation::FreeNull,
-            FREE_UNSEEN => Operation::FreeUnseen,
-            THREAD_START => Operation::ThreadStart,
-            THREAD_END => Operation::ThreadEnd,
-            MARK => Operation::Mark,
-            FAILED => Operation::FailedAllocation,
-            _ => return damaged("an event is of no known kind"),
-        })
-    }
-
-    #[inline(always)]
-    fn size(&mut self) -> Decoded<u64> {
-        let (main, extra) = (&self.columns[SIZES], &self.columns[SIZES + 1]);
-        let rank = self.lane.size.next(main, extra).ok_or(ENDS_EARLY)?;
-        match self.sizes.get(rank as usize) {
-            Some(&size) => Ok(size),
-            None => damaged("a size is not in its table"),
-        }
-    }
-
-    #[inline(always)]
-    fn allocate(&mut self) -> Decoded<BlockId> {
-        let Some(place) = self.own.get_mut(self.lane.own_count) else {
-            return damaged("a thread allocates more blocks than its table says");
-        };
-        self.lane.own_count += 1;
-        let block = self.known.live.allocate();
-        *place = block.0;
-        Ok(block)
-    }
-
-    #[inline(always)]
-    fn victim(&mut self, how: u8) -> Decoded<BlockId> {
-        let (main, extra) = (&self.columns[VICTIMS], &self.columns[VICTIMS + 1]);
-        let number = self.lane.victim.next(main, extra).ok_or(ENDS_EARLY)?;
-        let allocated = self.known.live.allocated();
-        let block = match how {
-            OWN => {
-                let back = usize::try_from(number).ok();
-                let place = back.and_then(|back| self.lane.own_count.checked_sub(back + 1));
-                place.and_then(|place| self.own.get(place).copied())
-            }
-            NEAR => {
-                let block = i64::from(self.lane.last_victim).checked_add(unzigzag(number));
-                block.and_then(|block| u32::try_from(block).ok())
-            }
-            _ => u32::try_from(number)
-                .ok()
-                .and_then(|number| allocated.checked_sub(1)?.checked_sub(number)),
-        };
-        let Some(block) = block.map(BlockId) else {
-            return damaged("it frees a block that was never allocated");
-        };
-        self.lane.last_victim = block.0;
-        if !self.known.live.release(block) && block.0 >= self.known.unseen_below {
-            return damaged("it frees a block that is not live");
-        }
-        Ok(block)
-    }
-}
-
-fn function(code: u8) -> Option<AlignedFunction> {
-    Some(match code {
-        0 => AlignedFunction::Memalign,
-        1 => AlignedFunction::PosixMemalign,
-        2 => AlignedFunction::AlignedAlloc,
-        3 => AlignedFunction::Valloc,
-        4 => AlignedFunction::Pvalloc,
-        _ => return None,
-    })
 }

@@ -21,9 +21,6 @@ pub(super) const END_BYTES: usize = 24;
 pub(super) const BODY_BYTES_MAX: usize = 64 << 20;
 /// Likewise for what is known of a trace, uncompressed.
 pub(super) const META_BYTES_MAX: usize = 256 << 20;
-/// A column holds at most this many bytes per event: ten LEB128 numbers for each thread, a thread for
-/// each event.
-pub(super) const COLUMN_BYTES_PER_EVENT_MAX: usize = 50;
 /// Thread numbers stay below the number of events so far and this.
 pub(super) const THREADS_SLACK: u64 = 1 << 16;
 
@@ -44,6 +41,19 @@ pub(super) const ALIGNMENTS: usize = 13;
 pub(super) const TIMES: usize = 14;
 pub(super) const SITE_TABLE: usize = 16;
 pub(super) const SITES: usize = 17;
+
+/// Most bytes that a column can have for each event of its chunk.
+pub(super) fn bytes_per_event_max(column: usize) -> usize {
+    match column {
+        // Ten LEB128 numbers below 2^32 for each thread, a thread for each event.
+        THREADS => 50,
+        SIZE_TABLE | SITE_TABLE => 10,
+        KINDS | ALIGNMENTS => 1,
+        // Of a pair, the first.
+        RUN_THREADS | RUN_LENGTHS | SIZES | VICTIMS | COUNTS | TIMES | SITES => 1,
+        _ => 8,
+    }
+}
 
 pub(super) const MALLOC: u8 = 0;
 /// The first of three: own, near, old.

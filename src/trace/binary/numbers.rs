@@ -37,43 +37,62 @@ impl Numbers {
     }
 }
 
-/// A place in a column of numbers while it is read.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Cursor {
-    pub(super) main: usize,
-    pub(super) extra: usize,
+/// What is left of a column of numbers, or of one thread's part of it, while it is read.
+#[derive(Clone, Default)]
+pub(super) struct Cursor<'c> {
+    main: std::slice::Iter<'c, u8>,
+    extra: &'c [u8],
 }
 
-impl Cursor {
-    /// The next number; none if the column ends.
-    #[inline(always)]
-    pub(super) fn next(&mut self, main: &[u8], extra: &[u8]) -> Option<u64> {
-        let first = *main.get(self.main)?;
-        self.main += 1;
-        if u64::from(first) < ONE_EXTRA {
-            return Some(u64::from(first));
+impl<'c> Cursor<'c> {
+    pub(super) fn new(main: &'c [u8], extra: &'c [u8]) -> Self {
+        Self {
+            main: main.iter(),
+            extra,
         }
-        self.long(first, extra)
     }
 
-    #[inline]
-    fn long(&mut self, first: u8, extra: &[u8]) -> Option<u64> {
-        let first = u64::from(first);
+    /// Whether all was read.
+    pub(super) fn is_empty(&self) -> bool {
+        self.main.as_slice().is_empty() && self.extra.is_empty()
+    }
+
+    /// The next number; none if the column ends.
+    #[inline(always)]
+    pub(super) fn next(&mut self) -> Option<u64> {
+        let first = u64::from(*self.main.next()?);
+        if first < ONE_EXTRA {
+            return Some(first);
+        }
         if first < TWO_EXTRA {
-            let low = *extra.get(self.extra)?;
-            self.extra += 1;
+            let (&low, behind) = self.extra.split_first()?;
+            self.extra = behind;
             return Some(ONE_EXTRA + (first - ONE_EXTRA) * 256 + u64::from(low));
         }
-        let bytes = (first - TWO_EXTRA) as usize + 2;
-        if bytes > 8 {
-            return None;
-        }
-        let stored = extra.get(self.extra..self.extra + bytes)?;
-        self.extra += bytes;
-        let mut number = [0; 8];
-        number[..bytes].copy_from_slice(stored);
-        Some(u64::from_le_bytes(number))
+        let (number, behind) = wide(first, self.extra)?;
+        self.extra = behind;
+        Some(number)
     }
+}
+
+/// A number of two extra bytes or more, and the extra bytes behind it.
+#[inline]
+fn wide(first: u64, extra: &[u8]) -> Option<(u64, &[u8])> {
+    let bytes = (first - TWO_EXTRA) as usize + 2;
+    if bytes > 8 {
+        return None;
+    }
+    let (stored, behind) = extra.split_at_checked(bytes)?;
+    // A load of fixed width wherever there is room for one.
+    let number = match extra.first_chunk() {
+        Some(eight) => u64::from_le_bytes(*eight) & u64::MAX >> (64 - 8 * bytes),
+        None => {
+            let mut number = [0; 8];
+            number[..bytes].copy_from_slice(stored);
+            u64::from_le_bytes(number)
+        }
+    };
+    Some((number, behind))
 }
 
 /// Appends a number, seven bits a byte, the lowest first.
@@ -132,12 +151,12 @@ mod tests {
                 put_leb(number, &mut table);
                 prop_assert_eq!(zigzag(unzigzag(number)), number);
             }
-            let (mut cursor, mut table) = (Cursor::default(), table.as_slice());
+            let (mut cursor, mut table) = (Cursor::new(&column.main, &column.extra), table.as_slice());
             for &number in &numbers {
-                prop_assert_eq!(cursor.next(&column.main, &column.extra), Some(number));
+                prop_assert_eq!(cursor.next(), Some(number));
                 prop_assert_eq!(take_leb(&mut table), Some(number));
             }
-            prop_assert_eq!(cursor.next(&column.main, &column.extra), None);
+            prop_assert_eq!(cursor.next(), None);
             prop_assert_eq!(take_leb(&mut table), None);
         }
     }
@@ -147,10 +166,10 @@ mod tests {
         for number in [0, 223, 224, LARGE - 1, LARGE, 65_535, 65_536, u64::MAX] {
             let mut column = Numbers::default();
             column.push(number);
-            let read = Cursor::default().next(&column.main, &column.extra);
+            let read = Cursor::new(&column.main, &column.extra).next();
             assert_eq!(read, Some(number));
         }
-        assert_eq!(Cursor::default().next(&[255], &[0; 9]), None);
+        assert_eq!(Cursor::new(&[255], &[0; 9]).next(), None);
         assert_eq!(take_leb(&mut [0xff; 9].as_slice()), None);
         assert_eq!(
             take_leb(&mut [[0xff; 9].as_slice(), &[2]].concat().as_slice()),

@@ -2,14 +2,17 @@
 
 use std::io::Read as _;
 
-use super::decode::{Decoder, Failure, Known, header};
+use super::decode::{Decoder, Failure, header};
+use super::lane::Known;
 use super::layout::*;
 use super::section::{self, Missing, u32_at, u64_at};
+use super::seek::ChunkPlace;
 use crate::error::{Error, Result};
 use crate::trace::import::ReadOptions;
 use crate::trace::input::Lines;
+use crate::trace::live_blocks::LiveBlocks;
 use crate::trace::provenance::Provenance;
-use crate::trace::stream::{Batch, Ending, EventSink, LiveBlocks};
+use crate::trace::stream::{Batch, Ending, EventSink};
 use crate::trace::{Format, Operation, plural};
 
 /// Whether a file is of this format.
@@ -32,6 +35,7 @@ pub(in crate::trace) fn read(
         source,
         at: 0,
         chunks: 0,
+        places: Vec::new(),
         events: 0,
         known: Known {
             unseen_below: 0,
@@ -78,8 +82,18 @@ pub(in crate::trace) fn read(
     Ok(ending)
 }
 
+/// Whether this reader knows the version that a file's head tells; if not, in words.
+pub(super) fn check_version(head: &[u8; FILE_HEADER_BYTES]) -> std::result::Result<(), String> {
+    match u32_at(head, 8) {
+        VERSION => Ok(()),
+        version => Err(format!(
+            "version {version} of the binary format, expected {VERSION}"
+        )),
+    }
+}
+
 /// What the file says of its trace.
-fn provenance(json: &[u8]) -> std::result::Result<Provenance<'static>, String> {
+pub(super) fn provenance(json: &[u8]) -> std::result::Result<Provenance<'static>, String> {
     serde_json::from_slice(json)
         .map_err(|error| format!("what the file says of its trace cannot be understood: {error}"))
 }
@@ -114,6 +128,8 @@ struct File<'f, 's> {
     /// Bytes read.
     at: u64,
     chunks: u64,
+    /// The index as it must be: an entry for each chunk.
+    places: Vec<u8>,
     /// Events handed on.
     events: u64,
     known: Known,
@@ -130,11 +146,8 @@ impl File<'_, '_> {
         if count < FILE_HEADER_BYTES {
             return Err(self.damage("the file ends in its head"));
         }
-        let version = u32_at(&head, 8);
-        if version != VERSION {
-            let message = format!("version {version} of the binary format, expected {VERSION}");
-            return Err(Stop::Error(Error::file(self.source.path(), message)));
-        }
+        check_version(&head)
+            .map_err(|message| Stop::Error(Error::file(self.source.path(), message)))?;
         if u32_at(&head, 12) != 0 {
             return Err(self.damage("the file's head is damaged"));
         }
@@ -160,7 +173,7 @@ impl File<'_, '_> {
                     self.json = Some(json);
                 }
                 TAG_INDEX if self.json.is_some() && self.index.is_none() => {
-                    if body.len() as u64 != self.chunks * INDEX_ENTRY_BYTES as u64 {
+                    if body != self.places {
                         return Err(self.damage("the index is not that of this file"));
                     }
                     self.index = Some(self.at);
@@ -192,11 +205,24 @@ impl File<'_, '_> {
         if !follows {
             return Err(self.damage("it does not follow the chunk before it"));
         }
+        if head.live_before != self.known.live.live() {
+            return Err(
+                self.damage("it has another number of live blocks before it than there are")
+            );
+        }
         match decoder.run(body, &mut self.known, sink, &mut self.events) {
             Ok(()) => {}
             Err(Failure::Damaged(what)) => return Err(self.damage(what)),
             Err(Failure::Sink(error)) => return Err(Stop::Error(error)),
         }
+        let place = ChunkPlace {
+            offset: self.at,
+            first_event: head.first_event,
+            first_block: head.first_block,
+            live_blocks: head.live_before,
+            first_time_ns: decoder.first_time_ns(),
+        };
+        place.put(&mut self.places);
         self.chunks += 1;
         Ok(())
     }

@@ -6,7 +6,8 @@ use super::layout::*;
 use super::*;
 use crate::trace::builder::TraceBuilder;
 use crate::trace::export::{OutputFormat, write_to};
-use crate::trace::stream::{Batch, EventSink, feed};
+use crate::trace::stream::{Batch, EventSink};
+use crate::trace::testing::in_chunks;
 use crate::trace::{Event, Origin, ReadOptions, ThreadIndex, Trace, read, testing};
 
 const LENIENT: ReadOptions = ReadOptions {
@@ -15,38 +16,6 @@ const LENIENT: ReadOptions = ReadOptions {
     progress: false,
     interrupted: None,
 };
-
-/// A file of many chunks, each of which holds `chunk` events.
-fn in_chunks(trace: &Trace, chunk: usize) -> Vec<u8> {
-    struct Sink {
-        writer: BinaryWriter,
-        chunk: usize,
-        out: Vec<u8>,
-    }
-    impl EventSink for Sink {
-        fn take(&mut self, batch: &Batch) -> crate::error::Result<()> {
-            for index in 0..batch.events.len() {
-                let one = |times: &[u64]| times.get(index).copied().into_iter().collect();
-                let piece = Batch {
-                    events: vec![batch.events[index]],
-                    times_ns: one(&batch.times_ns),
-                    sites: batch.sites.get(index).copied().into_iter().collect(),
-                };
-                self.writer.take(&piece, &mut self.out)?;
-                self.writer.cut(self.chunk, &mut self.out)?;
-            }
-            Ok(())
-        }
-    }
-    let mut sink = Sink {
-        writer: BinaryWriter::new(3).unwrap(),
-        chunk,
-        out: Vec::new(),
-    };
-    feed(trace, &mut sink).unwrap();
-    sink.writer.finish(&trace.ending(), &mut sink.out).unwrap();
-    sink.out
-}
 
 fn outcome(bytes: &[u8], options: &ReadOptions) -> Result<Trace, String> {
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -89,14 +58,14 @@ proptest! {
     fn any_chunk_is_read_alone(trace in testing::stamped_traces(200), chunk in 1_usize..40) {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), in_chunks(&trace, chunk)).unwrap();
-        let mut chunks = Chunks::open(file.path()).unwrap();
+        let mut chunks = Chunks::open(file.path(), &ReadOptions::default()).unwrap();
         prop_assert_eq!(chunks.events(), trace.events().len() as u64);
         prop_assert_eq!(chunks.of_event(chunks.events()), None);
         for event in (0..trace.events().len()).rev() {
             let number = chunks.of_event(event as u64).unwrap();
             let place = chunks.places()[number];
             let mut seen = Collected::default();
-            chunks.read(number, &mut seen).unwrap();
+            chunks.read(number..number + 1, &mut seen).unwrap();
             let first = place.first_event as usize;
             prop_assert!((first..first + seen.0.len()).contains(&event));
             prop_assert_eq!(&seen.0[..], &trace.events()[first..first + seen.0.len()]);

@@ -3,6 +3,7 @@
 use super::encode::Encoder;
 use super::layout::*;
 use super::section;
+use super::seek::ChunkPlace;
 use crate::error::{Error, Result};
 use crate::trace::provenance::Provenance;
 use crate::trace::stream::{Batch, Ending};
@@ -54,7 +55,7 @@ impl BinaryWriter {
 
     /// Ends the chunk if it has as many events, so that tests have small ones.
     #[cfg(test)]
-    pub(super) fn cut(&mut self, events: usize, out: &mut Vec<u8>) -> Result<()> {
+    pub(in crate::trace) fn cut(&mut self, events: usize, out: &mut Vec<u8>) -> Result<()> {
         match self.encoder.len() >= events {
             true => self.end_chunk(out),
             false => Ok(()),
@@ -132,17 +133,17 @@ impl BinaryWriter {
     }
 
     fn end_chunk(&mut self, out: &mut Vec<u8>) -> Result<()> {
-        let time_ns = self.encoder.first_time_ns().unwrap_or(NO_TIME);
+        let first_time_ns = self.encoder.first_time_ns();
         let columns = self.encoder.columns();
         let header = columns.header;
-        self.index.extend_from_slice(&self.at.to_le_bytes());
-        self.index
-            .extend_from_slice(&header.first_event.to_le_bytes());
-        self.index
-            .extend_from_slice(&header.first_block.to_le_bytes());
-        self.index
-            .extend_from_slice(&header.live_before.to_le_bytes());
-        self.index.extend_from_slice(&time_ns.to_le_bytes());
+        let place = ChunkPlace {
+            offset: self.at,
+            first_event: header.first_event,
+            first_block: header.first_block,
+            live_blocks: header.live_before,
+            first_time_ns,
+        };
+        place.put(&mut self.index);
         let mut body = std::mem::take(&mut self.body);
         body.clear();
         columns

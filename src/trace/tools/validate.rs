@@ -5,9 +5,11 @@
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::trace::binary::Chunks;
+use crate::trace::live_blocks::LiveBlocks;
 use crate::trace::profile::{Profile, Profiler};
-use crate::trace::stream::{Batch, Ending, EventSink, LiveBlocks};
-use crate::trace::{Event, ReadOptions, plural, read_into};
+use crate::trace::stream::{Batch, Ending, EventSink};
+use crate::trace::{Event, Format, ReadOptions, plural, read_into};
 
 /// What was found.
 #[derive(Debug)]
@@ -22,6 +24,9 @@ pub struct Validation {
     pub times_backwards: u64,
     /// Events with a call site.
     pub sited: u64,
+    /// Chunks of a plain file in the binary format: each was found where the index says, its checksum
+    /// matched, and all of it was decoded.
+    pub chunks: Option<u64>,
     /// Why it is not whole and right, each a sentence; none if it is.
     pub faults: Vec<String>,
 }
@@ -52,7 +57,25 @@ pub fn validate(path: &Path, options: &ReadOptions) -> Result<Validation> {
             None
         }
     };
-    Ok(checker.finish(ending))
+    let mut found = checker.finish(ending);
+    found.chunks = chunks(path, &mut found);
+    Ok(found)
+}
+
+/// Enters the chunks of a binary file by its index, which reading from front to back has compared with
+/// what it found.
+fn chunks(path: &Path, found: &mut Validation) -> Option<u64> {
+    let origin = &found.ending.as_ref()?.origin;
+    if origin.format != Format::Binary || !origin.compression.is_empty() || !path.is_file() {
+        return None;
+    }
+    match Chunks::open(path, &ReadOptions::default()) {
+        Ok(chunks) => Some(chunks.places().len() as u64),
+        Err(error) => {
+            found.faults.push(error.to_string());
+            None
+        }
+    }
 }
 
 /// Checks what readers guarantee, so that a fault of a reader is told instead of believed.
@@ -136,6 +159,7 @@ impl Checker {
             stamped: self.stamped,
             times_backwards: self.times_backwards,
             sited: self.sited,
+            chunks: None,
             faults: self.faults,
         }
     }
