@@ -13,7 +13,9 @@ use super::same_file;
 use crate::cli::amounts::parse_bytes;
 use crate::error::{Error, Result};
 use crate::trace::read_into;
-use crate::trace::tools::filter::{Choice, Filter, Kind, SiteChoice};
+use crate::trace::tools::filter::{
+    Choice, Filter, Kind, Lifetime, LifetimeChoice, Lifetimes, SiteChoice,
+};
 use crate::trace::tools::survey::survey;
 
 /// Keep the blocks for which every condition holds, with everything that happens to them
@@ -26,6 +28,7 @@ use crate::trace::tools::survey::survey;
 Examples:
   mymalloc trace filter --thread 0,3 app.log.zst two-threads.log.zst
   mymalloc trace filter --max-size 256 app.log.zst small.log.zst
+  mymalloc trace filter --lifetime 1..100 app.log.zst short-lived.log.zst
   mymalloc trace filter --site parse_ --invert app.log.zst without-parser.log.zst")]
 pub(super) struct Arguments {
     /// The trace to read
@@ -47,6 +50,11 @@ pub(super) struct Arguments {
     /// Blocks of at most so many bytes
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     max_size: Option<u64>,
+
+    /// Blocks that are freed or reallocated after MIN to MAX further events of the trace, both
+    /// included, as `trace stat` counts; "MIN.." means those that are never freed as well
+    #[arg(long, value_name = "MIN..MAX", value_parser = parse_lifetime)]
+    lifetime: Option<Lifetime>,
 
     /// Blocks of call sites with this text in their name, or of this number
     #[arg(long, value_name = "TEXT")]
@@ -131,15 +139,48 @@ fn choice(arguments: &Arguments) -> Result<Choice> {
             .as_ref()
             .map(|text| site(arguments, text))
             .transpose()?,
+        lifetimes: arguments
+            .lifetime
+            .map(|lifetime| lifetimes(arguments, lifetime))
+            .transpose()?,
         kinds: (!kinds.is_empty()).then(|| kinds.iter().map(|&call| call.into()).collect()),
         invert: arguments.invert,
     };
     if choice.is_empty() {
         return Err(Error::usage(
-            "filter by what? give --thread, --min-size, --max-size, --site or --operation",
+            "filter by what? give --thread, --min-size, --max-size, --lifetime, --site or --operation",
         ));
     }
     Ok(choice)
+}
+
+/// How long a block lives is known when it ends, so the trace is read once for that.
+fn lifetimes(arguments: &Arguments, lifetime: Lifetime) -> Result<LifetimeChoice> {
+    refuse_pipe(&arguments.input, "filter --lifetime")?;
+    let mut lifetimes = Lifetimes::new(lifetime);
+    let options = arguments.reading.options();
+    read_into(&arguments.input, &options, &mut lifetimes)?;
+    Ok(lifetimes.finish())
+}
+
+/// "1..100", "..100", "1000..": events.
+fn parse_lifetime(text: &str) -> std::result::Result<Lifetime, String> {
+    const EXPECTED: &str =
+        "expected a number of events from MIN to MAX, such as 1..100, ..100 or 1000..";
+    let (min, max) = text.split_once("..").ok_or(EXPECTED)?;
+    if min.is_empty() && max.is_empty() {
+        return Err(EXPECTED.to_owned());
+    }
+    let number = |text: &str| text.parse::<u64>().map_err(|_| EXPECTED.to_owned());
+    let min_events = if min.is_empty() { 0 } else { number(min)? };
+    let max_events = (!max.is_empty()).then(|| number(max)).transpose()?;
+    if max_events.is_some_and(|max| max < min_events) {
+        return Err("no number is in this range; exchange MIN and MAX".to_owned());
+    }
+    Ok(Lifetime {
+        min_events,
+        max_events,
+    })
 }
 
 /// The names of call sites are known at the end of a trace, so it is read once for them.
@@ -153,4 +194,23 @@ fn site(arguments: &Arguments, text: &str) -> Result<SiteChoice> {
         )));
     }
     SiteChoice::of(text, &survey.ending.site_names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lifetimes_are_ranges() {
+        let found = |text| parse_lifetime(text).map(|found| (found.min_events, found.max_events));
+        assert_eq!(found("1..100"), Ok((1, Some(100))));
+        assert_eq!(found("..100"), Ok((0, Some(100))));
+        assert_eq!(found("1000.."), Ok((1000, None)));
+        assert_eq!(found("5..5"), Ok((5, Some(5))));
+        for text in [
+            "", "..", "5", "5..4", "1..x", "-1..5", "1...5", "1..=5", " 1..5",
+        ] {
+            assert!(found(text).is_err(), "{text}");
+        }
+    }
 }

@@ -68,6 +68,7 @@ impl Writing {
             Some(format) => format.into(),
             None => OutputFormat::of_name(output).unwrap_or(OutputFormat::Text),
         };
+        let is_stream = std::fs::metadata(output).is_ok_and(|there| !there.is_file());
         let mut sink = export::create(output, format)?;
         let ending = fill(&mut sink)?;
         if interrupt::requested() {
@@ -79,6 +80,12 @@ impl Writing {
             complain(&format!("warning: {events} lost in this format: {what}"));
         }
         let events = plural(written.events, "event");
-        print(&format!("{}: {events}\n", output.display()))
+        let told = format!("{}: {events}", output.display());
+        match is_stream {
+            // It may be standard output, and nothing may stand behind the trace.
+            true => complain(&told),
+            false => print(&format!("{told}\n"))?,
+        }
+        Ok(())
     }
 }

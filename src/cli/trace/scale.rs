@@ -11,16 +11,17 @@ use super::input::{Reading, refuse_pipe, tell_origin};
 use super::output::Writing;
 use super::same_file;
 use crate::error::Result;
-use crate::trace::read_into;
-use crate::trace::tools::scale::{Mode, Scale, check};
-use crate::trace::tools::survey::survey;
+use crate::trace::tools::scale::{Mode, Repeat, Scale, check};
+use crate::trace::tools::survey::{Survey, survey};
+use crate::trace::{ReadOptions, read_into};
 
-/// Make a trace of several copies at once: what if load grows eight-fold?
+/// Make a trace of several copies, at once or in a row: what if load grows eight-fold?
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   mymalloc trace scale --copies 8 server.log.zst eight.log.zst
-  mymalloc trace scale --copies 8 --stretch server.log.zst eight-fold.log.zst")]
+  mymalloc trace scale --copies 8 --stretch server.log.zst eight-fold.log.zst
+  mymalloc trace scale --copies 100 --repeat server.trace all-day.trace")]
 pub(super) struct Arguments {
     /// The trace to read
     #[arg(value_name = "TRACE")]
@@ -42,6 +43,10 @@ pub(super) struct Arguments {
     #[arg(long, conflicts_with = "interleave")]
     stretch: bool,
 
+    /// One copy after the other, on the same threads: a longer run. What it never frees piles up
+    #[arg(long, conflicts_with_all = ["interleave", "stretch"])]
+    repeat: bool,
+
     #[command(flatten)]
     writing: Writing,
 
@@ -59,6 +64,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     same_file::refuse(from_ref(input), &arguments.output)?;
     refuse_pipe(input, "scale")?;
     let survey = survey(input, &options)?;
+    if arguments.repeat {
+        return repeat(arguments, &survey, &options);
+    }
     check(&survey.profile, arguments.copies, mode)?;
     arguments
         .writing
@@ -67,5 +75,25 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
             let ending = read_into(input, &options, &mut scale)?;
             tell_origin(input, &ending.origin);
             scale.finish(ending)
+        })
+}
+
+fn repeat(arguments: &Arguments, survey: &Survey, options: &ReadOptions) -> Result<()> {
+    let input = &arguments.input;
+    // Once per copy would be too often.
+    tell_origin(input, &survey.ending.origin);
+    let options = ReadOptions {
+        progress: false,
+        ..options.clone()
+    };
+    arguments
+        .writing
+        .write(from_ref(input), &arguments.output, |sink| {
+            let mut repeat = Repeat::new(sink, arguments.copies, survey)?;
+            for _ in 0..arguments.copies {
+                read_into(input, &options, &mut repeat)?;
+                repeat.next_copy();
+            }
+            repeat.finish(survey.ending.clone())
         })
 }

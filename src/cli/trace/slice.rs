@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::slice::from_ref;
 use std::time::Duration;
 
@@ -11,13 +11,16 @@ use clap::Args;
 use super::input::{Reading, tell_origin};
 use super::output::Writing;
 use crate::error::{Error, Result};
-use crate::trace::read_into;
-use crate::trace::tools::slice::{LiveSet, Slice, Window};
+use crate::trace::binary::Chunks;
+use crate::trace::tools::slice::{LiveSet, Slice, Window, slice_chunks};
+use crate::trace::{ReadOptions, read_into};
 
 /// Cut a piece out of a trace, with the blocks that are live at its start
 ///
 /// The blocks that are live when the piece begins are allocated first, in the order of their birth and
-/// on their threads; a note in the file says how many events those are.
+/// on their threads; a note in the file says how many events those are. Of a plain .trace file, a piece by
+/// number is read through the index at its end: nothing behind the piece, and with --no-live-set nothing
+/// before it.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -70,11 +73,28 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     arguments
         .writing
         .write(from_ref(input), &arguments.output, |sink| {
+            let options = arguments.reading.options();
+            if let (Some(mut chunks), Window::Events { first, count }) =
+                (indexed(input, &options), window)
+            {
+                let ending = slice_chunks(&mut chunks, first, count, live_set, sink)?;
+                tell_origin(input, &ending.origin);
+                return Ok(ending);
+            }
             let mut slice = Slice::new(sink, window, live_set);
-            let ending = read_into(input, &arguments.reading.options(), &mut slice)?;
+            let ending = read_into(input, &options, &mut slice)?;
             tell_origin(input, &ending.origin);
             slice.finish(ending)
         })
+}
+
+/// The chunks of a plain file in the binary format with its index. Whatever is not right about it is
+/// told by reading it from its beginning.
+fn indexed(input: &Path, options: &ReadOptions) -> Option<Chunks> {
+    if options.lenient || options.process.is_some() || !input.is_file() {
+        return None;
+    }
+    Chunks::open(input, options).ok()
 }
 
 fn window(arguments: &Arguments) -> Result<Window> {

@@ -7,20 +7,7 @@
 //! {"call":"free","thread":0,"block":0}
 //! {"call":"end","events":2,"about":{...}}
 //! ```
-//! The first line says what the file is; the last how many events it holds, and `about` what is known
-//! of the trace: notes, warnings, how it was recorded, the names of call sites. A file without the last
-//! line was cut off. Keys of an event, each only where it belongs to the call:
-//!
-//! | key | value |
-//! |---|---|
-//! | `call` | `malloc`, `calloc`, `realloc`, `memalign`, `posix_memalign`, `aligned_alloc`, `valloc`, `pvalloc`, `free`; `free_unseen` (of a block from before the recording), `failed_allocation`, `thread_start`, `thread_end`, `mark` |
-//! | `thread` | number of the thread, from 0 in order of appearance |
-//! | `block` | number of the block that the call makes, or frees: the n-th of the trace, from 0; null in `free(NULL)` |
-//! | `old` | of `realloc`: the block given, or null |
-//! | `size`, `count`, `alignment` | the arguments |
-//! | `sized` | of `free`: true if the caller told the size |
-//! | `time` | nanoseconds, if the recording has times |
-//! | `site` | number of the call site, if the recording has them |
+//! `workloads/formats.md` lists the keys; `tests/native_formats.rs` reads files by that text alone.
 
 use std::io::Write as _;
 

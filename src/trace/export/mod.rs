@@ -48,12 +48,15 @@ impl OutputFormat {
     /// The format that a file's name stands for, compressed or not: `.trace` is binary, `.log` the
     /// native text, `.rep` and `.jsonl` are what they say.
     pub fn of_name(path: &Path) -> Option<Self> {
-        let name = path.file_name()?.to_str()?;
-        let name = [".zst", ".gz"]
-            .iter()
-            .find_map(|end| name.strip_suffix(end))
-            .unwrap_or(name);
-        match Path::new(name).extension()?.to_str()? {
+        let extension = |path: &Path| path.extension()?.to_str().map(str::to_owned);
+        let packed = matches!(extension(path).as_deref(), Some("zst" | "gz"));
+        // The name without it may be no UTF-8.
+        let name = if packed {
+            Path::new(path.file_stem()?)
+        } else {
+            path
+        };
+        match extension(name)?.as_str() {
             "trace" => Some(Self::Binary),
             "log" => Some(Self::Text),
             "rep" => Some(Self::Rep),

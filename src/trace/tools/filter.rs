@@ -12,171 +12,24 @@
 //! | not | not | nothing |
 //!
 //! Calls without a block (`free(NULL)`, frees of unseen blocks, allocations that failed, marks) are
-//! chosen by their thread, call site and kind; they have no size, so a choice by size leaves them out.
+//! chosen by their thread, call site and kind; they have no size and no lifetime, so a choice by one of
+//! these leaves them out.
 //! A thread's start and end are kept where the thread has anything else.
 
 #![forbid(unsafe_code)]
 
+mod choice;
+mod lifetimes;
+
 use rustc_hash::FxHashSet;
+
+pub use choice::{Choice, Kind, SiteChoice};
+pub use lifetimes::{Lifetime, LifetimeChoice, Lifetimes};
 
 use super::output::{Extras, Numbers, Output, events};
 use crate::error::{Error, Result};
 use crate::trace::stream::{Batch, Ending, EventSink};
-use crate::trace::{Event, EventCounts, Operation, SiteId, ThreadIndex, plural};
-
-/// Kinds of calls to choose by.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Kind {
-    /// `malloc`
-    Malloc,
-    /// `calloc`
-    Calloc,
-    /// `realloc`
-    Realloc,
-    /// `memalign` and its relatives
-    Aligned,
-    /// `free(NULL)`
-    FreeNull,
-    /// `free` of a block from before the recording
-    FreeUnseen,
-    /// An allocation that failed
-    Failed,
-    /// A mark of the recording tool
-    Mark,
-}
-
-impl Kind {
-    /// None for what is not chosen by itself: frees, starts and ends of threads.
-    fn of(operation: &Operation) -> Option<Self> {
-        Some(match operation {
-            Operation::Malloc { .. } => Self::Malloc,
-            Operation::Calloc { .. } => Self::Calloc,
-            Operation::Realloc { .. } => Self::Realloc,
-            Operation::Aligned { .. } => Self::Aligned,
-            Operation::FreeNull => Self::FreeNull,
-            Operation::FreeUnseen => Self::FreeUnseen,
-            Operation::FailedAllocation => Self::Failed,
-            Operation::Mark => Self::Mark,
-            Operation::Free { .. } | Operation::ThreadStart | Operation::ThreadEnd => return None,
-        })
-    }
-}
-
-/// What to keep: calls for which every condition holds. No condition, no restriction.
-#[derive(Clone, Debug, Default)]
-pub struct Choice {
-    /// One of these threads.
-    pub threads: Option<FxHashSet<u32>>,
-    /// At least so many bytes.
-    pub bytes_min: Option<u64>,
-    /// At most so many bytes.
-    pub bytes_max: Option<u64>,
-    /// A call site whose name holds this text, or whose number it is.
-    pub site: Option<SiteChoice>,
-    /// One of these kinds.
-    pub kinds: Option<FxHashSet<Kind>>,
-    /// Keep what the conditions do not choose, instead.
-    pub invert: bool,
-}
-
-/// Which call sites to keep.
-#[derive(Clone, Debug)]
-pub struct SiteChoice {
-    /// As the user wrote it.
-    pub text: String,
-    /// The numbers that it means.
-    pub sites: FxHashSet<u32>,
-}
-
-impl SiteChoice {
-    /// The call sites whose name holds `text`, and the one whose number it is.
-    ///
-    /// # Errors
-    /// There is none.
-    pub fn of(text: &str, names: &[String]) -> Result<Self> {
-        let named = (0_u32..).zip(names).filter(|(_, name)| name.contains(text));
-        let mut sites: FxHashSet<u32> = named.map(|(number, _)| number).collect();
-        sites.extend(text.parse::<u32>());
-        if sites.is_empty() {
-            let many = plural(names.len() as u64, "call site");
-            return Err(Error::usage(format!(
-                "no call site has a name with \"{text}\" in it, of {many}; `trace stat` lists them"
-            )));
-        }
-        Ok(Self {
-            text: text.to_owned(),
-            sites,
-        })
-    }
-}
-
-impl Choice {
-    /// Whether there is no condition.
-    pub fn is_empty(&self) -> bool {
-        self.threads.is_none()
-            && self.bytes_min.is_none()
-            && self.bytes_max.is_none()
-            && self.site.is_none()
-            && self.kinds.is_none()
-    }
-
-    /// Whether a call that allocates, or one without a block, is kept.
-    fn keeps(&self, kind: Kind, event: &Event, site: SiteId) -> bool {
-        let is_sized = event.operation.allocates().is_some();
-        let bytes = event.operation.requested_bytes();
-        let sizes = (self.bytes_min, self.bytes_max);
-        let size = match sizes {
-            (None, None) => true,
-            (min, max) => {
-                is_sized && min.is_none_or(|min| bytes >= min) && max.is_none_or(|max| bytes <= max)
-            }
-        };
-        if sizes != (None, None) && !is_sized {
-            // Neither inside nor outside of any sizes.
-            return false;
-        }
-        let thread = self
-            .threads
-            .as_ref()
-            .is_none_or(|threads| threads.contains(&event.thread.0));
-        let at = self
-            .site
-            .as_ref()
-            .is_none_or(|choice| choice.sites.contains(&site.0));
-        let of_kind = self
-            .kinds
-            .as_ref()
-            .is_none_or(|kinds| kinds.contains(&kind));
-        (size && thread && at && of_kind) != self.invert
-    }
-
-    /// The conditions in words.
-    fn words(&self) -> String {
-        let mut words = Vec::new();
-        if let Some(threads) = &self.threads {
-            let mut threads: Vec<u32> = threads.iter().copied().collect();
-            threads.sort_unstable();
-            let numbers: Vec<String> = threads.iter().map(u32::to_string).collect();
-            words.push(format!("thread {}", numbers.join(", ")));
-        }
-        if let Some(bytes) = self.bytes_min {
-            words.push(format!("at least {bytes} bytes"));
-        }
-        if let Some(bytes) = self.bytes_max {
-            words.push(format!("at most {bytes} bytes"));
-        }
-        if let Some(site) = &self.site {
-            words.push(format!("call sites with \"{}\"", site.text));
-        }
-        if let Some(kinds) = &self.kinds {
-            let mut kinds: Vec<String> = kinds.iter().map(|k| format!("{k:?}")).collect();
-            kinds.sort_unstable();
-            words.push(format!("calls of {}", kinds.join(", ").to_lowercase()));
-        }
-        let not = if self.invert { "all but " } else { "" };
-        format!("{not}{}", words.join("; "))
-    }
-}
+use crate::trace::{Event, EventCounts, Operation, ThreadIndex, plural};
 
 /// Passes chosen blocks on. Memory: an entry per live block kept, and one per thread.
 pub struct Filter<'s> {
@@ -297,7 +150,7 @@ mod tests {
     use super::*;
     use crate::trace::builder::TraceBuilder;
     use crate::trace::stream::feed;
-    use crate::trace::{BlockId, Trace, testing};
+    use crate::trace::{BlockId, SiteId, Trace, testing};
 
     fn filtered(trace: &Trace, choice: &Choice) -> Result<Trace> {
         let mut builder = TraceBuilder::new(testing::origin());
@@ -308,6 +161,15 @@ mod tests {
             site_names: trace.site_names().to_vec(),
         })?;
         Ok(builder.finish_as(ending))
+    }
+
+    fn chosen(trace: &Trace, min_events: u64, more: Option<u64>) -> LifetimeChoice {
+        let mut lifetimes = Lifetimes::new(Lifetime {
+            min_events,
+            max_events: more.map(|more| min_events + more),
+        });
+        testing::feed(trace, 7, &mut lifetimes);
+        lifetimes.finish()
     }
 
     /// The blocks that the definition keeps.
@@ -329,6 +191,23 @@ mod tests {
                     .site
                     .as_ref()
                     .is_none_or(|s| s.sites.contains(&sites(index).0));
+                all &= choice.lifetimes.as_ref().is_none_or(|choice| {
+                    let released = |event: &Event| event.operation.releases() == Some(block);
+                    let end = trace.events().iter().position(released);
+                    match (end, choice.lifetime) {
+                        (None, Lifetime { max_events, .. }) => max_events.is_none(),
+                        (
+                            Some(end),
+                            Lifetime {
+                                min_events,
+                                max_events,
+                            },
+                        ) => {
+                            let lived = (end - index) as u64;
+                            lived >= min_events && max_events.is_none_or(|max| lived <= max)
+                        }
+                    }
+                });
                 (all != choice.invert).then_some(block)
             })
             .collect()
@@ -382,6 +261,7 @@ mod tests {
             thread in proptest::option::of(0_u32..4),
             sizes in proptest::option::of((0_u64..3000, 0_u64..3000)),
             site in proptest::option::of(0_u32..6),
+            lifetime in proptest::option::of((0_u64..50, proptest::option::of(0_u64..50))),
             invert in any::<bool>(),
         ) {
             let choice = Choice {
@@ -393,6 +273,7 @@ mod tests {
                     sites: [site].into_iter().collect(),
                 }),
                 kinds: None,
+                lifetimes: lifetime.map(|(min, more)| chosen(&trace, min, more)),
                 invert,
             };
             let kept = kept_blocks(&trace, &choice);

@@ -4,8 +4,13 @@
 //! own: event by event, the copies take turns. Stretched, the threads stay and each does everything N
 //! times in a row: N blocks where there was one. Both keep the order and the proportions of the
 //! original; the copies are in the same phase at the same moment, which for peaks is the worst case.
+//! Repeated, the copies come one after another ([`Repeat`]).
 
 #![forbid(unsafe_code)]
+
+mod repeat;
+
+pub use repeat::Repeat;
 
 use super::output::renamed;
 use crate::error::{Error, Result};
@@ -43,27 +48,26 @@ pub fn check(profile: &Profile, copies: u32, mode: Mode) -> Result<()> {
         Mode::Interleave => u64::from(copies),
         Mode::Stretch => 1,
     };
-    let limits = [
-        (
-            "events",
-            profile.counts.total(),
-            u64::from(copies),
-            EVENTS_MAX,
-        ),
-        (
-            "threads at once",
-            u64::from(profile.threads_alive_peak),
-            threads,
-            THREADS_MAX,
-        ),
-        (
-            "live bytes at once",
-            profile.live_bytes_peak,
-            u64::from(copies),
-            LIVE_BYTES_MAX,
-        ),
-    ];
-    for (what, one, factor, limit) in limits {
+    let factor = u64::from(copies);
+    let (events, alive) = (profile.counts.total(), profile.threads_alive_peak);
+    refuse_beyond(
+        copies,
+        &[
+            ("events", events, factor, EVENTS_MAX),
+            ("threads at once", alive.into(), threads, THREADS_MAX),
+            (
+                "live bytes at once",
+                profile.live_bytes_peak,
+                factor,
+                LIVE_BYTES_MAX,
+            ),
+        ],
+    )
+}
+
+/// Refuses a figure of one copy that, times a factor, would be beyond a limit.
+fn refuse_beyond(copies: u32, figures: &[(&str, u64, u64, u64)]) -> Result<()> {
+    for &(what, one, factor, limit) in figures {
         if one.saturating_mul(factor) > limit {
             return Err(Error::usage(format!(
                 "{copies} copies would have {one} x {factor} {what}, and the limit is {limit}; at most \
@@ -75,7 +79,7 @@ pub fn check(profile: &Profile, copies: u32, mode: Mode) -> Result<()> {
     Ok(())
 }
 
-/// Multiplies a trace that passes. No memory of its own: blocks, threads and events get their numbers
+/// Multiplies a trace that passes, whose copies lie side by side. No memory of its own: blocks, threads and events get their numbers
 /// by arithmetic.
 pub struct Scale<'s> {
     sink: &'s mut dyn EventSink,
@@ -85,7 +89,7 @@ pub struct Scale<'s> {
 }
 
 impl<'s> Scale<'s> {
-    /// In front of `sink`. The trace must pass [`check`].
+    /// In front of `sink`. The trace must pass [`check`]. To repeat it, see [`Repeat`].
     pub fn new(sink: &'s mut dyn EventSink, copies: u32, mode: Mode) -> Self {
         Self {
             sink,

@@ -4,6 +4,7 @@
 
 use super::output::{Extras, Numbers, Output, events};
 use crate::error::{Error, Result};
+use crate::trace::binary::Chunks;
 use crate::trace::block_table::BlockTable;
 use crate::trace::builder::TraceBuilder;
 use crate::trace::stream::{Batch, Ending, EventSink, feed};
@@ -237,6 +238,37 @@ impl EventSink for Slice<'_> {
     }
 }
 
+/// A piece of a file in the binary format, of which only some chunks are read: none behind the piece,
+/// and none before it where what is live at its start is left out.
+///
+/// # Errors
+/// As [`Slice::finish`]; a chunk that is read is damaged.
+pub fn slice_chunks(
+    chunks: &mut Chunks,
+    first: u64,
+    count: u64,
+    live_set: LiveSet,
+    sink: &mut dyn EventSink,
+) -> Result<Ending> {
+    let ending = chunks.ending()?;
+    let mut slice = Slice::new(sink, Window::Events { first, count }, live_set);
+    let end = first.saturating_add(count).min(chunks.events());
+    let last = end.checked_sub(1).filter(|&last| last >= first);
+    if let (Some(begin), Some(last)) = (
+        chunks.of_event(first),
+        last.and_then(|e| chunks.of_event(e)),
+    ) {
+        let begin = match live_set {
+            LiveSet::Recreate => 0,
+            LiveSet::Drop => begin,
+        };
+        slice.seen = chunks.places()[begin].first_event;
+        chunks.read(begin..last + 1, &mut slice)?;
+    }
+    slice.seen = chunks.events();
+    slice.finish(ending)
+}
+
 /// A piece of a trace in memory.
 ///
 /// # Errors
@@ -254,7 +286,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::trace::testing;
+    use crate::trace::{ReadOptions, testing};
 
     /// Live blocks after each event, oldest first: thread, bytes, and number in the whole.
     fn live(events: &[Event]) -> Vec<(ThreadIndex, u64, BlockId)> {
@@ -383,5 +415,86 @@ mod tests {
                 (a, b) => prop_assert_eq!(a.is_err(), b.is_err()),
             }
         }
+    }
+
+    proptest! {
+        /// The same piece as reading from the beginning gives, of the chunks that matter alone.
+        #[test]
+        fn a_piece_of_an_indexed_file(
+            trace in testing::rich_traces(100),
+            chunk in 1_usize..30,
+            first in 0_usize..110,
+            count in 0_usize..110,
+            recreates in any::<bool>(),
+        ) {
+            prop_assume!(trace.counts().operations() > 0);
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), testing::in_chunks(&trace, chunk)).unwrap();
+            let mut chunks = Chunks::open(file.path(), &ReadOptions::default()).unwrap();
+            let live_set = if recreates { LiveSet::Recreate } else { LiveSet::Drop };
+            let window = Window::Events { first: first as u64, count: count as u64 };
+            let mut builder = TraceBuilder::new(testing::origin());
+            let (from, events) = (first as u64, count as u64);
+            let ending = slice_chunks(&mut chunks, from, events, live_set, &mut builder);
+            match (ending, slice(&trace, window, live_set)) {
+                (Ok(ending), Ok(expected)) => {
+                    let piece = builder.finish_as(ending);
+                    prop_assert_eq!(piece.events(), expected.events());
+                    prop_assert_eq!(piece.times_ns(), expected.times_ns());
+                    prop_assert_eq!(piece.sites(), expected.sites());
+                    prop_assert_eq!(piece.site_names(), expected.site_names());
+                    let notes = &piece.origin().notes;
+                    prop_assert!(notes.ends_with(&expected.origin().notes), "{notes:?}");
+                }
+                (ending, expected) => {
+                    let told = |error: Error| error.to_string();
+                    prop_assert_eq!(ending.map(|_| ()).map_err(told), expected.map(|_| ()).map_err(told));
+                }
+            }
+            let end = (first + count).min(trace.events().len());
+            let of_chunk = |event: usize| event / chunk;
+            let needed = match first < end {
+                false => 0,
+                true if recreates => of_chunk(end - 1) + 1,
+                true => of_chunk(end - 1) - of_chunk(first) + 1,
+            };
+            prop_assert_eq!(chunks.chunks_read(), needed as u64);
+        }
+    }
+
+    #[test]
+    fn damage_outside_of_the_piece_is_not_even_seen() {
+        let trace = testing::sawtooth(100, 10);
+        let mut bytes = testing::in_chunks(&trace, 10);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), &bytes).unwrap();
+        let chunks = Chunks::open(file.path(), &ReadOptions::default()).unwrap();
+        let offsets: Vec<usize> = chunks
+            .places()
+            .iter()
+            .map(|place| place.offset as usize)
+            .collect();
+        for outside in [0, 3, 6, 9] {
+            bytes[offsets[outside] + 40] ^= 1;
+        }
+        std::fs::write(file.path(), &bytes).unwrap();
+        let piece = |first, count, live_set| {
+            let mut chunks = Chunks::open(file.path(), &ReadOptions::default())?;
+            let mut builder = TraceBuilder::new(testing::origin());
+            slice_chunks(&mut chunks, first, count, live_set, &mut builder)?;
+            Ok::<_, Error>(chunks.chunks_read())
+        };
+        assert_eq!(piece(45, 10, LiveSet::Drop).expect("whole"), 2);
+        let error = piece(45, 10, LiveSet::Recreate)
+            .expect_err("damaged")
+            .to_string();
+        assert!(
+            error.contains("chunk 0 at byte 16: its checksum"),
+            "{error}"
+        );
+        let error = piece(55, 10, LiveSet::Drop)
+            .expect_err("damaged")
+            .to_string();
+        assert!(error.contains("chunk 6 at byte "), "{error}");
     }
 }
