@@ -3,68 +3,10 @@
 #![cfg(feature = "suite")]
 #![forbid(unsafe_code)]
 
-use std::path::Path;
-use std::process::{Command, Output};
+#[path = "common/tools.rs"]
+mod tools;
 
-/// Two threads, a reallocation, a block freed by the other thread, and one that is never freed.
-const TRACE: &str = "\
-1 1 malloc(100)=#1
-1 2 calloc(4,8)=#2
-1 1 realloc(#1,200)=#1
-1 2 free(#1)
-1 1 malloc(5000)=#1
-1 1 free(#0)
-";
-
-fn trace(folder: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_mymalloc"))
-        .arg("trace")
-        .args(arguments)
-        .current_dir(folder)
-        .output()
-        .unwrap()
-}
-
-/// A folder with these files.
-fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    for (name, text) in files {
-        std::fs::write(folder.path().join(name), text).unwrap();
-    }
-    folder
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
-
-/// The standard output of a tool that succeeds.
-fn told(folder: &Path, arguments: &[&str]) -> String {
-    let output = trace(folder, arguments);
-    assert!(
-        output.status.success(),
-        "{arguments:?}: {}",
-        stderr(&output)
-    );
-    stdout(&output)
-}
-
-/// The tool ends with this code and one line that holds these words.
-fn assert_refused(folder: &Path, arguments: &[&str], code: i32, words: &str) {
-    let output = trace(folder, arguments);
-    let text = stderr(&output);
-    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
-    let errors: Vec<&str> = text
-        .lines()
-        .filter(|line| line.starts_with("error: "))
-        .collect();
-    assert_eq!(errors.len(), 1, "{arguments:?}: {text}");
-    assert!(errors[0].contains(words), "{arguments:?}: {text}");
-}
+use tools::{TRACE, assert_refused, folder, stderr, stdout, told, trace};
 
 #[test]
 fn stat_tells_everything_within_80_columns() {
@@ -213,53 +155,74 @@ fn diff_puts_two_traces_side_by_side() {
     assert_eq!(json["rows"][0]["first"], 6.0);
 }
 
-/// Runs a tool whose process gets so much address space and no more.
-fn told_within(address_space_kib: u64, folder: &Path, arguments: &[&str]) -> String {
-    let script = format!("ulimit -v {address_space_kib} && exec \"$0\" trace \"$@\"");
-    let output = Command::new("/bin/sh")
-        .args(["-c", &script, env!("CARGO_BIN_EXE_mymalloc")])
-        .args(arguments)
-        .current_dir(folder)
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{arguments:?}: {}",
-        stderr(&output)
-    );
-    stdout(&output)
-}
-
-/// Writes a trace of `2 * blocks` events, of which `live` blocks live at once.
-fn write_long(path: &Path, blocks: u64, live: u64) {
-    use std::io::Write as _;
-    let file = std::fs::File::create(path).unwrap();
-    let mut out = zstd::Encoder::new(file, 1).unwrap();
-    for block in 0..blocks {
-        let slot = block % live + 1;
-        let (thread, size) = (block / 1000 % 7 + 1, block % 97 * 11);
-        if block >= live {
-            writeln!(out, "1 {thread} free(#{slot})").unwrap();
-        }
-        writeln!(out, "1 {thread} malloc({size})=#{slot}").unwrap();
+#[test]
+fn validate_says_what_it_held_against_what() {
+    let folder = folder(&[("in.log", TRACE)]);
+    let path = folder.path();
+    told(path, &["convert", "in.log", "in.trace"]);
+    told(path, &["convert", "in.log", "native.log"]);
+    told(path, &["convert", "in.log", "in.trace.gz"]);
+    let words = |name: &str| {
+        let text = told(path, &["validate", name]);
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    for (name, expected) in [
+        (
+            "in.trace",
+            "the CRC-32 of 1 chunk and of the three sections behind matches",
+        ),
+        ("in.trace", "the index leads to every chunk"),
+        ("in.trace.gz", "the CRC-32 of every section matches"),
+        ("in.trace.gz", "the CRC-32 of what was compressed matches"),
+        (
+            "native.log",
+            "to its last line, which tells as many events as there are",
+        ),
+        ("in.log", "the format has no checksums"),
+    ] {
+        assert!(words(name).contains(expected), "{name}: {}", words(name));
     }
-    for slot in 1..=live {
-        writeln!(out, "1 1 free(#{slot})").unwrap();
+    // A bit in every part of the file in turn: each is found. (The library's tests turn every bit.)
+    let whole = std::fs::read(path.join("in.trace")).unwrap();
+    for place in (0..whole.len()).step_by(11) {
+        let mut damaged = whole.clone();
+        damaged[place] ^= 0x10;
+        std::fs::write(path.join("damaged.trace"), damaged).unwrap();
+        let output = trace(path, &["validate", "damaged.trace"]);
+        assert_eq!(output.status.code(), Some(1), "byte {place}");
+        assert!(
+            stdout(&output).contains("fault: "),
+            "byte {place}: {}",
+            stdout(&output)
+        );
     }
-    out.finish().unwrap();
 }
 
 #[test]
-fn a_long_trace_passes_in_little_memory() {
-    // In memory its events alone would be 480 MB.
-    const BLOCKS: u64 = 10_000_000;
-    const ADDRESS_SPACE_KIB: u64 = 300 << 10;
-    let folder = folder(&[]);
-    write_long(&folder.path().join("long.log.zst"), BLOCKS, 100_000);
-    let arguments = ["stat", "--format", "json", "long.log.zst"];
-    let text = told_within(ADDRESS_SPACE_KIB, folder.path(), &arguments);
-    let found: serde_json::Value = serde_json::from_str(&text).unwrap();
-    assert_eq!(found["profile"]["counts"]["malloc"], BLOCKS);
-    assert_eq!(found["profile"]["live_blocks_peak"], 100_000);
-    assert_eq!(found["profile"]["live_blocks_end"], 0);
+fn what_is_no_trace_is_told_of_every_family() {
+    let folder = folder(&[("in", "nothing of the kind\n")]);
+    let text = stderr(&trace(folder.path(), &["stat", "in"]));
+    for family in [
+        "logalloc",
+        "memory_replay",
+        "heaptrack",
+        "valgrind",
+        "binary format",
+        "native text",
+        "bytehound",
+        "dj",
+    ] {
+        assert!(
+            text.to_lowercase().contains(&family.to_lowercase()),
+            "{family}: {text}"
+        );
+    }
+}
+
+#[test]
+fn speed_measures_any_trace() {
+    let folder = folder(&[("in", TRACE)]);
+    let text = told(folder.path(), &["speed", "--seconds", "0.001", "in"]);
+    let row: Vec<&str> = text.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!((row.len(), row[0], row[1]), (7, "in", "6"), "{text}");
 }

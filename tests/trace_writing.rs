@@ -3,21 +3,15 @@
 #![cfg(feature = "suite")]
 #![forbid(unsafe_code)]
 
+#[path = "common/tools.rs"]
+mod tools;
+
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use mymalloc::trace::profile::Profile;
 use mymalloc::trace::{Operation, ReadOptions, Trace, read};
-
-/// Two threads, a reallocation, a block freed by the other thread, and one that is never freed.
-const TRACE: &str = "\
-1 1 malloc(100)=#1
-1 2 calloc(4,8)=#2
-1 1 realloc(#1,200)=#1
-1 2 free(#1)
-1 1 malloc(5000)=#1
-1 1 free(#0)
-";
+use tools::{TRACE, assert_refused, folder, names, stderr, trace};
 
 /// The same grammar with time stamps in nanoseconds: see `data/android-times.txt`.
 const TIMED: &str = include_str!("data/android-times.txt");
@@ -32,28 +26,6 @@ const TOOLS: [&[&str]; 6] = [
     &["merge"],
 ];
 
-fn trace(folder: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_mymalloc"))
-        .arg("trace")
-        .args(arguments)
-        .current_dir(folder)
-        .output()
-        .unwrap()
-}
-
-/// A folder with these files.
-fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    for (name, text) in files {
-        std::fs::write(folder.path().join(name), text).unwrap();
-    }
-    folder
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
-
 /// What a tool made of the files in a folder, as `out.log`.
 fn made(folder: &Path, arguments: &[&str]) -> Trace {
     let output = trace(folder, arguments);
@@ -63,28 +35,6 @@ fn made(folder: &Path, arguments: &[&str]) -> Trace {
         stderr(&output)
     );
     read(&folder.join("out.log"), &ReadOptions::default()).unwrap()
-}
-
-/// The tool ends with this code and one line that holds these words.
-fn assert_refused(folder: &Path, arguments: &[&str], code: i32, words: &str) {
-    let output = trace(folder, arguments);
-    let text = stderr(&output);
-    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
-    let errors: Vec<&str> = text
-        .lines()
-        .filter(|line| line.starts_with("error: "))
-        .collect();
-    assert_eq!(errors.len(), 1, "{arguments:?}: {text}");
-    assert!(errors[0].contains(words), "{arguments:?}: {text}");
-}
-
-fn names(folder: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(folder).unwrap();
-    let mut names: Vec<String> = entries
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    names
 }
 
 /// Requested bytes of the allocations, in order.
@@ -411,5 +361,96 @@ fn tools_that_read_twice_refuse_pipes() {
         &["filter", "--site", "x", "fifo", "out.log"],
     ] {
         assert_refused(folder.path(), arguments, 2, "reads a trace twice");
+    }
+}
+
+#[test]
+fn standard_output_holds_the_trace_and_nothing_else() {
+    let folder = folder(&[("in", TRACE)]);
+    for format in ["binary", "text", "jsonl"] {
+        let arguments = ["convert", "--format", format, "in"];
+        let to_file = [&arguments[..], &["out"]].concat();
+        assert!(trace(folder.path(), &to_file).status.success());
+        let output = trace(folder.path(), &[&arguments[..], &["/dev/stdout"]].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        let expected = std::fs::read(folder.path().join("out")).unwrap();
+        assert_eq!(output.stdout, expected, "{format}");
+        assert_eq!(stderr(&output), "/dev/stdout: 6 events\n");
+    }
+}
+
+#[test]
+fn names_need_not_be_text() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let folder = folder(&[]);
+    let input = folder.path().join(std::ffi::OsStr::from_bytes(b"in\xff"));
+    std::fs::write(&input, TRACE).unwrap();
+    for (name, magic) in [
+        (&b"\xff.trace"[..], &b"\x93MMTR\r\n\x1a"[..]),
+        (b"\xff.jsonl", b"{\"format\""),
+        (b"\xff.log.gz", b"\x1f\x8b"),
+        (b"\xff.trace.zst", b"\x28\xb5\x2f\xfd"),
+    ] {
+        let output = folder.path().join(std::ffi::OsStr::from_bytes(name));
+        let status = Command::new(env!("CARGO_BIN_EXE_mymalloc"))
+            .args(["trace", "convert"])
+            .args([&input, &output])
+            .status()
+            .unwrap();
+        assert!(status.success());
+        assert!(
+            std::fs::read(&output).unwrap().starts_with(magic),
+            "{name:?}"
+        );
+        let back = read(&output, &ReadOptions::default()).map(|trace| trace.events().len());
+        assert!(name.ends_with(b"jsonl") || back.unwrap() == 6, "{name:?}");
+    }
+}
+
+#[test]
+fn a_filter_by_lifetime() {
+    let folder = folder(&[("in", TRACE)]);
+    let filter = |range: &'static str| ["filter", "--lifetime", range, "in", "out.log"];
+    // 100 bytes live 2 events, 200 bytes one; 32 and 5000 are never freed.
+    assert_eq!(sizes(&made(folder.path(), &filter("2..2"))), [100]);
+    assert_eq!(sizes(&made(folder.path(), &filter("..1"))), [200]);
+    assert_eq!(sizes(&made(folder.path(), &filter("2.."))), [100, 32, 5000]);
+    let rest = ["filter", "--lifetime", "..100", "--invert", "in", "out.log"];
+    assert_eq!(sizes(&made(folder.path(), &rest)), [32, 5000]);
+    let note = made(folder.path(), &filter("2..")).origin().notes.join(" ");
+    assert!(
+        note.contains("freed after 2 further events or more, or never"),
+        "{note}"
+    );
+    std::fs::remove_file(folder.path().join("out.log")).unwrap();
+    for (range, words) in [
+        ("5..4", "exchange MIN and MAX"),
+        ("x", "such as 1..100"),
+        ("50..60", "none is left with: freed after 50 to 60"),
+    ] {
+        assert_refused(folder.path(), &filter(range), 2, words);
+    }
+}
+
+/// The piece through the index of a binary file is the one that reading from the beginning gives.
+#[test]
+fn a_slice_of_a_binary_file() {
+    let folder = folder(&[]);
+    let bundled = Path::new(env!("CARGO_MANIFEST_DIR")).join("workloads/traces/cc1plus.trace");
+    let input = bundled.to_str().unwrap();
+    for live_set in [&["--no-live-set"][..], &[]] {
+        // Across the end of a chunk.
+        let range = ["slice", "--first", "1048000", "--count", "2000"];
+        let piece = |name| [&range[..], live_set, &[name, "out.log"]].concat();
+        let by_index = made(folder.path(), &piece(input));
+        let packed = folder.path().join("packed.trace.zst");
+        std::fs::write(
+            &packed,
+            zstd::encode_all(&*std::fs::read(&bundled).unwrap(), 1).unwrap(),
+        )
+        .unwrap();
+        let from_the_beginning = made(folder.path(), &piece("packed.trace.zst"));
+        assert_eq!(by_index.events(), from_the_beginning.events());
+        assert_eq!(by_index.origin().notes, from_the_beginning.origin().notes);
     }
 }
