@@ -199,27 +199,6 @@ fn validate_says_what_it_held_against_what() {
 }
 
 #[test]
-fn what_is_no_trace_is_told_of_every_family() {
-    let folder = folder(&[("in", "nothing of the kind\n")]);
-    let text = stderr(&trace(folder.path(), &["stat", "in"]));
-    for family in [
-        "logalloc",
-        "memory_replay",
-        "heaptrack",
-        "valgrind",
-        "binary format",
-        "native text",
-        "bytehound",
-        "dj",
-    ] {
-        assert!(
-            text.to_lowercase().contains(&family.to_lowercase()),
-            "{family}: {text}"
-        );
-    }
-}
-
-#[test]
 fn speed_measures_any_trace() {
     let folder = folder(&[("in", TRACE)]);
     let text = told(folder.path(), &["speed", "--seconds", "0.001", "in"]);

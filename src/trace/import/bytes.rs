@@ -11,8 +11,6 @@ use crate::trace::stream::{Ending, EventSink};
 
 /// A format of bytes.
 pub(super) struct ByteFormat {
-    /// What people call it.
-    pub(super) name: &'static str,
     /// Whether a file is of this format, by its first bytes: [`HEAD_BYTES`], or all there are.
     pub(super) recognises: fn(&[u8]) -> bool,
     /// Reads it from its first byte on. The origin's compression and hash are filled in later.
@@ -27,42 +25,34 @@ pub(super) const HEAD_BYTES: usize = 16 * 1024;
 const FORMATS: &[ByteFormat] = &[
     super::wire::FORMAT,
     ByteFormat {
-        name: "the native binary format",
         recognises: binary::recognises,
         read: binary::read,
     },
     ByteFormat {
-        name: "the native text",
         recognises: native::recognises,
         read: native::read,
     },
     ByteFormat {
-        name: "DJ Delorie's malloc trace",
         recognises: dj_trace::recognises,
         read: dj_trace::read,
     },
     ByteFormat {
-        name: "DJ Delorie's workload",
         recognises: dj_workload::recognises,
         read: dj_workload::read,
     },
     ByteFormat {
-        name: "bytehound's replay.dat",
         recognises: bytehound::recognises,
         read: bytehound::read,
     },
     ByteFormat {
-        name: "Clayton Knittel's protocol buffers",
         recognises: protobuf::recognises,
         read: protobuf::read,
     },
     ByteFormat {
-        name: "alk's processed trace",
         recognises: alk::recognises,
         read: alk::read,
     },
     ByteFormat {
-        name: "chattymalloc's own file",
         recognises: chattymalloc_records::recognises,
         read: chattymalloc_records::read,
     },
@@ -71,12 +61,6 @@ const FORMATS: &[ByteFormat] = &[
 /// The format of a file that begins with `head`, if it is none of lines.
 pub(super) fn of(head: &[u8]) -> Option<&'static ByteFormat> {
     FORMATS.iter().find(|format| (format.recognises)(head))
-}
-
-/// All of them in a list of names.
-pub(super) fn known() -> String {
-    let names: Vec<&str> = FORMATS.iter().map(|format| format.name).collect();
-    names.join(", ")
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! Finds the grammar of a file by the first line that belongs to one.
 
 use super::ReadOptions;
-use super::bytes;
 use super::dropped::Dropped;
 use super::fault::{Fault, show};
 use super::grammar::{self, LineGrammar};
@@ -66,16 +65,13 @@ pub(super) fn detect(
             Ok(grammar)
         }
         (None, Some((number, explanation))) => {
-            let (lines_known, bytes_known) = (grammar::known(), bytes::known());
+            let known = grammar::known();
             let further = if given_up {
                 format!("; {DETECTION_LINES} lines were looked at, --lenient looks at all")
             } else {
                 String::new()
             };
-            let message = format!(
-                "not a trace: {explanation}; known are, of lines: {lines_known}; of bytes: \
-                 {bytes_known}{further}"
-            );
+            let message = format!("not a trace: {explanation}; known are {known}{further}");
             Err(Error::line(path, number, message))
         }
         (None, None) if lines.number() == 0 => Err(Error::file(path, "the file is empty")),

@@ -39,7 +39,6 @@ use crate::trace::{Format, Origin, SiteId, plural};
 
 /// The format, as the registry of formats knows it.
 pub(super) const FORMAT: ByteFormat = ByteFormat {
-    name: "what mymalloc's recorder leaves of a killed program",
     recognises: header::recognises,
     read,
 };
