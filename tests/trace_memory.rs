@@ -65,6 +65,10 @@ fn a_long_trace_passes_in_little_memory() {
 }
 
 /// Runs a tool to its end and gives the most memory that its process held, in bytes.
+#[expect(
+    clippy::zombie_processes,
+    reason = "wait4 reaps it, and tells what it used"
+)]
 fn peak_rss_bytes(folder: &Path, arguments: &[&str]) -> u64 {
     let child = Command::new(env!("CARGO_BIN_EXE_mymalloc"))
         .arg("trace")
