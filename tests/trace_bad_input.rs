@@ -275,14 +275,38 @@ fn lenient_reading_counts_what_it_drops() {
 }
 
 #[test]
-fn time_stamps_that_are_dropped_are_told() {
-    let text = b"7: malloc 0x10 8 5 6\n7: free 0x10\n";
-    let trace = outcome(text, &LENIENT).unwrap();
+fn time_stamps_that_only_some_lines_have_are_told() {
+    // Events were handed on before the odd line came, so the first line decides.
+    let stamped = b"7: malloc 0x10 8 5 6\n7: free 0x10\n7: malloc 0x10 9 8 9\n";
+    let trace = outcome(stamped, &LENIENT).unwrap();
+    assert_eq!(trace.times_ns(), Some(&[5, 5, 8][..]));
+    assert_eq!(
+        trace.origin().warnings,
+        ["only some lines have time stamps: the others were given that of the line before"]
+    );
+    let trace = outcome(b"7: malloc 0x10 8\n7: free 0x10 5 6\n", &LENIENT).unwrap();
     assert_eq!(trace.times_ns(), None);
     assert_eq!(
         trace.origin().warnings,
         ["only some lines have time stamps: none was kept"]
     );
+}
+
+/// More events than readers keep back, then one without a stamp: all have one all the same, and the
+/// trace can be written as any other.
+#[test]
+fn a_stamp_that_is_missing_late() {
+    let mut text: String = (0..5000)
+        .map(|n| format!("7: malloc {:#x} 8 {n} {n}\n", 16 + 16 * n))
+        .collect();
+    text.push_str("7: free 0x10\n");
+    assert_refused(
+        &text,
+        "t:5001: found \"7: free 0x10\", expected time stamps on every line",
+    );
+    let trace = outcome(text.as_bytes(), &LENIENT).unwrap();
+    let times_ns = trace.times_ns().expect("all events are stamped");
+    assert_eq!((times_ns.len(), times_ns[5000]), (5001, 4999));
 }
 
 #[test]

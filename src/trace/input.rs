@@ -8,6 +8,7 @@
 
 mod gzip;
 mod pipe;
+mod read_at;
 mod tap;
 mod zip;
 
@@ -16,6 +17,7 @@ use std::io::{self, BufReader, Read};
 use std::path::Path;
 
 use self::gzip::{Members, TrailingData};
+pub(crate) use self::read_at::{ReadAt, ReadFrom};
 use self::tap::Tap;
 use crate::error::{Error, Result};
 
@@ -41,6 +43,8 @@ pub(super) struct Stored {
 pub(super) struct Opening<'p> {
     /// The file as the user named it.
     pub(super) path: &'p Path,
+    /// The file's bytes, if they are in memory already. `path` is a mere name then.
+    pub(super) bytes: Option<&'p [u8]>,
     /// Show a progress bar for a long file.
     pub(super) progress: bool,
     /// Whether to give up.
@@ -189,20 +193,28 @@ impl<'s> Lines<'s> {
         self.opening.path
     }
 
+    /// Whether the file is in memory, and nothing lies beside it.
+    pub(super) fn is_in_memory(&self) -> bool {
+        self.opening.bytes.is_some()
+    }
+
     /// The file itself, where a format is not read front to back; `what` names the format in messages.
-    pub(super) fn plain_file(&self, what: &str) -> Result<File> {
-        let path = self.path();
+    pub(super) fn plain_file(&self, what: &str) -> Result<Box<dyn ReadAt + 's>> {
+        let path = self.opening.path;
         if let Some(compression) = self.compression {
             let message =
                 format!("{what} is read as a plain file: unpack this {compression} first");
             return Err(Error::file(path, message));
+        }
+        if let Some(bytes) = self.opening.bytes {
+            return Ok(Box::new(bytes));
         }
         let unreadable = |source| Error::io(path, "read", source);
         if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
             let message = format!("{what} must be a file, not a pipe");
             return Err(Error::file(path, message));
         }
-        File::open(path).map_err(unreadable)
+        Ok(Box::new(File::open(path).map_err(unreadable)?))
     }
 
     /// The text to come, `bytes` of it or all there is, without taking it; before the first line.
@@ -399,6 +411,7 @@ mod tests {
     fn lines(text: &[u8]) -> Lines<'_> {
         let opening = Opening {
             path: Path::new("t"),
+            bytes: None,
             progress: false,
             interrupted: None,
         };

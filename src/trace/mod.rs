@@ -25,7 +25,7 @@ pub mod tools;
 pub mod wire;
 
 pub use export::{FileSink, Losses, OutputFormat, Written, create, write, write_to};
-pub use import::{ReadOptions, read, read_into};
+pub use import::{ReadOptions, read, read_bytes, read_into};
 pub use recording::Recording;
 
 use serde::{Deserialize, Serialize};

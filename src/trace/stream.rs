@@ -6,7 +6,7 @@
 use super::{BlockId, Event, EventCounts, Operation, Origin, SiteId, ThreadIndex, Trace};
 use crate::error::Result;
 
-/// Events of a batch that readers make: enough to hide the call, few enough for the cache.
+/// Events of a batch that readers make, at most: enough to hide the call, few enough for the cache.
 pub const BATCH_EVENTS: usize = 4096;
 
 /// Consecutive events of a trace.
@@ -26,6 +26,23 @@ impl Batch {
         self.events.clear();
         self.times_ns.clear();
         self.sites.clear();
+    }
+
+    /// Takes off the events from number `at` on, with what belongs to them.
+    fn split_off(&mut self, at: usize) -> Self {
+        // Events at the end may still lack a stamp or a site.
+        let (times, sites) = (self.times_ns.len().min(at), self.sites.len().min(at));
+        Self {
+            events: self.events.split_off(at),
+            times_ns: self.times_ns.split_off(times),
+            sites: self.sites.split_off(sites),
+        }
+    }
+
+    fn append(&mut self, other: &mut Self) {
+        self.events.append(&mut other.events);
+        self.times_ns.append(&mut other.times_ns);
+        self.sites.append(&mut other.sites);
     }
 }
 
@@ -79,8 +96,6 @@ pub struct Emitter<'s> {
     /// Sum of the counts.
     pushed: u64,
     blocks: u32,
-    /// Stamps are no longer taken: some events have none.
-    timeless: bool,
 }
 
 impl<'s> Emitter<'s> {
@@ -92,7 +107,6 @@ impl<'s> Emitter<'s> {
             counts: EventCounts::default(),
             pushed: 0,
             blocks: 0,
-            timeless: false,
         }
     }
 
@@ -131,24 +145,17 @@ impl<'s> Emitter<'s> {
         self.batch.events.push(Event { thread, operation });
     }
 
-    /// Gives the events pushed since the last stamp a time stamp: one, none or several.
+    /// Gives the events pushed since the last stamp a time stamp: one, none or several. All events get
+    /// one, or none does.
     #[inline]
     pub fn stamp(&mut self, time_ns: u64) {
-        if !self.timeless {
-            self.batch.times_ns.resize(self.batch.events.len(), time_ns);
-        }
+        self.batch.times_ns.resize(self.batch.events.len(), time_ns);
     }
 
     /// Gives the events pushed since the last site a call site. All events get one, or none does.
     #[inline]
     pub fn site(&mut self, site: SiteId) {
         self.batch.sites.resize(self.batch.events.len(), site);
-    }
-
-    /// Takes no more stamps, since some events have none.
-    pub fn drop_times(&mut self) {
-        self.timeless = true;
-        self.batch.times_ns.clear();
     }
 
     /// Hands on what has been collected, if it is enough.
@@ -160,7 +167,19 @@ impl<'s> Emitter<'s> {
         if self.batch.events.len() < BATCH_EVENTS {
             return Ok(());
         }
-        self.flush()
+        self.flush_pieces()
+    }
+
+    /// Hands on all that fills a batch. A record can make several events, and one that others waited
+    /// for thousands.
+    fn flush_pieces(&mut self) -> Result<()> {
+        while self.batch.events.len() >= BATCH_EVENTS {
+            let mut rest = self.batch.split_off(BATCH_EVENTS);
+            self.sink.take(&self.batch)?;
+            self.batch.clear();
+            self.batch.append(&mut rest);
+        }
+        Ok(())
     }
 
     /// Hands on what has been collected.
@@ -168,10 +187,49 @@ impl<'s> Emitter<'s> {
     /// # Errors
     /// Those of the sink.
     pub fn flush(&mut self) -> Result<()> {
+        self.flush_pieces()?;
         if !self.batch.events.is_empty() {
             self.sink.take(&self.batch)?;
             self.batch.clear();
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Keeps the batches.
+    struct Batches(Vec<Batch>);
+
+    impl EventSink for Batches {
+        fn take(&mut self, batch: &Batch) -> Result<()> {
+            self.0.push(batch.clone());
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn no_batch_is_longer_than_told() {
+        let mut batches = Batches(Vec::new());
+        let mut emitter = Emitter::new(&mut batches);
+        let total = 2 * BATCH_EVENTS + 7;
+        for number in 0..total {
+            emitter.push(ThreadIndex(0), Operation::Mark);
+            emitter.stamp(number as u64);
+            emitter.site(SiteId(number as u32));
+        }
+        emitter.flush_full().unwrap();
+        emitter.push(ThreadIndex(0), Operation::Mark);
+        emitter.stamp(total as u64);
+        emitter.site(SiteId(total as u32));
+        emitter.flush().unwrap();
+        let lengths: Vec<_> = batches.0.iter().map(|batch| batch.events.len()).collect();
+        assert_eq!(lengths, [BATCH_EVENTS, BATCH_EVENTS, 8]);
+        let times: Vec<_> = batches.0.iter().flat_map(|batch| &batch.times_ns).collect();
+        let sites: Vec<_> = batches.0.iter().flat_map(|batch| &batch.sites).collect();
+        assert!(times.iter().copied().copied().eq(0..=total as u64));
+        assert!(sites.iter().map(|site| site.0).eq(0..=total as u32));
     }
 }

@@ -164,9 +164,9 @@ impl Row {
     }
 }
 
-/// The start of a line, short enough for a message.
+/// The start of a line, short enough for a message, and nothing in it that a terminal obeys.
 fn excerpt(line: &str) -> String {
-    line.chars().take(60).collect()
+    line.escape_debug().take(60).collect()
 }
 
 impl Parameters {

@@ -90,7 +90,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
 
 /// The chunks of a plain file in the binary format with its index. Whatever is not right about it is
 /// told by reading it from its beginning.
-fn indexed(input: &Path, options: &ReadOptions) -> Option<Chunks> {
+fn indexed(input: &Path, options: &ReadOptions) -> Option<Chunks<'static>> {
     if options.lenient || options.process.is_some() || !input.is_file() {
         return None;
     }

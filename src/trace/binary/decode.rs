@@ -95,6 +95,9 @@ impl Decoder {
         let mut lanes = Vec::new();
         let table = &columns[THREADS];
         cut(table, parts, threads, header.first_block, &mut lanes)?;
+        for lane in &lanes {
+            known.meets(lane.thread)?;
+        }
         let numbers = |first: usize| Cursor::new(&columns[first], &columns[first + 1]);
         self.batch.clear();
         let mut chunk = Chunk {
@@ -209,12 +212,17 @@ impl Chunk<'_> {
         handed_on: &mut u64,
     ) -> Decoded<()> {
         self.batch.events.resize(BATCH_EVENTS, NO_EVENT);
+        let mut begun = 0;
         while let Some(number) = self.run_threads.next() {
             let length = self.run_lengths.next().ok_or(ENDS_EARLY)?;
             let number = number as usize;
             let Some(lane) = self.lanes.get_mut(number) else {
                 return damaged("a run is of a thread that is not in its table");
             };
+            if number > begun {
+                return damaged("its table of threads is not in the order of their first events");
+            }
+            begun = begun.max(number + 1);
             let mut run = lane.run(length as usize)?;
             while !run.is_empty() {
                 let room = BATCH_EVENTS - self.filled;

@@ -15,6 +15,25 @@ pub(super) struct Known {
     /// Blocks below this were allocated before reading began: whether they live is not known.
     pub(super) unseen_below: u32,
     pub(super) live: LiveBlocks,
+    /// Threads that have had an event. None where reading began in the middle of a trace.
+    pub(super) threads: Option<u32>,
+}
+
+impl Known {
+    /// A thread has events in a chunk, as its table tells in the order of their first ones. Threads
+    /// are numbered in that order.
+    pub(super) fn meets(&mut self, thread: ThreadIndex) -> Result<(), Fault> {
+        match &mut self.threads {
+            Some(before) if thread.0 > *before => {
+                Err("its threads are not numbered in the order of their first events")
+            }
+            Some(before) => {
+                *before = (*before).max(thread.0.saturating_add(1));
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 /// Where one thread stands.

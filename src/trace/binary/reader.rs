@@ -40,6 +40,7 @@ pub(in crate::trace) fn read(
         known: Known {
             unseen_below: 0,
             live: LiveBlocks::default(),
+            threads: Some(0),
         },
         json: None,
         index: None,
@@ -94,8 +95,8 @@ pub(super) fn check_version(head: &[u8; FILE_HEADER_BYTES]) -> std::result::Resu
 
 /// What the file says of its trace.
 pub(super) fn provenance(json: &[u8]) -> std::result::Result<Provenance<'static>, String> {
-    serde_json::from_slice(json)
-        .map_err(|error| format!("what the file says of its trace cannot be understood: {error}"))
+    Provenance::parse(json)
+        .map_err(|what| format!("what the file says of its trace cannot be understood: {what}"))
 }
 
 /// Sees whether anything is there that an allocator serves.

@@ -1,7 +1,6 @@
 //! Enters a file at any chunk.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +10,7 @@ use super::layout::*;
 use super::reader;
 use super::section::{self, HEADER_BYTES, parts, u32_at, u64_at};
 use crate::error::{Error, Result};
+use crate::trace::input::{ReadAt, ReadFrom};
 use crate::trace::live_blocks::LiveBlocks;
 use crate::trace::stream::{Ending, EventSink};
 use crate::trace::{Format, ReadOptions};
@@ -52,9 +52,9 @@ impl ChunkPlace {
 }
 
 /// The chunks of a file, each of which can be read alone.
-pub struct Chunks {
+pub struct Chunks<'f> {
     path: PathBuf,
-    file: File,
+    file: Box<dyn ReadAt + 'f>,
     places: Vec<ChunkPlace>,
     events: u64,
     /// Where the chunks end.
@@ -64,7 +64,7 @@ pub struct Chunks {
     interrupted: Option<fn() -> bool>,
 }
 
-impl Chunks {
+impl<'f> Chunks<'f> {
     /// Opens an uncompressed binary file by the index at its end. Of `options`, only whether to give up
     /// matters.
     ///
@@ -72,10 +72,22 @@ impl Chunks {
     /// It is no such file, or its end is missing or damaged: then it can be read from its beginning
     /// only.
     pub fn open(path: &Path, options: &ReadOptions) -> Result<Self> {
+        let file = File::open(path).map_err(|source| Error::io(path, "read", source))?;
+        Self::of(path, Box::new(file), options)
+    }
+
+    /// The same for a file that is in memory; `name` is what messages call it.
+    ///
+    /// # Errors
+    /// As [`Chunks::open`].
+    pub fn of_bytes(name: &Path, bytes: &'f [u8], options: &ReadOptions) -> Result<Self> {
+        Self::of(name, Box::new(bytes), options)
+    }
+
+    fn of(path: &Path, file: Box<dyn ReadAt + 'f>, options: &ReadOptions) -> Result<Self> {
         let unreadable = |source| Error::io(path, "read", source);
-        let mut file = File::open(path).map_err(unreadable)?;
         let mut head = [0; FILE_HEADER_BYTES];
-        let count = section::fill(&mut file, &mut head).map_err(unreadable)?;
+        let count = file.fill_at(&mut head, 0).map_err(unreadable)?;
         if count < FILE_HEADER_BYTES || !super::recognises(&head) {
             return Err(Error::file(path, "not a trace in the binary format"));
         }
@@ -85,16 +97,16 @@ impl Chunks {
                            (mymalloc trace convert --lenient makes a whole file of it)";
             Error::file(path, message)
         };
-        let bytes = file.metadata().map_err(unreadable)?.len();
+        let bytes = file.size_bytes().map_err(unreadable)?;
         let end_at = bytes
             .checked_sub((HEADER_BYTES + END_BYTES) as u64)
             .ok_or_else(endless)?;
-        let end = read_section(&mut file, end_at, TAG_END).ok_or_else(endless)?;
+        let end = read_section(&*file, end_at, TAG_END).ok_or_else(endless)?;
         if end.len() != END_BYTES {
             return Err(endless());
         }
         let (index_at, events) = (u64_at(&end, 0), u64_at(&end, 8));
-        let index = read_section(&mut file, index_at, TAG_INDEX).ok_or_else(endless)?;
+        let index = read_section(&*file, index_at, TAG_INDEX).ok_or_else(endless)?;
         let entries = index.chunks_exact(INDEX_ENTRY_BYTES);
         let places: Vec<_> = entries.map(ChunkPlace::of).collect();
         let ascending = |pair: &[ChunkPlace]| {
@@ -116,7 +128,7 @@ impl Chunks {
         let chunks_end = match last {
             None => FILE_HEADER_BYTES as u64,
             Some(last) => {
-                let bytes = section_bytes(&mut file, last.offset, TAG_CHUNK);
+                let bytes = section_bytes(&*file, last.offset, TAG_CHUNK);
                 last.offset + bytes.ok_or_else(endless)?
             }
         };
@@ -168,7 +180,7 @@ impl Chunks {
             let message = format!("byte {}: {what}", self.chunks_end);
             Error::file(&self.path, message)
         };
-        let body = read_section(&mut self.file, self.chunks_end, TAG_META)
+        let body = read_section(&*self.file, self.chunks_end, TAG_META)
             .ok_or_else(|| damaged("no section with what is known of the trace begins here"))?;
         let json = reader::meta(&body).map_err(damaged)?;
         let provenance = reader::provenance(&json).map_err(|what| damaged(&what))?;
@@ -191,6 +203,7 @@ impl Chunks {
         let mut known = Known {
             unseen_below: first.first_block,
             live: LiveBlocks::after(first.first_block),
+            threads: None,
         };
         for chunk in chunks {
             if self.interrupted.is_some_and(|asked| asked()) {
@@ -216,7 +229,7 @@ impl Chunks {
             let message = format!("chunk {chunk} at byte {}: {what}", place.offset);
             Error::file(&self.path, message)
         };
-        let body = read_section(&mut self.file, place.offset, TAG_CHUNK)
+        let body = read_section(&*self.file, place.offset, TAG_CHUNK)
             .ok_or_else(|| damaged("its checksum does not match, or it is cut off"))?;
         let expected = header(&body).is_ok_and(|header| {
             header.first_event == place.first_event
@@ -238,19 +251,20 @@ impl Chunks {
 }
 
 /// Length of the section that must stand at `offset`, its head included; the body is not read.
-fn section_bytes(file: &mut File, offset: u64, expected: [u8; 4]) -> Option<u64> {
-    file.seek(SeekFrom::Start(offset)).ok()?;
+fn section_bytes(file: &dyn ReadAt, offset: u64, expected: [u8; 4]) -> Option<u64> {
     let mut head = [0; HEADER_BYTES];
-    file.read_exact(&mut head).ok()?;
+    if file.fill_at(&mut head, offset).ok()? < HEADER_BYTES {
+        return None;
+    }
     let (tag, bytes, _) = parts(&head);
     (tag == expected).then_some(HEADER_BYTES as u64 + u64::from(bytes))
 }
 
 /// The body of a section that must stand at `offset`.
-fn read_section(file: &mut File, offset: u64, expected: [u8; 4]) -> Option<Vec<u8>> {
+fn read_section(file: &dyn ReadAt, offset: u64, expected: [u8; 4]) -> Option<Vec<u8>> {
     section_bytes(file, offset, expected)?;
-    file.seek(SeekFrom::Start(offset)).ok()?;
     let mut body = Vec::new();
-    let tag = section::next(file, &mut body).ok()?;
+    let mut source = ReadFrom { file, at: offset };
+    let tag = section::next(&mut source, &mut body).ok()?;
     (tag == expected).then_some(body)
 }

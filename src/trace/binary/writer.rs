@@ -40,7 +40,8 @@ impl BinaryWriter {
     /// Takes the next events and appends to `out` what is complete.
     ///
     /// # Errors
-    /// An event that no file may hold: a size or alignment above 2^47.
+    /// An event that no file may hold: a size or alignment above 2^47, or a thread whose number is not
+    /// the next one.
     pub fn take(&mut self, batch: &Batch, out: &mut Vec<u8>) -> Result<()> {
         self.begin(out);
         for (index, event) in batch.events.iter().enumerate() {
@@ -65,13 +66,13 @@ impl BinaryWriter {
     /// Appends the rest of the file.
     ///
     /// # Errors
-    /// What is known of the trace takes more than 256 MiB.
+    /// What is known of the trace takes more than 256 MiB, or has more than 2^22 names.
     pub fn finish(&mut self, ending: &Ending, out: &mut Vec<u8>) -> Result<()> {
         self.begin(out);
         if self.encoder.len() > 0 {
             self.end_chunk(out)?;
         }
-        let json = Provenance::of(ending).to_json();
+        let json = Provenance::of(ending).to_json()?;
         let length = u32::try_from(json.len())
             .ok()
             .filter(|&length| length as usize <= META_BYTES_MAX)
@@ -121,7 +122,7 @@ impl BinaryWriter {
         }
         let thread = u64::from(event.thread.0);
         if thread >= self.threads {
-            if thread > number + THREADS_SLACK {
+            if thread > self.threads {
                 return Err(Error::Failed(format!(
                     "event {number} is of thread {thread}: threads are numbered in the order of \
                      appearance"

@@ -49,7 +49,7 @@ impl Writer for JsonLines {
 
     fn end(&mut self, ending: &Ending, out: &mut Vec<u8>) -> Result<()> {
         self.begin(out);
-        let about = Provenance::of(ending).to_json();
+        let about = Provenance::of(ending).to_json()?;
         let events = self.events;
         writeln!(
             out,

@@ -40,7 +40,7 @@ impl Writer for Text {
 
     fn end(&mut self, ending: &Ending, out: &mut Vec<u8>) -> Result<()> {
         self.begin(out);
-        let json = Provenance::of(ending).to_json();
+        let json = Provenance::of(ending).to_json()?;
         let mut rest = json.as_str();
         while !rest.is_empty() {
             let mut end = rest.len().min(META_PIECE_BYTES);

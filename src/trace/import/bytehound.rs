@@ -161,9 +161,12 @@ pub(super) fn read(
             Err(expected) => records.refuse(Fault::Syntax(expected), at, &operation)?,
         }
     }
+    let end = bytes.begin().offset;
     match bytes.fill(&mut [0]) {
         Ok(0) => {}
-        Ok(_) => records.contradiction("there are bytes behind the zero at the end".to_owned())?,
+        Ok(_) => records.contradiction(format!(
+            "byte {end}: there are bytes behind the zero at the end"
+        ))?,
         Err(damage) => records.saves(damage)?,
     }
     records.finish()

@@ -42,7 +42,8 @@ pub(super) struct Rules {
     pub(super) unknown_slot_is_null: bool,
     /// A realloc of an id never used allocates it (`.rep`).
     pub(super) unknown_realloc_allocates: bool,
-    /// Lines with and without time stamps may be mixed; the stamps are dropped then.
+    /// Lines with and without time stamps may be mixed. Events were handed on by then, so the first
+    /// line decides: either the others get the stamp of the line before, or none is kept.
     pub(super) mixed_times: bool,
     /// The recording may have begun in mid-life: a pointer that was never allocated and is freed
     /// names a block from before ([`Operation::FreeUnseen`]).
@@ -70,7 +71,10 @@ pub(super) struct Intake<'s> {
     threads_seen: u32,
     /// The thread of the last record: most records stay on it.
     last_thread: Option<(u64, ThreadIndex)>,
+    /// Whether the first record had a time stamp.
     timed: Option<bool>,
+    /// The last one.
+    time_ns: u64,
     /// What each thread's begun `realloc` calls were given: a signal handler may begin one within one.
     reallocs: FxHashMap<u64, Vec<Begun>>,
     /// Times that recording paused so far.
@@ -101,6 +105,7 @@ impl<'s> Intake<'s> {
             threads_seen: 0,
             last_thread: None,
             timed: None,
+            time_ns: 0,
             reallocs: FxHashMap::default(),
             pauses: 0,
         }
@@ -131,13 +136,10 @@ impl<'s> Intake<'s> {
         let line = u32::try_from(line).unwrap_or(u32::MAX);
         let thread_key = record.thread.or(record.process).unwrap_or(0);
         self.request(record.request, thread_key, line)?;
-        self.timed = Some(timed);
-        if differs && !self.times_mixed {
-            self.times_mixed = true;
-            self.events.drop_times();
-        }
-        if let Some(time_ns) = record.time_ns {
-            self.events.stamp(time_ns);
+        self.times_mixed |= differs;
+        if *self.timed.get_or_insert(timed) {
+            self.time_ns = record.time_ns.unwrap_or(self.time_ns);
+            self.events.stamp(self.time_ns);
         }
         if self.rules.sited {
             self.events.site(record.site);
@@ -154,7 +156,11 @@ impl<'s> Intake<'s> {
             ));
         }
         if self.times_mixed {
-            warnings.push("only some lines have time stamps: none was kept".to_owned());
+            let what = match self.timed {
+                Some(true) => "the others were given that of the line before",
+                _ => "none was kept",
+            };
+            warnings.push(format!("only some lines have time stamps: {what}"));
         }
         let unseen = self.events.counts().free_unseen;
         if unseen > 0 {

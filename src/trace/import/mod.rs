@@ -76,7 +76,21 @@ pub fn read(path: &Path, options: &ReadOptions) -> Result<Trace> {
 /// # Errors
 /// As [`read`], and those of the sink.
 pub fn read_into(path: &Path, options: &ReadOptions, sink: &mut dyn EventSink) -> Result<Ending> {
-    reader::read_into(path, options, sink)
+    reader::read_into(path, None, options, sink)
+}
+
+/// The same for a file whose bytes are in memory: packed or not, in any format, as it would stand on a
+/// disk. `name` is what messages call it; nothing is looked for under that name.
+///
+/// # Errors
+/// As [`read_into`].
+pub fn read_bytes(
+    name: &Path,
+    bytes: &[u8],
+    options: &ReadOptions,
+    sink: &mut dyn EventSink,
+) -> Result<Ending> {
+    reader::read_into(name, Some(bytes), options, sink)
 }
 
 /// One line of any grammar.

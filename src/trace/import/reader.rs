@@ -17,14 +17,17 @@ use crate::trace::input::{self, Line, Lines, Opening};
 use crate::trace::stream::{Ending, EventSink};
 use crate::trace::{Origin, plural};
 
-/// Reads a trace into `sink`; see [`super::read_into`].
+/// Reads a trace into `sink`; see [`super::read_into`] and, if there are `bytes`,
+/// [`super::read_bytes`].
 pub(super) fn read_into(
     path: &Path,
+    bytes: Option<&[u8]>,
     options: &ReadOptions,
     sink: &mut dyn EventSink,
 ) -> Result<Ending> {
     let opening = Opening {
         path,
+        bytes,
         progress: options.progress,
         interrupted: options.interrupted,
     };

@@ -17,8 +17,6 @@ mod window_tests;
 #[cfg(test)]
 mod writer;
 
-use std::fs::File;
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 pub(crate) use self::header::Header;
@@ -32,7 +30,7 @@ use super::fault::Fault;
 use super::intake::{Intake, Rules};
 use super::{ReadOptions, Record, Request};
 use crate::error::{Error, Result};
-use crate::trace::input::Lines;
+use crate::trace::input::{Lines, ReadAt};
 use crate::trace::stream::{Ending, EventSink};
 use crate::trace::wire::{UNIT_BYTES, header as at};
 use crate::trace::{Format, Origin, SiteId, plural};
@@ -76,7 +74,8 @@ fn read(lines: &mut Lines, options: &ReadOptions, sink: &mut dyn EventSink) -> R
         sink,
         operations: 0,
     };
-    let ending = read_file(&file, &path, options, false, &mut counted)?;
+    let maps = (!lines.is_in_memory()).then(|| maps_path(&path));
+    let ending = read_source(&*file, &path, maps, options, false, &mut counted)?;
     if counted.operations == 0 {
         return Err(Error::file(path, "the trace holds no allocator operation"));
     }
@@ -104,8 +103,20 @@ impl EventSink for Counted<'_> {
 /// # Errors
 /// As [`super::read_into`].
 pub(crate) fn read_file(
-    file: &File,
+    file: &dyn ReadAt,
     path: &Path,
+    options: &ReadOptions,
+    is_live: bool,
+    sink: &mut dyn EventSink,
+) -> Result<Ending> {
+    read_source(file, path, Some(maps_path(path)), options, is_live, sink)
+}
+
+/// The same; `maps` is the list of mappings, if there can be one.
+fn read_source(
+    file: &dyn ReadAt,
+    path: &Path,
+    maps: Option<PathBuf>,
     options: &ReadOptions,
     is_live: bool,
     sink: &mut dyn EventSink,
@@ -115,7 +126,7 @@ pub(crate) fn read_file(
     let header = header.map_err(|message| Error::file(path, message))?;
     let stop = || options.interrupted.is_some_and(|asked| asked());
     let survey = || -> Result<Survey> {
-        let file_bytes = file.metadata().map_err(unreadable)?.len();
+        let file_bytes = file.size_bytes().map_err(unreadable)?;
         Survey::make(file, &header, file_bytes, &stop).map_err(|stop| stop.error(path))
     };
     let mut found = survey()?;
@@ -127,23 +138,18 @@ pub(crate) fn read_file(
     }
     let mut reader = Reader::new(path, options, header.clone(), found, sink);
     reader.until = until;
+    reader.maps = maps;
     reader.judge_survey()?;
     reader.run(file)?;
     reader.finish()
 }
 
 /// The header of an open file: outside what the system says, inside what the file is.
-pub(crate) fn read_header(file: &File) -> std::io::Result<std::result::Result<Header, String>> {
+pub(crate) fn read_header(
+    file: &dyn ReadAt,
+) -> std::io::Result<std::result::Result<Header, String>> {
     let mut bytes = vec![0; UNIT_BYTES];
-    let mut read = 0;
-    while read < UNIT_BYTES {
-        match file.read_at(&mut bytes[read..], read as u64) {
-            Ok(0) => break,
-            Ok(count) => read += count,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
+    let read = file.fill_at(&mut bytes, 0)?;
     bytes.truncate(read);
     Ok(Header::parse(&bytes))
 }
@@ -163,6 +169,8 @@ struct Reader<'r> {
     intake: Intake<'r>,
     sites: Sites,
     origin: Origin,
+    /// Where the list of mappings lies, if there can be one.
+    maps: Option<PathBuf>,
     /// The last number that is read.
     until: u64,
     /// The number that the next event should have.
@@ -207,6 +215,7 @@ impl<'r> Reader<'r> {
             intake: Intake::new(sink, rules),
             sites: Sites::default(),
             origin,
+            maps: None,
             until: u64::MAX,
             expected: 0,
             missing: 0,
@@ -233,7 +242,7 @@ impl<'r> Reader<'r> {
         Ok(())
     }
 
-    fn run(&mut self, file: &File) -> Result<()> {
+    fn run(&mut self, file: &dyn ReadAt) -> Result<()> {
         let chunks = std::mem::take(&mut self.survey.chunks);
         let mut merge = Merge::new(file, chunks, self.header.page_log2());
         let mut unasked = 0_u32;
@@ -360,7 +369,7 @@ impl<'r> Reader<'r> {
         self.tell();
         let mut site_names = Vec::new();
         if self.header.has(at::FLAG_SITES) {
-            let maps = Maps::read(&maps_path(self.path));
+            let maps = self.maps.as_deref().map(Maps::read).unwrap_or_default();
             if maps.is_empty() {
                 let note = "call sites are addresses: the list of mappings is not beside the file";
                 self.origin.notes.push(note.to_owned());

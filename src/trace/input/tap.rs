@@ -4,7 +4,7 @@
 #![forbid(unsafe_code)]
 
 use std::fs::File;
-use std::io::{self, IsTerminal, Read, Seek};
+use std::io::{self, Cursor, IsTerminal, Read, Seek};
 use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -18,23 +18,37 @@ use crate::error::{Error, Result};
 const PROGRESS_BYTES_MIN: u64 = 1 << 20;
 
 /// Where the bytes come from.
-enum Source {
+enum Source<'p> {
     /// A file on a disk, which never keeps a reader waiting for long.
     File(File),
     /// Anything else.
     Pipe(Pipe),
+    /// What is left of a file in memory.
+    Memory(&'p [u8]),
 }
+
+/// A file that is not read front to back.
+pub(super) trait ReadSeek: Read + Seek {}
+
+impl<T: Read + Seek> ReadSeek for T {}
 
 /// The bytes of a file as stored.
 pub(super) struct Tap<'p> {
     opening: Opening<'p>,
-    source: Source,
+    source: Source<'p>,
     hash: Sha256,
     bar: ProgressBar,
 }
 
 impl<'p> Tap<'p> {
     pub(super) fn open(opening: Opening<'p>) -> Result<Self> {
+        if let Some(bytes) = opening.bytes {
+            return Ok(Self::new(
+                opening,
+                Source::Memory(bytes),
+                ProgressBar::hidden(),
+            ));
+        }
         let path = opening.path;
         let unreadable = |source| Error::io(path, "read", source);
         let metadata = std::fs::metadata(path).map_err(unreadable)?;
@@ -52,12 +66,16 @@ impl<'p> Tap<'p> {
         } else {
             ProgressBar::hidden()
         };
-        Ok(Self {
+        Ok(Self::new(opening, source, bar))
+    }
+
+    fn new(opening: Opening<'p>, source: Source<'p>, bar: ProgressBar) -> Self {
+        Self {
             opening,
             source,
             hash: Sha256::new(),
             bar,
-        })
+        }
     }
 
     /// The first four bytes, or as many as there are.
@@ -68,17 +86,19 @@ impl<'p> Tap<'p> {
     }
 
     /// Hashes the whole file, then gives a handle on its beginning; none for a pipe.
-    pub(super) fn rewound(&mut self) -> io::Result<Option<File>> {
+    pub(super) fn rewound(&mut self) -> io::Result<Option<Box<dyn ReadSeek + 'p>>> {
         if matches!(self.source, Source::Pipe(_)) {
             return Ok(None);
         }
         io::copy(self, &mut io::sink())?;
-        let Source::File(file) = &self.source else {
-            return Ok(None);
-        };
-        let mut file = file.try_clone()?;
-        file.rewind()?;
-        Ok(Some(file))
+        Ok(match (&self.source, self.opening.bytes) {
+            (Source::File(file), _) => {
+                let mut file = file.try_clone()?;
+                file.rewind()?;
+                Some(Box::new(file))
+            }
+            (_, bytes) => bytes.map(|bytes| Box::new(Cursor::new(bytes)) as Box<dyn ReadSeek>),
+        })
     }
 
     /// Hash of the whole file: of what was read and of the rest.
@@ -98,6 +118,7 @@ impl Read for Tap<'_> {
         let count = match &mut self.source {
             Source::File(file) => file.read(buffer)?,
             Source::Pipe(pipe) => pipe.read(buffer)?,
+            Source::Memory(bytes) => bytes.read(buffer)?,
         };
         self.hash.update(&buffer[..count]);
         self.bar.inc(count as u64);

@@ -2,18 +2,18 @@
 
 #![forbid(unsafe_code)]
 
-use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
 use zip::{CompressionMethod, ZipArchive};
 
+use super::tap::ReadSeek;
 use crate::error::{Error, Result};
 
 /// Opens the one file of an archive and gives it to `body`.
 pub(super) fn with_entry<T>(
     path: &Path,
-    file: File,
+    file: Box<dyn ReadSeek + '_>,
     body: impl FnOnce(&mut dyn Read) -> Result<T>,
 ) -> Result<T> {
     let damaged = |error| {

@@ -130,7 +130,7 @@ impl Plan {
                 warnings,
                 ..
             } = ending.origin;
-            origin.dropped_lines += dropped_lines;
+            origin.dropped_lines = origin.dropped_lines.saturating_add(dropped_lines);
             for (all, own) in [(&mut origin.notes, notes), (&mut origin.warnings, warnings)] {
                 all.extend(own.into_iter().map(|text| format!("{source}: {text}")));
             }

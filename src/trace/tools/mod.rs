@@ -18,6 +18,7 @@
 pub mod anonymise;
 pub mod diff;
 pub mod filter;
+pub mod guarantees;
 pub mod merge;
 mod output;
 pub mod scale;

@@ -6,10 +6,11 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::trace::binary::Chunks;
-use crate::trace::live_blocks::LiveBlocks;
 use crate::trace::profile::{Profile, Profiler};
 use crate::trace::stream::{Batch, Ending, EventSink};
-use crate::trace::{Event, Format, ReadOptions, plural, read_into};
+use crate::trace::{Format, ReadOptions, SiteId, plural, read_into};
+
+use super::guarantees::Guarantees;
 
 /// What was found.
 #[derive(Debug)]
@@ -43,8 +44,20 @@ impl Validation {
 /// # Errors
 /// Only what is no fault of the trace: the file cannot be opened, a wrong option, an interrupt.
 pub fn validate(path: &Path, options: &ReadOptions) -> Result<Validation> {
+    let mut found = validate_read(|sink| read_into(path, options, sink))?;
+    found.chunks = chunks(path, &mut found);
+    Ok(found)
+}
+
+/// The same for whatever `read` hands on.
+///
+/// # Errors
+/// As [`validate`].
+pub fn validate_read(
+    read: impl FnOnce(&mut dyn EventSink) -> Result<Ending>,
+) -> Result<Validation> {
     let mut checker = Checker::default();
-    let ending = match read_into(path, options, &mut checker) {
+    let ending = match read(&mut checker) {
         Ok(ending) => Some(ending),
         Err(error @ (Error::Usage(_) | Error::Interrupted | Error::Io { .. })) => {
             return Err(error);
@@ -57,9 +70,7 @@ pub fn validate(path: &Path, options: &ReadOptions) -> Result<Validation> {
             None
         }
     };
-    let mut found = checker.finish(ending);
-    found.chunks = chunks(path, &mut found);
-    Ok(found)
+    Ok(checker.finish(ending))
 }
 
 /// Enters the chunks of a binary file by its index, which reading from front to back has compared with
@@ -81,13 +92,9 @@ fn chunks(path: &Path, found: &mut Validation) -> Option<u64> {
 /// Checks what readers guarantee, so that a fault of a reader is told instead of believed.
 struct Checker {
     profiler: Profiler,
-    live: LiveBlocks,
-    threads: u32,
-    events: u64,
-    stamped: u64,
+    guarantees: Guarantees,
     last_ns: u64,
     times_backwards: u64,
-    sited: u64,
     faults: Vec<String>,
 }
 
@@ -95,49 +102,17 @@ impl Default for Checker {
     fn default() -> Self {
         Self {
             profiler: Profiler::new(),
-            live: LiveBlocks::default(),
-            threads: 0,
-            events: 0,
-            stamped: 0,
+            guarantees: Guarantees::new(),
             last_ns: 0,
             times_backwards: 0,
-            sited: 0,
             faults: Vec::new(),
         }
     }
 }
 
 impl Checker {
-    fn check(&mut self, event: &Event) -> std::result::Result<(), String> {
-        if event.thread.0 > self.threads {
-            return Err(format!(
-                "thread {} appears before thread {}",
-                event.thread.0, self.threads
-            ));
-        }
-        self.threads = self.threads.max(event.thread.0 + 1);
-        if let Some(block) = event.operation.releases()
-            && !self.live.release(block)
-        {
-            return Err(format!("block {} is released and not live", block.0));
-        }
-        if let Some(block) = event.operation.allocates()
-            && self.live.allocate() != block
-        {
-            return Err(format!("block {} is out of order", block.0));
-        }
-        Ok(())
-    }
-
     fn finish(mut self, ending: Option<Ending>) -> Validation {
-        for (what, number) in [("a time stamp", self.stamped), ("a call site", self.sited)] {
-            if number != 0 && number != self.events {
-                self.faults.push(format!(
-                    "{number} of {} have {what}; all must, or none",
-                    plural(self.events, "event")
-                ));
-            }
-        }
+        self.faults.extend(self.guarantees.incomplete());
         if let Some(ending) = &ending {
             self.faults.extend(ending.origin.warnings.iter().cloned());
             if ending.origin.dropped_lines > 0 {
@@ -156,9 +131,9 @@ impl Checker {
         Validation {
             profile: self.profiler.finish(),
             ending,
-            stamped: self.stamped,
+            stamped: self.guarantees.stamped(),
             times_backwards: self.times_backwards,
-            sited: self.sited,
+            sited: self.guarantees.sited(),
             chunks: None,
             faults: self.faults,
         }
@@ -167,21 +142,21 @@ impl Checker {
 
 impl EventSink for Checker {
     fn take(&mut self, batch: &Batch) -> Result<()> {
-        for event in &batch.events {
-            if let Err(fault) = self.check(event) {
-                let message = format!("event {}: {fault}", self.events);
-                self.faults.push(message.clone());
-                return Err(Error::Failed(message));
-            }
-            self.events += 1;
-            self.profiler.step(event, crate::trace::SiteId::default());
+        let before = self.guarantees.events();
+        let checked = self.guarantees.take(batch);
+        // What stands before a fault is profiled all the same.
+        let passed = usize::try_from(self.guarantees.events() - before);
+        for event in &batch.events[..passed.expect("of a batch")] {
+            self.profiler.step(event, SiteId::default());
         }
-        self.stamped += batch.times_ns.len() as u64;
+        if let Err(error) = checked {
+            self.faults.push(error.to_string());
+            return Err(error);
+        }
         for &time_ns in &batch.times_ns {
             self.times_backwards += u64::from(time_ns < self.last_ns);
             self.last_ns = self.last_ns.max(time_ns);
         }
-        self.sited += batch.sites.len() as u64;
         Ok(())
     }
 }
@@ -191,7 +166,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::trace::{BlockId, Operation, ThreadIndex, testing};
+    use crate::trace::{BlockId, Event, Operation, ThreadIndex, testing};
 
     fn batch(events: &[Event]) -> Batch {
         Batch {

@@ -41,6 +41,7 @@ pub(super) fn run(workload: &Workload, options: &ReadOptions, records: &mut Reco
         next: workload.starts().collect(),
         ready: (0..workload.starts().count()).collect(),
         parked: BTreeMap::new(),
+        parkings: 0,
         waiting: FxHashMap::default(),
         marks: FxHashSet::default(),
     };
@@ -66,10 +67,12 @@ struct Schedule<'w, 'f> {
     next: Vec<usize>,
     /// The threads that may go on, in turn.
     ready: VecDeque<usize>,
-    /// The others that have not ended.
-    parked: BTreeMap<usize, Obstacle>,
-    /// The same, by what they wait for.
-    waiting: FxHashMap<Obstacle, Vec<usize>>,
+    /// The others that have not ended: what each waits for, and the number of its parking.
+    parked: BTreeMap<usize, (Obstacle, u64)>,
+    /// Times that a thread was parked.
+    parkings: u64,
+    /// The parked threads by what they wait for, in the order of their parking.
+    waiting: FxHashMap<Obstacle, BTreeMap<u64, usize>>,
     /// The marks that are set.
     marks: FxHashSet<u64>,
 }
@@ -87,8 +90,15 @@ impl Schedule<'_, '_> {
             }
         };
         if let Some(obstacle) = self.obstacle(step, records) {
-            self.parked.insert(thread, obstacle);
-            self.waiting.entry(obstacle).or_default().push(thread);
+            if let Some(request) = request(step) {
+                // It may have been woken for what it cannot use yet.
+                self.pass_on(request, records);
+            }
+            let parking = self.parkings;
+            self.parkings += 1;
+            self.parked.insert(thread, (obstacle, parking));
+            let waiting = self.waiting.entry(obstacle).or_default();
+            waiting.insert(parking, thread);
             return Ok(());
         }
         self.next[thread] = behind;
@@ -96,7 +106,7 @@ impl Schedule<'_, '_> {
             Step::Done => return Ok(()),
             Step::Set { mark } => {
                 self.marks.insert(mark);
-                self.wake(Obstacle::Mark(mark));
+                self.wake_all(Obstacle::Mark(mark));
             }
             _ => self.call(thread, step, at, records)?,
         }
@@ -109,20 +119,21 @@ impl Schedule<'_, '_> {
         let Some(request) = request(step) else {
             return Ok(());
         };
-        if records.take(&by(thread as u64, request), at)? {
-            let released = match request {
-                Request::Free { pointer, .. } => pointer,
-                Request::Realloc { old, .. } => old,
-                _ => 0,
-            };
-            if released != 0 {
-                self.wake(Obstacle::Occupied(released));
-            }
-            if let Some(block) = request.result() {
-                self.wake(Obstacle::Absent(block));
+        records.take(&by(thread as u64, request), at)?;
+        self.pass_on(request, records);
+        Ok(())
+    }
+
+    /// The blocks of a call are there, or gone: whoever waits for that is woken.
+    fn pass_on(&mut self, request: Request, records: &Records) {
+        for block in [given(request), request.result().unwrap_or(0)] {
+            if block != 0 {
+                self.wake_next(match records.intake.is_live(block) {
+                    true => Obstacle::Absent(block),
+                    false => Obstacle::Occupied(block),
+                });
             }
         }
-        Ok(())
     }
 
     /// What keeps an operation from being done now.
@@ -131,11 +142,7 @@ impl Schedule<'_, '_> {
             return (!self.marks.contains(&mark)).then_some(Obstacle::Mark(mark));
         }
         let request = request(step)?;
-        let old = match request {
-            Request::Free { pointer, .. } => pointer,
-            Request::Realloc { old, .. } => old,
-            _ => 0,
-        };
+        let old = given(request);
         if old != 0 && !records.intake.is_live(old) {
             return Some(Obstacle::Absent(old));
         }
@@ -146,22 +153,40 @@ impl Schedule<'_, '_> {
             .then_some(Obstacle::Occupied(new))
     }
 
-    /// Something is there now: those who wait for it look again, in their next turn.
-    fn wake(&mut self, obstacle: Obstacle) {
-        for thread in self.waiting.remove(&obstacle).into_iter().flatten() {
-            if self.parked.remove(&thread).is_some() {
-                self.ready.push_back(thread);
-            }
+    /// A mark is set, once and for all: those who wait for it look again, in their next turn.
+    fn wake_all(&mut self, obstacle: Obstacle) {
+        let waiting = self.waiting.remove(&obstacle).unwrap_or_default();
+        for thread in waiting.into_values() {
+            self.parked.remove(&thread);
+            self.ready.push_back(thread);
+        }
+    }
+
+    /// A block is there, or gone: whoever has waited longest for that looks again. Its call will wake
+    /// the next one, so that a block wanted by thousands wakes no thousands each time.
+    fn wake_next(&mut self, obstacle: Obstacle) {
+        let Some(waiting) = self.waiting.get_mut(&obstacle) else {
+            return;
+        };
+        if let Some((_, thread)) = waiting.pop_first() {
+            self.parked.remove(&thread);
+            self.ready.push_back(thread);
+        }
+        if waiting.is_empty() {
+            self.waiting.remove(&obstacle);
         }
     }
 
     /// Nobody can go on: the operation of the first parked thread is judged as it stands.
     fn break_deadlock(&mut self, records: &mut Records) -> Result<()> {
-        let Some((thread, obstacle)) = self.parked.pop_first() else {
+        let Some((thread, (obstacle, parking))) = self.parked.pop_first() else {
             return Ok(());
         };
-        if let Some(threads) = self.waiting.get_mut(&obstacle) {
-            threads.retain(|&waiting| waiting != thread);
+        if let Some(waiting) = self.waiting.get_mut(&obstacle) {
+            waiting.remove(&parking);
+            if waiting.is_empty() {
+                self.waiting.remove(&obstacle);
+            }
         }
         let offset = self.next[thread];
         let at = place(offset);
@@ -178,6 +203,15 @@ impl Schedule<'_, '_> {
         }
         self.ready.push_back(thread);
         Ok(())
+    }
+}
+
+/// The block that a call is given; 0 if none.
+fn given(request: Request) -> u64 {
+    match request {
+        Request::Free { pointer, .. } => pointer,
+        Request::Realloc { old, .. } => old,
+        _ => 0,
     }
 }
 

@@ -196,7 +196,7 @@ impl About {
         let provenance = if self.json.is_empty() {
             Provenance::default()
         } else {
-            match serde_json::from_slice(&self.json) {
+            match Provenance::parse(&self.json) {
                 Ok(provenance) => provenance,
                 Err(error) => {
                     let message = format!("the \"# meta\" lines are damaged: {error}");
@@ -210,7 +210,8 @@ impl About {
         };
         let mut ending = provenance.into_ending(path, Format::Text);
         let origin = &mut ending.origin;
-        origin.dropped_lines += self.dropped_lines;
+        // The file itself says how many it lost before, whatever number that is.
+        origin.dropped_lines = origin.dropped_lines.saturating_add(self.dropped_lines);
         origin.dropped_examples.extend(self.dropped_examples);
         origin.dropped_examples.truncate(EXAMPLES);
         origin.warnings.extend(warnings);

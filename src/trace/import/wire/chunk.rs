@@ -2,11 +2,9 @@
 
 #![forbid(unsafe_code)]
 
-use std::fs::File;
-use std::os::unix::fs::FileExt as _;
-
 use super::super::Request;
 use crate::trace::AlignedFunction;
+use crate::trace::input::ReadAt;
 use crate::trace::wire::{
     ADDRESS_END, CHUNK_HEADER_BYTES, Kind, SMALL_END, TAG_CALLOC, TAG_FREE, TAG_FREE_SIZED,
     TAG_GENERAL, TAG_MALLOC, TAG_REALLOC_BEGIN, TAG_REALLOC_END, TAG_SEQUENCE, TAG_SITE,
@@ -104,7 +102,7 @@ impl Cursor {
 
     /// The next word; none at the end.
     #[inline]
-    fn word(&mut self, file: &File) -> std::io::Result<Option<u64>> {
+    fn word(&mut self, file: &dyn ReadAt) -> std::io::Result<Option<u64>> {
         if self.from == self.to && !self.fill(file)? {
             return Ok(None);
         }
@@ -115,18 +113,10 @@ impl Cursor {
     }
 
     /// Whether there was more.
-    fn fill(&mut self, file: &File) -> std::io::Result<bool> {
+    fn fill(&mut self, file: &dyn ReadAt) -> std::io::Result<bool> {
         let left = self.end.saturating_sub(self.offset) / WORD_BYTES * WORD_BYTES;
         let wanted = usize::try_from(left).map_or(BUFFER_BYTES, |left| left.min(BUFFER_BYTES));
-        let mut read = 0;
-        while read < wanted {
-            match file.read_at(&mut self.buffer[read..wanted], self.offset + read as u64) {
-                Ok(0) => break,
-                Ok(count) => read += count,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
+        let read = file.fill_at(&mut self.buffer[..wanted], self.offset)?;
         (self.from, self.to) = (0, read / 8 * 8);
         Ok(self.to > 0)
     }
@@ -135,7 +125,7 @@ impl Cursor {
     ///
     /// # Errors
     /// The file cannot be read.
-    pub(super) fn step(&mut self, file: &File) -> std::io::Result<Step> {
+    pub(super) fn step(&mut self, file: &dyn ReadAt) -> std::io::Result<Step> {
         loop {
             let offset = self.offset;
             let Some(word) = self.word(file)? else {
@@ -222,7 +212,7 @@ impl Cursor {
     fn general(
         &mut self,
         word: u64,
-        file: &File,
+        file: &dyn ReadAt,
     ) -> std::io::Result<Result<Request, &'static str>> {
         let mut operands = [0; 3];
         for operand in &mut operands {

@@ -7,14 +7,14 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::fs::File;
 
 use super::chunk::{Cursor, Recorded, Step};
 use super::survey::Chunk;
+use crate::trace::input::ReadAt;
 
 /// Merges chunks.
 pub(super) struct Merge<'f> {
-    file: &'f File,
+    file: &'f dyn ReadAt,
     page_log2: u8,
     /// Not yet begun, in the order of their first events.
     waiting: std::vec::IntoIter<Chunk>,
@@ -27,7 +27,7 @@ pub(super) struct Merge<'f> {
 
 impl<'f> Merge<'f> {
     /// `chunks` are in the order of their first events.
-    pub(super) fn new(file: &'f File, chunks: Vec<Chunk>, page_log2: u8) -> Self {
+    pub(super) fn new(file: &'f dyn ReadAt, chunks: Vec<Chunk>, page_log2: u8) -> Self {
         Self {
             file,
             page_log2,

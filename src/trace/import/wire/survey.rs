@@ -3,15 +3,13 @@
 
 #![forbid(unsafe_code)]
 
-use std::fs::File;
-use std::os::unix::fs::FileExt as _;
-
 use rustc_hash::FxHashMap;
 
 use super::super::Request;
 use super::Stop;
 use super::chunk::{Cursor, Damage, Extent, Step};
 use super::header::Header;
+use crate::trace::input::ReadAt;
 use crate::trace::wire::{CHUNK_HEADER_BYTES, CHUNK_MAGIC, UNIT_BYTES};
 
 /// A chunk with at least one event.
@@ -48,7 +46,7 @@ pub(super) struct Survey {
 impl Survey {
     /// Walks through a file of `file_bytes` bytes.
     pub(super) fn make(
-        file: &File,
+        file: &dyn ReadAt,
         header: &Header,
         file_bytes: u64,
         stop: &dyn Fn() -> bool,
@@ -67,7 +65,11 @@ impl Survey {
                 return Err(Stop::Interrupted);
             }
             let mut head = [0; CHUNK_HEADER_BYTES];
-            file.read_exact_at(&mut head, at)?;
+            if file.fill_at(&mut head, at)? < head.len() {
+                // It shrank since its length was asked for.
+                survey.is_cut_off = true;
+                break;
+            }
             let [magic, units] = [0, 4].map(|offset| {
                 let bytes = head[offset..offset + 4].try_into();
                 u32::from_le_bytes(bytes.expect("four bytes"))
@@ -107,7 +109,12 @@ impl Survey {
     }
 
     /// Walks through a chunk.
-    fn walk(&mut self, mut extent: Extent, cursor: &mut Cursor, file: &File) -> Result<(), Stop> {
+    fn walk(
+        &mut self,
+        mut extent: Extent,
+        cursor: &mut Cursor,
+        file: &dyn ReadAt,
+    ) -> Result<(), Stop> {
         cursor.restart(extent);
         let mut first_sequence = None;
         // Most events are of the thread of the one before.
