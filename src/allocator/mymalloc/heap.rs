@@ -51,6 +51,9 @@ static NO_STATE: u8 = 0;
 /// Blocks of a magazine before there is a tray for it.
 const FIRST_ENTRIES: usize = 8;
 
+/// Turns to the slow paths between two looks at the clock.
+const TURNS_BETWEEN_LOOKS: u32 = 7;
+
 /// A thread's heap.
 #[repr(C, align(64))]
 pub(super) struct Heap {
@@ -67,6 +70,8 @@ pub(super) struct Heap {
     /// Classes that ever needed blocks a second time.
     grown: u64,
     looked_ms: u32,
+    /// Turns to the slow paths until the next look at the clock.
+    turns_left: u32,
     /// The next of the heaps without a thread.
     pub(super) next: *mut Heap,
     /// Magazines of programs that need a few blocks. Not touched before.
@@ -473,6 +478,7 @@ impl Heap {
             (&raw mut (*heap).trays).write([ptr::null_mut(); BINS]);
             (&raw mut (*heap).spares).write([ptr::null_mut(); BINS]);
             ((*heap).active, (*heap).grown, (*heap).looked_ms) = (0, 0, tick::last_ms());
+            (*heap).turns_left = 0;
             for class in (1..BINS).filter(|class| *class != LARGE) {
                 let first = (&raw mut (*heap).first_magazines[class]).cast::<Entry>();
                 let bin = &mut (*heap).bins[class];
@@ -620,6 +626,12 @@ impl Heap {
     /// From time to time: gives away what this thread has not needed lately, and has the process's idle
     /// memory go back to the system.
     fn look_around(&mut self) {
+        // The clock costs as much as half a tray does.
+        if self.turns_left > 0 {
+            self.turns_left -= 1;
+            return;
+        }
+        self.turns_left = TURNS_BETWEEN_LOOKS;
         let due_ms = tick::now_if_due();
         let now_ms = due_ms.unwrap_or_else(tick::last_ms);
         if now_ms.wrapping_sub(self.looked_ms) >= tick::THREAD_MS {

@@ -179,9 +179,11 @@ pub(super) unsafe fn resize(
         return Ok(block);
     }
     drop(store);
-    // A block that grew once will grow again.
+    // A block that grew once will grow again. What is too short to move by pages takes memory that is
+    // there already.
+    let to_grow = old_bytes >= MOVE_BYTES_MIN;
     let (moved, is_dirty) =
-        allocate_block(size, OS_PAGE_BYTES, true).ok_or(ReallocFailure::OutOfMemory)?;
+        allocate_block(size, OS_PAGE_BYTES, to_grow).ok_or(ReallocFailure::OutOfMemory)?;
     // Blocks that end at a guard move when they become shorter, too.
     let kept_bytes = old_bytes.min(pages * OS_PAGE_BYTES);
     // Moving pages loses what memory is there already, which copying would use.

@@ -196,7 +196,7 @@ impl Slices {
         unsafe {
             let slice = slice::slice_of(entries[0].block).as_ptr();
             for entry in entries {
-                (*slice).give_block(entry.block);
+                (*slice).give_block(*entry);
             }
             if (*slice).standing == Standing::Sparse {
                 self.sparse_blocks += entries.len();

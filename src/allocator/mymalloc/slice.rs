@@ -12,6 +12,7 @@
 //! them, so a stray write into a block cannot reach it.
 
 use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::super::FreeError;
 use super::super::lock::Lock;
@@ -66,18 +67,15 @@ pub(super) enum Standing {
 }
 
 impl Slice {
-    /// Carves up to `count_max` blocks: those that start in the OS pages that the first one touches.
-    /// Adds them to a rack that has room for them, so that the lowest address is taken first.
+    /// Carves up to `count_max` blocks. Adds them to a rack that has room for them, so that the lowest
+    /// address is taken first: memory is touched in that order, however many are carved at a time.
     ///
     /// # Safety
     /// The caller guards the slice, and it is not carved up.
     pub(super) unsafe fn carve(&mut self, rack: &mut Rack, count_max: usize) {
         let block_bytes = SIZES[self.class];
         let from = self.carved * block_bytes;
-        let page_end = (from + block_bytes).next_multiple_of(os::OS_PAGE_BYTES);
-        let count = ((page_end - from) / block_bytes)
-            .min(blocks_per_slice(self.class) - self.carved)
-            .min(count_max);
+        let count = count_max.min(blocks_per_slice(self.class) - self.carved);
         debug_assert!(count > 0);
         for index in (0..count).rev() {
             let place = from + index * block_bytes;
@@ -100,29 +98,36 @@ impl Slice {
     pub(super) unsafe fn take_blocks(&mut self, rack: &mut Rack, count_max: usize) {
         let shift = state_shift(self.class);
         let (from, count) = (rack.count, self.free.min(count_max));
-        let mut place = self.first_free;
+        let mut word_place = self.first_free & !7;
         while rack.count < from + count {
-            // SAFETY: there are `free` blocks at home behind `first_free`, so the search ends among the
-            // state bytes, whose number is a multiple of 8.
+            // Eight at a time, each word read once: what was written a byte at a time is slow to read
+            // as a word. Written a byte at a time, as the other bytes may be other threads'.
+            // SAFETY: there are `free` blocks at home from `first_free` on, so the search ends among
+            // the state bytes, whose number is a multiple of 8.
             unsafe {
-                let word = self.states.add(place & !7).cast::<u64>().read();
-                let at_home =
-                    word & u64::from_ne_bytes([AT_HOME; 8]) & (u64::MAX << (8 * (place % 8)));
-                if at_home == 0 {
-                    place = (place & !7) + 8;
-                    continue;
+                let states = self.states.add(word_place);
+                let word = AtomicU64::from_ptr(states.as_ptr().cast())
+                    .load(Relaxed)
+                    .to_le();
+                let mut at_home = word & u64::from_ne_bytes([AT_HOME; 8]);
+                while at_home != 0 && rack.count < from + count {
+                    let bit = at_home.trailing_zeros();
+                    at_home &= at_home - 1;
+                    let in_word = bit as usize / 8;
+                    let low = (word >> (bit & !7)) as u8 & !AT_HOME;
+                    let state = states.add(in_word);
+                    state.write(low);
+                    let in_step = usize::from(low) & ((1 << shift) - 1);
+                    let place = ((word_place + in_word) << shift) + in_step;
+                    let block = self.start.add(place);
+                    rack.push(Entry { block, state });
                 }
-                place = (place & !7) + at_home.trailing_zeros() as usize / 8;
-                let state = self.states.add(place);
-                let low = state.read() & !AT_HOME;
-                state.write(low);
-                let in_step = usize::from(low) & ((1 << shift) - 1);
-                let block = self.start.add((place << shift) + in_step);
-                rack.push(Entry { block, state });
+                if at_home == 0 {
+                    word_place += 8;
+                }
             }
-            place += 1;
         }
-        self.first_free = place;
+        self.first_free = word_place;
         self.free -= count;
         rack.reverse_from(from);
     }
@@ -131,13 +136,21 @@ impl Slice {
     ///
     /// # Safety
     /// The caller guards the slice; the block is one of its own, free, and the caller's.
-    pub(super) unsafe fn give_block(&mut self, block: NonNull<u8>) {
-        let address = block.addr().get();
-        let place = (address - self.start.addr().get()) >> state_shift(self.class);
+    pub(super) unsafe fn give_block(&mut self, entry: Entry) {
+        let place = self.place_of(entry);
         // SAFETY: the block's state byte, which is the caller's.
-        unsafe { self.states.add(place).write(low_bits(address) | AT_HOME) };
+        unsafe {
+            let state = self.states.add(place);
+            state.write(low_bits(entry.block.addr().get()) | AT_HOME);
+        }
         self.first_free = self.first_free.min(place);
         self.free += 1;
+    }
+
+    /// Where the block's state byte stands.
+    fn place_of(&self, entry: Entry) -> usize {
+        let from_start = entry.block.addr().get() - self.start.addr().get();
+        from_start >> state_shift(self.class)
     }
 
     /// In which list it belongs.
