@@ -9,7 +9,9 @@ use core::ptr::NonNull;
 use core::sync::atomic::Ordering::Relaxed;
 
 use super::extent::{self, Extent, State};
-use super::pages::{self, PAGES_PER_REGION, REGION_BYTES, Region, SLICES_PER_REGION};
+use super::pages::{
+    self, CHUNK_BYTES, PAGES_PER_CHUNK, PAGES_PER_REGION, Region, SLICES_PER_CHUNK,
+};
 use super::size_class::{
     CLASSES, SIZES, SLICE_BYTES, blocks_per_slice, state_shift, states_per_slice,
 };
@@ -140,7 +142,7 @@ impl Walk {
             let is_sound = unsafe { shelf::is_sound(class, self.slices[class]) };
             ensure(is_sound, "lists of slices of the class", class)?;
         }
-        self.census.chunks_bytes = self.chunks * REGION_BYTES;
+        self.census.chunks_bytes = self.chunks * CHUNK_BYTES;
         Ok(())
     }
 
@@ -152,13 +154,15 @@ impl Walk {
                 self.extent(first_page + index, extent, unsafe { extent.as_ref() })?;
             }
         }
-        // SAFETY: as above.
-        let is_chunk = extent::at(first_page)
-            .is_some_and(|extent| unsafe { extent.as_ref() }.state == State::Chunk);
-        if is_chunk && !region.chunk.is_null() {
-            self.chunks += 1;
-            // SAFETY: chunks stay, and the lock that guards them is held.
-            self.chunk(address, unsafe { &*region.chunk })?;
+        for (index, chunk) in region.chunks.iter().enumerate() {
+            // SAFETY: as above.
+            let is_chunk = extent::at(first_page + index * PAGES_PER_CHUNK)
+                .is_some_and(|extent| unsafe { extent.as_ref() }.state == State::Chunk);
+            if is_chunk && !chunk.is_null() {
+                self.chunks += 1;
+                // SAFETY: chunks stay, and the lock that guards them is held.
+                self.chunk(address + index * CHUNK_BYTES, unsafe { &**chunk })?;
+            }
         }
         Ok(())
     }
@@ -217,7 +221,7 @@ impl Walk {
             "a slice in use is idle",
             address,
         )?;
-        for index in 0..SLICES_PER_REGION {
+        for index in 0..SLICES_PER_CHUNK {
             let (start, bit) = (address + index * SLICE_BYTES, 1_u32 << index);
             ensure(
                 pages::window_agrees(start),

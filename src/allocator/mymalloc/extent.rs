@@ -217,9 +217,26 @@ impl Bins {
     /// A free extent in which `pages` fit at a multiple of `alignment_pages`: a dirty one if there is
     /// one, and the shortest of those looked at in the first bin that has one.
     pub(super) fn find(&self, pages: usize, alignment_pages: usize) -> Option<NonNull<Extent>> {
-        self.dirty
-            .find(pages, alignment_pages)
+        self.find_dirty(pages, alignment_pages)
             .or_else(|| self.clean.find(pages, alignment_pages))
+    }
+
+    /// The same, of dirty ones alone.
+    pub(super) fn find_dirty(
+        &self,
+        pages: usize,
+        alignment_pages: usize,
+    ) -> Option<NonNull<Extent>> {
+        self.dirty.find(pages, alignment_pages)
+    }
+
+    /// The first result of `test` among the longest dirty extents, of which `looks` are looked at.
+    pub(super) fn find_longest_dirty<T>(
+        &self,
+        looks: usize,
+        test: impl FnMut(NonNull<Extent>) -> Option<T>,
+    ) -> Option<T> {
+        self.dirty.longest_first().take(looks).find_map(test)
     }
 
     /// One of the longest clean extents.
@@ -358,10 +375,27 @@ impl Set {
     }
 
     fn longest(&self) -> Option<NonNull<Extent>> {
-        (0..self.filled.len()).rev().find_map(|word| {
-            let bits = self.filled[word];
-            let bin = word * 64 + bits.checked_ilog2()? as usize;
-            NonNull::new(self.first[bin])
+        self.longest_first().next()
+    }
+
+    /// All of them, the longest bin first.
+    fn longest_first(&self) -> impl Iterator<Item = NonNull<Extent>> {
+        let bins = (0..self.filled.len()).rev().flat_map(|word| {
+            let mut bits = self.filled[word];
+            core::iter::from_fn(move || {
+                let bit = bits.checked_ilog2()?;
+                bits &= !(1 << bit);
+                Some(word * 64 + bit as usize)
+            })
+        });
+        bins.flat_map(|bin| {
+            let mut candidate = self.first[bin];
+            core::iter::from_fn(move || {
+                let extent = NonNull::new(candidate)?;
+                // SAFETY: extents in bins are free records; the lock is held, as `self` is borrowed.
+                candidate = unsafe { extent.as_ref() }.next;
+                Some(extent)
+            })
         })
     }
 }

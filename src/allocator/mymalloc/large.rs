@@ -9,7 +9,7 @@ use super::super::os::{self, OS_PAGE_BYTES};
 use super::super::{FreeError, c_abi::ReallocFailure};
 use super::extent::{self, State};
 use super::heap::IS_CHECKED;
-use super::pages::{self, PAGES_PER_REGION, SLICES_PER_REGION};
+use super::pages::{self, PAGES_PER_CHUNK, SLICES_PER_CHUNK};
 use super::size_class::{SLICE_BYTES, block_bytes, class_of_medium, class_of_pages};
 use super::slice::ALLOCATED;
 use super::store::Store;
@@ -202,18 +202,22 @@ pub(super) unsafe fn resize(
     Ok(moved)
 }
 
-/// A region for a chunk, and which of its slices hold memory, a bit each. None: no memory.
+/// Memory for a chunk, and which of its slices hold memory, a bit each. None: no memory.
 pub(super) fn allocate_chunk() -> Option<(NonNull<u8>, u32)> {
     let mut store = STORE.lock_spinning();
-    let extent = store.take(PAGES_PER_REGION, PAGES_PER_REGION, State::Chunk, false)?;
+    let extent = store.take(PAGES_PER_CHUNK, PAGES_PER_CHUNK, State::Chunk, false)?;
     // SAFETY: the store's record, under its lock.
     let extent = unsafe { extent.as_ref() };
     let address = extent.first * OS_PAGE_BYTES;
     // No large block starts here any more.
-    for slice in 0..SLICES_PER_REGION {
+    for slice in 0..SLICES_PER_CHUNK {
         pages::clear(address + slice * SLICE_BYTES);
     }
-    let dirty = if extent.is_dirty { u32::MAX } else { 0 };
+    let dirty = if extent.is_dirty {
+        u32::MAX >> (32 - SLICES_PER_CHUNK)
+    } else {
+        0
+    };
     Some((NonNull::new(extent.start())?, dirty))
 }
 

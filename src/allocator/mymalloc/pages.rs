@@ -24,14 +24,19 @@ use super::{heap, metadata};
 /// Bytes of a region.
 pub(super) const REGION_BYTES: usize = 1 << REGION_SHIFT;
 pub(super) const REGION_SHIFT: u32 = 20;
-pub(super) const SLICES_PER_REGION: usize = REGION_BYTES / SLICE_BYTES;
+const SLICES_PER_REGION: usize = REGION_BYTES / SLICE_BYTES;
+/// Bytes of a chunk: a part of a region that is cut into slices as a whole.
+pub(super) const CHUNK_BYTES: usize = 256 << 10;
+pub(super) const SLICES_PER_CHUNK: usize = CHUNK_BYTES / SLICE_BYTES;
+/// OS pages of a chunk.
+pub(super) const PAGES_PER_CHUNK: usize = CHUNK_BYTES / os::OS_PAGE_BYTES;
 /// OS pages of a region.
 pub(super) const PAGES_PER_REGION: usize = REGION_BYTES / os::OS_PAGE_BYTES;
 
 /// What is known of a MiB of address space.
 pub(super) struct Region {
-    /// If it is cut into slices: by which chunk.
-    pub(super) chunk: *mut Chunk,
+    /// What is known of its parts that are, or once were, cut into slices.
+    pub(super) chunks: [*mut Chunk; REGION_BYTES / CHUNK_BYTES],
     /// What the slices are.
     entries: [AtomicU64; SLICES_PER_REGION],
     /// Large blocks and free extents, at their first and at their last OS page. Null elsewhere.

@@ -8,7 +8,7 @@
 //! and only if its byte is `ALLOCATED | address & 63`: nothing else passes, wherever it points, and
 //! whatever the program wrote into its blocks.
 //!
-//! A chunk is a region of 1 MiB cut into slices. What is known of slices and chunks lies apart from
+//! A chunk is 256 KiB cut into slices. What is known of slices and chunks lies apart from
 //! them, so a stray write into a block cannot reach it.
 
 use core::ptr::{self, NonNull};
@@ -17,7 +17,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use super::super::FreeError;
 use super::super::lock::Lock;
 use super::super::os;
-use super::pages::{self, SLICES_PER_REGION};
+use super::pages::{self, CHUNK_BYTES, REGION_BYTES, SLICES_PER_CHUNK};
 use super::size_class::{
     SIZES, SLICE_BYTES, SLICE_SHIFT, blocks_per_slice, state_shift, states_per_slice,
 };
@@ -196,7 +196,7 @@ impl Slice {
 
 /// What is known of a chunk. Guarded by the lock of [`CHUNKS`].
 pub(super) struct Chunk {
-    pub(super) slices: [Slice; SLICES_PER_REGION],
+    pub(super) slices: [Slice; SLICES_PER_CHUNK],
     pub(super) start: NonNull<u8>,
     /// Slices that are no guards, a bit each.
     pub(super) usable: u32,
@@ -210,8 +210,7 @@ pub(super) struct Chunk {
     previous: *mut Chunk,
 }
 
-const ALL: u32 = u32::MAX;
-const _: () = assert!(SLICES_PER_REGION == ALL.count_ones() as usize);
+const ALL: u32 = u32::MAX >> (32 - SLICES_PER_CHUNK);
 
 /// Chunks that have a free slice, the latest used first.
 struct Chunks {
@@ -228,6 +227,17 @@ static CHUNKS: Lock<Chunks> = Lock::new(Chunks {
     count: 0,
 });
 
+/// The chunk around an address.
+///
+/// # Safety
+/// The address lies in one.
+unsafe fn chunk_of(address: usize) -> *mut Chunk {
+    // SAFETY: a chunk is entered in its region.
+    let region = unsafe { pages::region_at(address).unwrap_unchecked() };
+    // SAFETY: regions stay; the pointer to a chunk that has a slice with a class does not change.
+    unsafe { region.as_ref() }.chunks[address % REGION_BYTES / CHUNK_BYTES]
+}
+
 /// The slice that holds this block of ours.
 ///
 /// # Safety
@@ -235,10 +245,10 @@ static CHUNKS: Lock<Chunks> = Lock::new(Chunks {
 #[inline]
 pub(super) unsafe fn slice_of(block: NonNull<u8>) -> NonNull<Slice> {
     let address = block.addr().get();
-    let index = (address >> SLICE_SHIFT) % SLICES_PER_REGION;
-    // SAFETY: slices with a class are part of a chunk, which is entered in its region.
+    let index = (address >> SLICE_SHIFT) % SLICES_PER_CHUNK;
+    // SAFETY: slices with a class are part of a chunk.
     unsafe {
-        let chunk = pages::region_at(address).unwrap_unchecked().as_ref().chunk;
+        let chunk = chunk_of(address);
         NonNull::new_unchecked(&raw mut (*chunk).slices[index])
     }
 }
@@ -322,8 +332,8 @@ pub(super) unsafe fn give_back(slice: NonNull<Slice>, now_ms: u32) {
         let address = slice.as_ref().start.addr().get();
         debug_assert!(slice.as_ref().is_idle());
         pages::clear(address);
-        let chunk = pages::region_at(address).unwrap_unchecked().as_ref().chunk;
-        let bit = 1 << ((address >> SLICE_SHIFT) % SLICES_PER_REGION);
+        let chunk = chunk_of(address);
+        let bit = 1 << ((address >> SLICE_SHIFT) % SLICES_PER_CHUNK);
         if (*chunk).free == 0 {
             chunks.link(chunk);
         }
@@ -366,7 +376,7 @@ fn purge_chunk(chunk: &mut Chunk) {
     while left != 0 {
         let first = left.trailing_zeros();
         let length = (left >> first).trailing_ones();
-        let run = (ALL >> (32 - length)) << first;
+        let run = (u32::MAX >> (32 - length)) << first;
         // SAFETY: the run lies in the chunk, and free slices hold nothing that is needed.
         let is_clean = unsafe {
             let start = chunk.start.add(first as usize * SLICE_BYTES);
@@ -383,20 +393,20 @@ fn purge_chunk(chunk: &mut Chunk) {
 fn new_chunk() -> Option<NonNull<Chunk>> {
     let (start, dirty) = large::allocate_chunk()?;
     let address = start.addr().get();
-    let Some(mut region) = pages::region_at(address) else {
+    let Some(region) = pages::region_at(address) else {
         large::free_chunk(start, dirty, os::now_ms());
         return None;
     };
-    // SAFETY: regions are never taken away, and the chunk field is guarded by the lock held.
-    let region = unsafe { region.as_mut() };
-    if region.chunk.is_null() {
+    // SAFETY: regions are never taken away, and the pointers to chunks are guarded by the lock held.
+    let known = unsafe { &mut (*region.as_ptr()).chunks[address % REGION_BYTES / CHUNK_BYTES] };
+    if known.is_null() {
         let Some(chunk) = metadata::allocate::<Chunk>() else {
             large::free_chunk(start, dirty, os::now_ms());
             return None;
         };
-        region.chunk = chunk.as_ptr();
+        *known = chunk.as_ptr();
     }
-    let chunk = region.chunk;
+    let chunk = *known;
     // SAFETY: a chunk's record, which nobody else uses now. `slices` stays as it is: each is made ready
     // when it is taken, and keeps its arrays.
     unsafe {
@@ -415,7 +425,7 @@ fn new_chunk() -> Option<NonNull<Chunk>> {
 fn place_guards(start: NonNull<u8>) -> u32 {
     let mut guards = 0;
     if options::is_secure() {
-        for index in (1..SLICES_PER_REGION).step_by(2) {
+        for index in (1..SLICES_PER_CHUNK).step_by(2) {
             // SAFETY: a slice of a chunk that is the caller's.
             if unsafe { secure::guard(start.add(index * SLICE_BYTES), SLICE_BYTES) } {
                 guards |= 1 << index;

@@ -1,7 +1,7 @@
 //! What the allocator holds, counted when somebody asks: nothing is counted on the way.
 
 use super::super::os;
-use super::pages::REGION_BYTES;
+use super::pages::CHUNK_BYTES;
 use super::size_class::{CLASSES, SIZES, SLICE_BYTES};
 use super::{large, metadata, shelf, slice, thread};
 
@@ -34,7 +34,7 @@ pub fn stats() -> Stats {
     Stats {
         mapped_bytes,
         // Threads may have taken a chunk between the two counts.
-        large_bytes: used_bytes.saturating_sub(chunks * REGION_BYTES),
+        large_bytes: used_bytes.saturating_sub(chunks * CHUNK_BYTES),
         slices_bytes,
         idle_bytes: idle_bytes + dirty * SLICE_BYTES,
         metadata_bytes: metadata::mapped_bytes(),
