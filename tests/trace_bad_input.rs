@@ -88,6 +88,22 @@ fn an_unknown_grammar_lists_the_known_ones() {
         "logalloc (\"1 1 malloc(42)=#1\")",
         "memory_replay (\"100: malloc 0x",
         ".rep (\"a 0 512\")",
+        "tags (\"",
+        "heaptrack",
+        ", mtrace",
+        "valgrind",
+        "ltrace",
+        "DJ Delorie's trace_dump",
+        "dj trace,",
+        "chattymalloc",
+        "tracing-allocator",
+        "memleak",
+        "mymalloc's own",
+        ".wl",
+        "bytehound",
+        "protobuf",
+        "alk",
+        "(workloads/formats.md)",
     ] {
         assert!(message.contains(part), "{message}");
     }

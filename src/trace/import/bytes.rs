@@ -11,6 +11,8 @@ use crate::trace::stream::{Ending, EventSink};
 
 /// A format of bytes.
 pub(super) struct ByteFormat {
+    /// Its family in a word or two, for whoever has a file of none: the message names all of them.
+    pub(super) family: &'static str,
     /// Whether a file is of this format, by its first bytes: [`HEAD_BYTES`], or all there are.
     pub(super) recognises: fn(&[u8]) -> bool,
     /// Reads it from its first byte on. The origin's compression and hash are filled in later.
@@ -25,34 +27,42 @@ pub(super) const HEAD_BYTES: usize = 16 * 1024;
 const FORMATS: &[ByteFormat] = &[
     super::wire::FORMAT,
     ByteFormat {
+        family: "mymalloc's own",
         recognises: binary::recognises,
         read: binary::read,
     },
     ByteFormat {
+        family: "mymalloc's own",
         recognises: native::recognises,
         read: native::read,
     },
     ByteFormat {
+        family: "dj trace",
         recognises: dj_trace::recognises,
         read: dj_trace::read,
     },
     ByteFormat {
+        family: ".wl",
         recognises: dj_workload::recognises,
         read: dj_workload::read,
     },
     ByteFormat {
+        family: "bytehound",
         recognises: bytehound::recognises,
         read: bytehound::read,
     },
     ByteFormat {
+        family: "protobuf",
         recognises: protobuf::recognises,
         read: protobuf::read,
     },
     ByteFormat {
+        family: "alk",
         recognises: alk::recognises,
         read: alk::read,
     },
     ByteFormat {
+        family: "chattymalloc",
         recognises: chattymalloc_records::recognises,
         read: chattymalloc_records::read,
     },
@@ -61,6 +71,11 @@ const FORMATS: &[ByteFormat] = &[
 /// The format of a file that begins with `head`, if it is none of lines.
 pub(super) fn of(head: &[u8]) -> Option<&'static ByteFormat> {
     FORMATS.iter().find(|format| (format.recognises)(head))
+}
+
+/// The families of all of them; some have several formats.
+pub(super) fn families() -> impl Iterator<Item = &'static str> {
+    FORMATS.iter().map(|format| format.family)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Finds the grammar of a file by the first line that belongs to one.
 
 use super::ReadOptions;
+use super::bytes;
 use super::dropped::Dropped;
 use super::fault::{Fault, show};
 use super::grammar::{self, LineGrammar};
@@ -65,16 +66,29 @@ pub(super) fn detect(
             Ok(grammar)
         }
         (None, Some((number, explanation))) => {
-            let known = grammar::known();
+            let known = known();
             let further = if given_up {
                 format!("; {DETECTION_LINES} lines were looked at, --lenient looks at all")
             } else {
                 String::new()
             };
-            let message = format!("not a trace: {explanation}; known are {known}{further}");
+            let message = format!(
+                "not a trace: {explanation}; known are {known} (workloads/formats.md){further}"
+            );
             Err(Error::line(path, number, message))
         }
         (None, None) if lines.number() == 0 => Err(Error::file(path, "the file is empty")),
         (None, None) => Err(Error::file(path, "the file holds blank lines only")),
     }
+}
+
+/// All families of formats in a sentence, each once: lines of text first.
+fn known() -> String {
+    let mut names = grammar::known();
+    for family in bytes::families() {
+        if !names.iter().any(|name| name == family) {
+            names.push(family.to_owned());
+        }
+    }
+    names.join(", ")
 }

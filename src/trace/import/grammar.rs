@@ -119,12 +119,12 @@ pub(super) fn of(text: &[u8], first: bool) -> Option<&'static LineGrammar> {
     grammars.find(|grammar| (grammar.recognises)(text, first))
 }
 
-/// All grammars in a sentence: first those that people write by hand, with an example.
-pub(super) fn known() -> String {
+/// The names of all grammars: first those that people write by hand, with an example.
+pub(super) fn known() -> Vec<String> {
     let (by_hand, recorded): (Vec<_>, Vec<_>) =
         GRAMMARS.iter().partition(|grammar| grammar.by_hand);
     let shown = |grammar: &&LineGrammar| format!("{} (\"{}\")", grammar.name, grammar.example);
     let mut names: Vec<String> = by_hand.into_iter().map(shown).collect();
     names.extend(recorded.iter().map(|grammar| grammar.name.to_owned()));
-    names.join(", ")
+    names
 }

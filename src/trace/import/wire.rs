@@ -37,6 +37,7 @@ use crate::trace::{Format, Origin, SiteId, plural};
 
 /// The format, as the registry of formats knows it.
 pub(super) const FORMAT: ByteFormat = ByteFormat {
+    family: "mymalloc's own",
     recognises: header::recognises,
     read,
 };
