@@ -454,3 +454,24 @@ fn a_slice_of_a_binary_file() {
         assert_eq!(by_index.origin().notes, from_the_beginning.origin().notes);
     }
 }
+
+/// However many there are: only one of them is open at a time.
+#[test]
+fn many_traces_follow_one_another_with_few_files_open() {
+    const TRACES: usize = 100;
+    let folder = folder(&[("a", TRACE)]);
+    let script = "ulimit -n 32 && exec \"$0\" trace merge --order sequential \"$@\" out.log";
+    let output = Command::new("/bin/sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_mymalloc")])
+        .args(["a"; TRACES])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let events = |name| {
+        let path = folder.path().join(name);
+        let trace = read(&path, &ReadOptions::default()).unwrap();
+        trace.events().len()
+    };
+    assert_eq!(events("out.log"), TRACES * events("a"));
+}

@@ -64,10 +64,7 @@ impl LineParser for Parser {
 
     /// The tool may begin its file twice, which loses what came before.
     fn rules(&self) -> Rules {
-        Rules {
-            unseen_frees: true,
-            ..Rules::default()
-        }
+        Rules::in_mid_life()
     }
 
     fn format(&self) -> Format {

@@ -81,10 +81,7 @@ impl LineParser for Parser {
 
     /// The tracer starts when the program does, but not before its libraries; and it can pause.
     fn rules(&self) -> Rules {
-        Rules {
-            unseen_frees: true,
-            ..Rules::default()
-        }
+        Rules::in_mid_life()
     }
 
     fn format(&self) -> Format {

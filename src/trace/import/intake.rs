@@ -56,6 +56,16 @@ pub(super) struct Rules {
     pub(super) sited: bool,
 }
 
+impl Rules {
+    /// Those of a tool whose recordings may begin in mid-life, and are strict otherwise.
+    pub(super) fn in_mid_life() -> Self {
+        Self {
+            unseen_frees: true,
+            ..Self::default()
+        }
+    }
+}
+
 /// Collects the events of one file.
 pub(super) struct Intake<'s> {
     pub(super) events: Emitter<'s>,

@@ -85,10 +85,7 @@ impl LineParser for Parser {
 
     /// A program calls `mtrace` when it is under way.
     fn rules(&self) -> Rules {
-        Rules {
-            unseen_frees: true,
-            ..Rules::default()
-        }
+        Rules::in_mid_life()
     }
 
     fn format(&self) -> Format {

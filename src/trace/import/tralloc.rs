@@ -74,10 +74,7 @@ impl LineParser for Parser {
 
     /// It is switched on when the program is under way.
     fn rules(&self) -> Rules {
-        Rules {
-            unseen_frees: true,
-            ..Rules::default()
-        }
+        Rules::in_mid_life()
     }
 
     fn format(&self) -> Format {

@@ -1,15 +1,16 @@
 //! `merge`: several traces into one, such as those of a server's processes, to ask how an allocator
 //! would do if they were threads of one. Threads, blocks and call sites stay apart.
 //!
-//! The traces pass at the same time, a few batches of each in memory: all that is kept are their live
-//! blocks and threads.
+//! The traces pass at the same time, a chunk and a few batches of each in memory, or one after another if
+//! that is the order: all that is kept are their live blocks and threads.
 
 #![forbid(unsafe_code)]
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{Scope, ScopedJoinHandle};
 
 use rustc_hash::FxHashMap;
 
@@ -226,14 +227,11 @@ impl Source<'_> {
 
     /// Hands on the event at hand.
     fn pass(&mut self, merged: &mut Merged<'_>) -> Result<()> {
-        let mut extras = Extras {
+        let site = self.batch.sites.get(self.at).copied();
+        let extras = Extras {
             time_ns: merged.has_times.then(|| self.time_ns()),
-            site: None,
+            site: merged.site(self.place, site)?,
         };
-        if let Some(sites) = &mut merged.sites {
-            let site = self.batch.sites.get(self.at).copied().unwrap_or_default();
-            extras.site = Some(sites.of(self.place, site)?);
-        }
         let event = self.batch.events[self.at];
         self.at += 1;
         merged.output.pass(&mut self.numbers, event, extras)?;
@@ -248,13 +246,27 @@ struct Merged<'s> {
     sites: Option<Sites>,
 }
 
+impl<'s> Merged<'s> {
+    fn new(plan: &Plan, sink: &'s mut dyn EventSink) -> Self {
+        Self {
+            output: Output::new(sink),
+            has_times: plan.order == Order::Time,
+            sites: plan.has_sites.then(Sites::default),
+        }
+    }
+
+    /// The new number of an event's call site; none where no trace has any.
+    fn site(&mut self, source: usize, site: Option<SiteId>) -> Result<Option<SiteId>> {
+        let sites = self.sites.as_mut();
+        sites
+            .map(|sites| sites.of(source, site.unwrap_or_default()))
+            .transpose()
+    }
+}
+
 /// Merges what the feeds bring.
 fn merge(feeds: &mut [&mut dyn Feed], plan: &Plan, sink: &mut dyn EventSink) -> Result<Sites> {
-    let mut merged = Merged {
-        output: Output::new(sink),
-        has_times: plan.order == Order::Time,
-        sites: plan.has_sites.then(Sites::default),
-    };
+    let mut merged = Merged::new(plan, sink);
     let mut sources: Vec<Source> = feeds
         .iter_mut()
         .enumerate()
@@ -329,49 +341,75 @@ pub fn merge_files(
     sink: &mut dyn EventSink,
 ) -> Result<Ending> {
     std::thread::scope(|scope| {
-        let mut receivers = Vec::new();
-        let mut readers = Vec::new();
-        for path in paths {
-            let (sender, receiver) = sync_channel(BATCHES_AHEAD);
-            receivers.push(FromThread(receiver));
-            readers.push(scope.spawn(move || {
-                let mut sink = ToMerger(&sender);
-                match read_into(path, options, &mut sink) {
-                    Ok(ending) => Some(ending),
-                    Err(error) => {
-                        // Nobody listens any more if it was the merger that failed.
-                        let _ = sender.send(Err(error));
-                        None
-                    }
-                }
-            }));
-        }
-        let mut feeds: Vec<&mut dyn Feed> = receivers
+        let threads = paths.iter().map(|path| FromThread {
+            scope,
+            path,
+            options,
+            reader: None,
+        });
+        let mut threads: Vec<FromThread> = threads.collect();
+        let mut feeds: Vec<&mut dyn Feed> = threads
             .iter_mut()
-            .map(|receiver| receiver as &mut dyn Feed)
+            .map(|thread| thread as &mut dyn Feed)
             .collect();
         let merged = merge(&mut feeds, plan, sink);
-        // A reader that waits for the merger to take its batch must not wait for ever.
-        drop(receivers);
-        let endings: Option<Vec<Ending>> = readers
-            .into_iter()
-            .map(|reader| {
-                reader
-                    .join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            })
-            .collect();
+        let endings: Option<Vec<Ending>> = threads.into_iter().map(FromThread::join).collect();
         let sites = merged?;
         let endings = endings.expect("a reader that failed has ended the merge");
         Ok(plan.ending(endings, &sites))
     })
 }
 
-struct FromThread(Receiver<Result<Batch>>);
+/// A file that is read by a thread, which begins when the first batch is asked for: of traces that
+/// follow one another, one is open at a time.
+struct FromThread<'s, 'e> {
+    scope: &'s Scope<'s, 'e>,
+    path: &'e Path,
+    options: &'e ReadOptions,
+    reader: Option<Reader<'s>>,
+}
 
-impl Feed for FromThread {
+struct Reader<'s> {
+    batches: Receiver<Result<Batch>>,
+    thread: ScopedJoinHandle<'s, Option<Ending>>,
+}
+
+impl<'s> FromThread<'s, '_> {
+    fn start(&self) -> Reader<'s> {
+        let (path, options) = (self.path, self.options);
+        let (sender, batches) = sync_channel(BATCHES_AHEAD);
+        let thread = self.scope.spawn(move || {
+            let mut sink = ToMerger(&sender);
+            match read_into(path, options, &mut sink) {
+                Ok(ending) => Some(ending),
+                Err(error) => {
+                    // Nobody listens any more if it was the merger that failed.
+                    let _ = sender.send(Err(error));
+                    None
+                }
+            }
+        });
+        Reader { batches, thread }
+    }
+
+    /// What is known of the trace, if it was read to its end.
+    fn join(self) -> Option<Ending> {
+        let Reader { batches, thread } = self.reader?;
+        // A reader that waits for the merger to take its batch must not wait for ever.
+        drop(batches);
+        thread
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+impl Feed for FromThread<'_, '_> {
     fn next(&mut self) -> Result<Option<Batch>> {
-        self.0.recv().ok().transpose()
+        if self.reader.is_none() {
+            self.reader = Some(self.start());
+        }
+        let reader = self.reader.as_ref().expect("it was begun");
+        reader.batches.recv().ok().transpose()
     }
 }
 
@@ -386,171 +424,4 @@ impl EventSink for ToMerger<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::trace::builder::TraceBuilder;
-    use crate::trace::profile::Profile;
-    use crate::trace::{Event, Operation, Recording, ThreadIndex, Trace, testing};
-
-    /// A trace in memory, in batches of three.
-    struct Memory(std::vec::IntoIter<Batch>);
-
-    impl Memory {
-        fn of(trace: &Trace) -> Self {
-            #[derive(Default)]
-            struct Keep(Vec<Batch>);
-            impl EventSink for Keep {
-                fn take(&mut self, batch: &Batch) -> Result<()> {
-                    self.0.push(batch.clone());
-                    Ok(())
-                }
-            }
-            let mut keep = Keep::default();
-            testing::feed(trace, 3, &mut keep);
-            Self(keep.0.into_iter())
-        }
-    }
-
-    impl Feed for Memory {
-        fn next(&mut self) -> Result<Option<Batch>> {
-            Ok(self.0.next())
-        }
-    }
-
-    fn survey(trace: &Trace) -> Survey {
-        let times = trace.times_ns();
-        Survey {
-            profile: Profile::of(trace),
-            ending: Ending {
-                origin: trace.origin().clone(),
-                site_names: trace.site_names().to_vec(),
-            },
-            times_ns: times.map(|times| (times[0], times[times.len() - 1])),
-            has_sites: trace.sites().is_some(),
-        }
-    }
-
-    fn merged(traces: &[Trace], wish: Option<Order>) -> Result<(Plan, Trace)> {
-        let surveys: Vec<Survey> = traces.iter().map(survey).collect();
-        let plan = Plan::of(&surveys, wish)?;
-        let mut memories: Vec<Memory> = traces.iter().map(Memory::of).collect();
-        let mut feeds: Vec<&mut dyn Feed> = memories
-            .iter_mut()
-            .map(|memory| memory as &mut dyn Feed)
-            .collect();
-        let mut builder = TraceBuilder::new(testing::origin());
-        let sites = merge(&mut feeds, &plan, &mut builder)?;
-        let endings = surveys.into_iter().map(|survey| survey.ending).collect();
-        let ending = plan.ending(endings, &sites);
-        Ok((plan, builder.finish_as(ending)))
-    }
-
-    /// A call without its numbers, by which it is known again.
-    fn call(event: &Event) -> (std::mem::Discriminant<Operation>, u64, bool) {
-        let operation = &event.operation;
-        (
-            std::mem::discriminant(operation),
-            operation.requested_bytes(),
-            operation.releases().is_some(),
-        )
-    }
-
-    /// The order as its definition has it: (source, place) of each event.
-    fn expected(traces: &[Trace], order: Order) -> Vec<(usize, usize)> {
-        let mut all: Vec<(usize, usize)> = traces
-            .iter()
-            .enumerate()
-            .flat_map(|(source, trace)| (0..trace.events().len()).map(move |at| (source, at)))
-            .collect();
-        match order {
-            Order::Sequential => {}
-            Order::RoundRobin => all.sort_by_key(|&(source, at)| (at, source)),
-            // The stamps of these traces ascend, so a stable sort keeps each one's order.
-            Order::Time => all
-                .sort_by_key(|&(source, at)| traces[source].times_ns().expect("all have them")[at]),
-        }
-        all
-    }
-
-    proptest! {
-        #[test]
-        fn each_trace_keeps_its_order_and_its_threads(
-            traces in proptest::collection::vec(testing::rich_traces(40), 1..5),
-            wish in proptest::option::of(0_u8..2),
-        ) {
-            let traces: Vec<Trace> =
-                traces.into_iter().filter(|trace| !trace.events().is_empty()).collect();
-            prop_assume!(!traces.is_empty());
-            let wish = wish.map(|wish| [Order::RoundRobin, Order::Sequential][usize::from(wish)]);
-            let (plan, result) = merged(&traces, wish).expect("memory takes all");
-            let timed = traces.iter().all(|trace| trace.times_ns().is_some());
-            let order = wish.unwrap_or(if timed { Order::Time } else { Order::Sequential });
-            prop_assert_eq!(plan.order(), order);
-
-            let expected = expected(&traces, order);
-            prop_assert_eq!(result.events().len(), expected.len());
-            let mut threads = std::collections::BTreeMap::new();
-            for (at, (event, &(source, place))) in result.events().iter().zip(&expected).enumerate() {
-                let original = &traces[source].events()[place];
-                prop_assert_eq!(call(event), call(original));
-                let thread = *threads.entry((source, original.thread)).or_insert(event.thread);
-                prop_assert_eq!(event.thread, thread);
-                if let Some(sites) = result.sites() {
-                    let name = &result.site_names()[sites[at].0 as usize];
-                    let own = traces[source].sites().map_or(0, |sites| sites[place].0 as usize);
-                    match own {
-                        0 => prop_assert_eq!(name, "unknown"),
-                        own => prop_assert_eq!(name, &traces[source].site_names()[own]),
-                    }
-                }
-                if let Some(times) = result.times_ns() {
-                    prop_assert_eq!(times[at], traces[source].times_ns().unwrap()[place]);
-                }
-            }
-            let different: std::collections::BTreeSet<ThreadIndex> = threads.values().copied().collect();
-            prop_assert_eq!(different.len(), threads.len(), "threads stay apart");
-            let cross = |trace: &Trace| Profile::of(trace).cross_thread_frees;
-            prop_assert_eq!(cross(&result), traces.iter().map(cross).sum::<u64>());
-            prop_assert_eq!(result.times_ns().is_some(), order == Order::Time);
-            let any_sites = traces.iter().any(|trace| trace.sites().is_some());
-            prop_assert_eq!(result.sites().is_some(), any_sites);
-        }
-    }
-
-    #[test]
-    fn recordings_are_placed_by_when_they_began() {
-        let trace = |began: &str, times: [u64; 2], size| {
-            let mut origin = testing::origin();
-            origin.recording = Some(Recording {
-                began: began.to_owned(),
-                ..Recording::default()
-            });
-            let mut builder = TraceBuilder::new(origin);
-            for time_ns in times {
-                builder.malloc(ThreadIndex(0), size);
-                builder.stamp(time_ns);
-            }
-            builder.finish()
-        };
-        let parent = trace("2026-01-01T10:00:00Z", [0, 3_000_000_000], 1);
-        let child = trace("2026-01-01T10:00:02Z", [0, 500_000_000], 2);
-        let (_, result) = merged(&[child, parent], None).expect("memory takes all");
-        let sizes: Vec<u64> = result
-            .events()
-            .iter()
-            .map(|event| event.operation.requested_bytes())
-            .collect();
-        assert_eq!(sizes, [1, 2, 2, 1]);
-        let times = result.times_ns().expect("both have them");
-        assert_eq!(times, [0, 2_000_000_000, 2_500_000_000, 3_000_000_000]);
-    }
-
-    #[test]
-    fn times_that_are_not_there_cannot_be_merged_by() {
-        let trace = testing::sawtooth(10, 5);
-        let error = merged(&[trace.clone(), trace], Some(Order::Time)).expect_err("no stamps");
-        assert!(error.to_string().contains("no time stamps"), "{error}");
-    }
-}
+mod tests;
