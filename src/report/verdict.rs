@@ -8,7 +8,9 @@ mod notes;
 
 use super::format;
 use super::model::{self, BLOCKS_FOR_INTERVAL, Row, Workload};
-use super::words::{certainty_words, more_words, own_time_words, time_words};
+use super::words::{
+    certainty_words, more_words, own_time_words, shows_difference, takes_words, time_words,
+};
 use crate::measure::results::{Results, Verdict};
 
 /// Memory differences up to this share are told as "about the same": there is no interval for them.
@@ -267,10 +269,9 @@ fn unjudged_sentence(
         .find_map(|row| Some((*row, row.summary.ratio_to_baseline?)));
     let seen = nearest.map_or(String::new(), |(row, ratio)| {
         format!(
-            "; unjudged, {} takes {} {}{} ({})",
+            "; unjudged, {} {}{} ({})",
             row.name(),
-            time_words(ratio.median),
-            baseline.name(),
+            takes_words(row, &ratio, row.standing(), baseline.name()),
             heap_words(workload),
             certainty_words(row, &ratio)
         )
@@ -302,7 +303,7 @@ fn none_faster_sentence(
         return format!("{start}: there are no ratios to it.");
     };
     let certainty = certainty_words(nearest, &ratio);
-    let mut parts = vec![if nearest.standing() == Verdict::NotDistinguishable {
+    let mut parts = vec![if !shows_difference(nearest, &ratio, nearest.standing()) {
         format!(
             "the nearest, {}, is not distinguishable from it ({certainty})",
             nearest.name()

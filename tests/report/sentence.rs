@@ -174,7 +174,30 @@ fn a_used_heap_that_tells_another_story_is_told() {
     };
     row(&mut results, "mimalloc", [0.6, 0.69, 1.02]);
     let text = report::table::render(&results, 10_000);
-    assert!(text.contains("not distinguishable from equal"), "{text}");
+    let told = "another story: mimalloc is not distinguishable from system (95 % interval: 0.6";
+    assert!(text.contains(told), "{text}");
+    // No median is a difference where the interval says nothing; nor is an order that hangs on it.
+    row(&mut results, "mimalloc", [0.027, 0.99, 20.86]);
+    let text = report::table::render(&results, 10_000);
+    let line = text.lines().find(|line| line.contains("another story"));
+    let line = line.expect("the fresh heap's verdict does not hold there");
+    assert!(
+        line.contains("is not distinguishable from system"),
+        "{line}"
+    );
+    assert!(
+        !line.contains(" % less") && !line.contains(" % more"),
+        "{line}"
+    );
+    assert!(!line.contains("the order there"), "{line}");
+    // With no verdict on either heap, there are no two stories.
+    let mut cast = fixture::cast();
+    fixture::time(&mut cast, "mimalloc", 23.5, 0.05);
+    fixture::time(&mut cast, "jemalloc", 30.0, 0.02);
+    let mut none = fixture::assemble(&[("vim", cast)], 10, 1);
+    row(&mut none, "mimalloc", [0.027, 0.61, 20.86]);
+    let text = report::table::render(&none, 10_000);
+    assert!(!text.contains("another story"), "{text}");
     row(&mut results, "mimalloc", [0.5, 0.51, 0.52]);
     let text = report::table::render(&results, 10_000);
     assert!(

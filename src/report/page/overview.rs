@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::results::interval;
 use super::{ChartView, chart_view};
-use crate::measure::rank::Ranking;
+use crate::measure::rank::{Ranking, TimeInterval};
 use crate::measure::results::{Estimate, Verdict};
 use crate::report::charts::Chart;
 use crate::report::facts::Fact;
@@ -142,16 +142,25 @@ fn headline(ranking: &Ranking) -> Option<String> {
             words::interval_words(&Estimate { median, low, high })
         )
     });
+    // The mean of the first may lie below the baseline's by chance alone.
+    let spans_one = |ends: TimeInterval| ends.low <= 1.0 && ends.high >= 1.0;
+    let takes = if first.time_interval.is_some_and(spans_one) {
+        format!(
+            "it is not distinguishable from {} in time",
+            ranking.baseline
+        )
+    } else {
+        let words = words::time_words(first.time_to_baseline);
+        format!("it takes {words} {}", ranking.baseline)
+    };
     Some(format!(
-        "{basis}, {} {} the fastest on average: it takes {} {}{interval}{memory}.{tied}",
+        "{basis}, {} {} the fastest on average: {takes}{interval}{memory}.{tied}",
         first.subject,
-        if ranking.unplaced.is_some() {
+        if ranking.unplaced.is_some() || first.time_interval.is_some_and(spans_one) {
             "looks"
         } else {
             "is"
         },
-        words::time_words(first.time_to_baseline),
-        ranking.baseline,
     ))
 }
 

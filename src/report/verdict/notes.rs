@@ -7,7 +7,9 @@ use super::{MEMORY_TOLERANCE, Measured};
 use crate::measure::results::Verdict;
 use crate::report::format;
 use crate::report::model::{BLOCKS_FOR_INTERVAL, Row, Workload};
-use crate::report::words::{certainty_words, more_words, time_words};
+use crate::report::words::{
+    certainty_words, more_words, shows_difference, takes_words, time_words,
+};
 
 /// The recommended one "needs clearly more memory" from here on, relative to the baseline.
 const MUCH_MEMORY: f64 = 1.25;
@@ -56,9 +58,10 @@ pub(super) fn without_own(
             .and_then(|row| Some((row, row.summary.ratio_to_baseline?)))
         {
             Some((next, ratio)) => format!(
-                "{} is this project's own. Among the others, {} is faster: {} {} ({}).",
+                "{} is this project's own. Among the others, {} {} faster: {} {} ({}).",
                 best.name(),
                 next.name(),
+                if next.has_intervals { "is" } else { "looks" },
                 time_words(ratio.median),
                 baseline.name(),
                 certainty_words(next, &ratio)
@@ -147,25 +150,29 @@ pub(super) fn used_heap(
             .map(|row| row.name().to_owned())
             .collect()
     };
-    let is_reordered = names(&by_used) != names(ranking);
+    let is_reordered = names(&by_used) != names(ranking) && is_order_shown(&by_used);
     let is_undecided = fastest.is_some()
         && chosen.has_intervals
         && chosen.summary.verdict_used_heap != Verdict::Faster;
-    let is_elsewhere = (ratio.median / fresh.median - 1.0).abs() > HEAP_TOLERANCE;
+    // Two medians that were both not told from 1 tell no story by their difference.
+    let is_shown = shows_difference(chosen, &ratio, chosen.summary.verdict_used_heap)
+        || shows_difference(chosen, &fresh, chosen.standing());
+    let is_elsewhere = is_shown && (ratio.median / fresh.median - 1.0).abs() > HEAP_TOLERANCE;
     if !(is_reordered || is_undecided || is_elsewhere) {
         return None;
     }
     let mut text = format!(
-        "On a used heap (later replays in the same process) it is another story: {} takes {} {} ({})",
+        "On a used heap (later replays in the same process) it is another story: {} {} ({})",
         chosen.name(),
-        time_words(ratio.median),
-        baseline.name(),
+        takes_words(
+            chosen,
+            &ratio,
+            chosen.summary.verdict_used_heap,
+            baseline.name()
+        ),
         certainty_words(chosen, &ratio)
     );
-    if is_undecided && chosen.summary.verdict_used_heap == Verdict::NotDistinguishable {
-        text.push_str(", which is not distinguishable from equal");
-    }
-    if is_reordered && by_used.len() > 1 {
+    if is_reordered {
         text.push_str(&format!(
             "; the order there is {} before {}",
             by_used[0].name(),
@@ -174,6 +181,24 @@ pub(super) fn used_heap(
     }
     text.push('.');
     Some(text)
+}
+
+/// Whether the first two on a used heap are told apart there: by the verdict where one of them is the
+/// baseline, else by intervals that lie apart. Without intervals the order is a hint like all else.
+fn is_order_shown(by_used: &[&Row<'_>]) -> bool {
+    let [first, second, ..] = by_used else {
+        return false;
+    };
+    let used = |row: &Row<'_>| row.summary.ratio_to_baseline_used_heap;
+    let (Some(low), Some(high)) = (used(first), used(second)) else {
+        return false;
+    };
+    match (first.is_baseline, second.is_baseline) {
+        (true, _) => shows_difference(second, &high, second.summary.verdict_used_heap),
+        (_, true) => shows_difference(first, &low, first.summary.verdict_used_heap),
+        _ if !(first.has_intervals && second.has_intervals) => true,
+        _ => low.high < high.low,
+    }
 }
 
 /// If the fastest pays with much memory: the leanest of those that are still faster.
@@ -227,7 +252,7 @@ pub(super) fn leanest(chosen: &Row<'_>, ranking: &[&Row<'_>]) -> Option<String> 
         leanest.standing(),
     ) {
         (true, ..) => ", the baseline,".to_owned(),
-        (false, _, Verdict::NotDistinguishable) => {
+        (false, Some(ratio), standing) if !shows_difference(leanest, &ratio, standing) => {
             ", at a time not distinguishable from the baseline's,".to_owned()
         }
         (false, Some(ratio), _) => format!(", at {} the baseline,", time_words(ratio.median)),
