@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::terminal::complain;
+use super::terminal::{complain, folded};
 use crate::error::Result;
 use crate::record::{self, Observer, Order, Outcome, Recorded};
 use crate::report::format::{bytes, count, percent, plural, shell_word, time_ns};
@@ -101,7 +101,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
         complain(summary.trim_end());
     }
     for remark in &outcome.remarks {
-        complain(&format!("note: {remark}"));
+        complain(&folded(&format!("note: {remark}")));
     }
     for failure in &outcome.failures {
         complain(&format!("error: {failure}"));
@@ -154,7 +154,8 @@ fn summary(outcome: &Outcome) -> String {
     // Those of `stopped` are told as errors; those of other processes stand in their files.
     let told = main.warnings.iter();
     for warning in told.filter(|warning| !warning.starts_with("recording stopped")) {
-        text.push_str(&format!("  {warning}\n"));
+        text.push_str(&folded(&format!("  {warning}")));
+        text.push('\n');
     }
     let file = shell_word(&main.path.to_string_lossy());
     text.push_str(&format!("next: mymalloc replay {file}\n"));

@@ -1,11 +1,12 @@
 //! Standard output and error. A reader that went away (`| head`) is no reason to fail.
 
-use std::io::{ErrorKind, Write as _};
+use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::error::{Error, Result};
+use crate::report::table::text::wrap;
 use crate::run::experiment::Progress;
 
 /// Writes text to standard output.
@@ -22,6 +23,27 @@ pub(super) fn print(text: &str) -> Result<()> {
 /// Writes a line to standard error.
 pub(super) fn complain(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// A line for standard error: broken for a terminal, whole for a file that is searched.
+pub(super) fn folded(line: &str) -> String {
+    if std::io::stderr().is_terminal() {
+        fold(line)
+    } else {
+        line.to_owned()
+    }
+}
+
+/// Columns of a line on a terminal.
+const WIDTH: usize = 80;
+
+/// Breaks a line at spaces. What follows stands under it, a step further in.
+fn fold(line: &str) -> String {
+    let text = line.trim_start_matches(' ');
+    let margin = " ".repeat((line.len() - text.len()).min(WIDTH / 2));
+    let lines = wrap(text, WIDTH - margin.len(), "  ");
+    let lines: Vec<String> = lines.iter().map(|one| format!("{margin}{one}")).collect();
+    lines.join("\n")
 }
 
 /// A progress bar, shown only on a terminal; [`show`] moves it.
@@ -76,6 +98,24 @@ mod tests {
     use super::*;
     use crate::measure::results::Pass;
     use crate::run::engine::Moment;
+
+    #[test]
+    fn a_long_line_is_broken_within_eighty_columns_and_loses_no_word() {
+        let words = "  the recorder says of logalloc that frees of unknown blocks were dropped ";
+        let folded = fold(&words.repeat(4));
+        let lines: Vec<&str> = folded.lines().collect();
+        assert!(lines.len() > 3);
+        assert!(lines.iter().all(|line| line.len() <= WIDTH), "{folded}");
+        assert!(lines[0].starts_with("  the"), "{folded}");
+        assert!(lines[1..].iter().all(|line| line.starts_with("    ")));
+        let of = |text: &str| {
+            text.split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(of(&folded), of(&words.repeat(4)));
+        assert_eq!(fold("  short"), "  short");
+    }
 
     #[test]
     fn the_time_left_comes_first() {

@@ -431,11 +431,8 @@ impl Facts<'_> {
             return;
         }
         let earlier = all.iter().filter(|wire| wire.key.process == main.process);
-        let mut earlier: Vec<String> = earlier
-            .filter(|wire| wire.key != main)
-            .map(|wire| short_name(&wire.header.program))
-            .collect();
-        earlier.dedup();
+        let earlier = earlier.filter(|wire| wire.key != main);
+        let earlier = each_once(earlier.map(|wire| short_name(&wire.header.program)));
         if !earlier.is_empty() {
             outcome.remarks.push(format!(
                 "what ran before it in the same process ({}) is kept with --follow-children",
@@ -474,6 +471,12 @@ impl Facts<'_> {
 
 /// From here on the user is told that it takes a while.
 const LONG_BYTES: u64 = 256 << 20;
+
+/// Each name once, in the order in which they came first.
+fn each_once(names: impl Iterator<Item = String>) -> Vec<String> {
+    let mut seen = std::collections::BTreeSet::new();
+    names.filter(|name| seen.insert(name.clone())).collect()
+}
 
 fn short_name(program: &str) -> String {
     let name = Path::new(program).file_name().unwrap_or_default();
@@ -522,3 +525,17 @@ fn stop_recording(wire: &Wire) {
 
 /// How long that may take, in milliseconds. A process that was stopped in it is read as it stands.
 const COPYING_MAX_MS: u32 = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::each_once;
+
+    #[test]
+    fn programs_that_ran_before_are_named_once() {
+        let names = ["env", "bash", "env", "bash", "bash", "sh"];
+        assert_eq!(
+            each_once(names.map(str::to_owned).into_iter()),
+            ["env", "bash", "sh"]
+        );
+    }
+}

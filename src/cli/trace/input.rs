@@ -6,7 +6,7 @@ use std::path::Path;
 
 use clap::Args;
 
-use crate::cli::terminal::complain;
+use crate::cli::terminal::{complain, folded};
 use crate::error::{Error, Result};
 use crate::run::interrupt;
 use crate::trace::{Origin, ReadOptions, plural};
@@ -36,7 +36,8 @@ impl Reading {
 
 /// Says what the trace read is not, before it passes into a file that may not tell.
 pub(super) fn tell_origin(path: &Path, origin: &Origin) {
-    let warn = |message: &str| complain(&format!("warning: {}: {message}", path.display()));
+    let warn =
+        |message: &str| complain(&folded(&format!("warning: {}: {message}", path.display())));
     if origin.dropped_lines > 0 {
         warn(&format!("{} dropped", plural(origin.dropped_lines, "line")));
     }

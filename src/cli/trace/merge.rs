@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use super::input::{Reading, refuse_pipe};
 use super::output::Writing;
 use super::same_file;
-use crate::cli::terminal::complain;
+use crate::cli::terminal::{complain, folded};
 use crate::error::Result;
 use crate::trace::ReadOptions;
 use crate::trace::tools::merge::{Order, Plan, merge_files};
@@ -82,7 +82,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         let ending = merge_files(inputs, &options, &plan, sink)?;
         let origin = &ending.origin;
         for message in origin.notes.iter().chain(&origin.warnings) {
-            complain(&format!("note: {message}"));
+            complain(&folded(&format!("note: {message}")));
         }
         Ok(ending)
     })
