@@ -15,7 +15,9 @@ use suite::small::{
     RIGHT, cell, cells, killed, output, samples, small_suite, small_workloads, succeeds, suite,
     write_definition, write_generated,
 };
-use suite::{assert_one_line_error, folder, processes_of, results, row, shared_object, stderr};
+use suite::{
+    assert_one_line_error, folder, mymalloc, processes_of, results, row, shared_object, stderr,
+};
 
 /// The journal of a small suite that was killed, cut inside of a block of `workload`: the block's first
 /// samples are there and the others are not.
@@ -201,13 +203,28 @@ fn two_suites_do_not_write_into_one_journal() {
         .expect("the program starts");
     let journal = out.join("journal.jsonl");
     wait_until(|| std::fs::read(&journal).is_ok_and(|text| text.contains(&b'\n')));
+    let told = [
+        out.to_str().expect("UTF-8"),
+        "another run is writing",
+        "--out",
+    ];
     for extra in [&[][..], &["--resume"], &["--fresh"]] {
         let second = output(small_suite(&definitions, &out).args(extra));
-        assert_one_line_error(&second, 1, &["journal.jsonl", "another suite is writing"]);
+        assert_one_line_error(&second, 1, &told);
     }
+    // Nor does a report of another kind go into the folder.
+    let trace = folder.path().join("t.log");
+    std::fs::write(&trace, "a 1 64\nf 1\n").expect("ours");
+    let mut replay = mymalloc();
+    replay.args(["replay", "--subjects", "system"]).arg(&trace);
+    let replay = output(replay.arg("--out").arg(&out));
+    assert_one_line_error(&replay, 1, &told);
+    assert!(journal.exists(), "the first one's journal is left alone");
     first.kill().expect("SIGKILL");
     first.wait().expect("it is dead");
-    // The lock went with it.
+    // The lock went with it, and its journal is still there to continue.
+    let again = output(&mut small_suite(&definitions, &out));
+    assert_one_line_error(&again, 1, &["journal.jsonl", "--resume"]);
     succeeds(small_suite(&definitions, &out).args(["--fresh", "--name", "w1"]));
 }
 

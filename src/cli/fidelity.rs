@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::amounts::{parse_memory_limit, parse_seconds};
+use super::output_folder;
 use super::replay::{TouchArgument, command_line};
 use super::suite::installed;
 use super::terminal::{complain, print, progress_bar, show};
@@ -119,7 +120,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     if let Some(warning) = unoptimised_warning() {
         complain(&format!("WARNING: {warning}"));
     }
-    report::prepare_directory(&arguments.out)?;
+    let _claim = output_folder::claim(&arguments.out)?;
     interrupt::install();
     let kept = match &arguments.traces {
         Some(folder) => Folder::Kept(folder.clone()),

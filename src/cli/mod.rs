@@ -10,6 +10,7 @@ mod effort;
 mod fidelity;
 
 mod lib_file;
+mod output_folder;
 mod rank;
 mod record;
 mod replay;

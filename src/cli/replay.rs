@@ -7,8 +7,9 @@ use clap::{Args, ValueEnum};
 
 use super::amounts::{parse_memory_limit, parse_seconds, parse_share, parse_time};
 use super::effort::comparisons;
+use super::output_folder;
 use super::subjects::{require_all, tell_left_out};
-use super::terminal::{complain, print, progress_bar, show};
+use super::terminal::{complain, folded, print, progress_bar, show};
 use crate::error::{Error, Result};
 use crate::measure::environment::default_memory_limit_bytes;
 use crate::measure::noise;
@@ -246,7 +247,7 @@ fn measure(
     names: &[String],
     directory: &Path,
 ) -> Result<()> {
-    report::prepare_directory(directory)?;
+    let _claim = output_folder::claim(directory)?;
     interrupt::install();
     let traces = read_traces(arguments, names)?;
     let bar = progress_bar();
@@ -427,7 +428,7 @@ fn publish(results: &Results, directory: &Path, format: Format) -> Result<()> {
                 _ => report::table::markdown(results),
             })?;
             for warning in &results.warnings {
-                complain(&format!("warning: {warning}"));
+                complain(&folded(&format!("warning: {warning}")));
             }
             complain(&format!("Report: {}", paths.index.display()));
         }

@@ -9,6 +9,7 @@ use wildmatch::WildMatch;
 
 use super::amounts::{parse_memory_limit, parse_seconds, parse_share, parse_time};
 use super::effort::comparisons;
+use super::output_folder;
 use super::replay::{OrderArgument, TouchArgument, command_line};
 use super::subjects::{require_all, tell_left_out};
 use super::terminal::{complain, print, progress_bar, show};
@@ -234,7 +235,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         complain(&format!("WARNING: {warning}"));
     }
     let experiment = experiment?;
-    report::prepare_directory(&arguments.out)?;
+    let _claim = output_folder::claim(&arguments.out)?;
     interrupt::install();
     let start = match (arguments.resume, arguments.fresh) {
         (true, _) => Start::Resume,
