@@ -6,8 +6,8 @@
 //!    block allocated in its state byte. 16 instructions; the block itself is not touched.
 //! 2. The magazine is empty: the thread's second one takes its place; else a tray that another thread
 //!    has offered (one swap); else blocks come from the class's slices, under the class's lock: free
-//!    ones, or newly carved ones, as many as start in one OS page, the lowest address first.
-//! 3. No slice has any: a new one (32 KiB) from a chunk (1 MiB), a chunk from the large store, and that
+//!    ones, or newly carved ones, a magazine full of them, the lowest address first.
+//! 3. No slice has any: a new one (32 KiB) from a chunk (256 KiB), a chunk from the large store, and that
 //!    from the system. A thread without a heap gets one; the first one reserves the maps.
 //! 4. `free(p)`: the slice map's word for `p`, by one load: the class, and where its state bytes are. The
 //!    byte of `p` must say that exactly here an allocated block starts; it is marked free. Then `p` goes
