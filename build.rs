@@ -77,8 +77,10 @@ fn build_shim(source: &Path, library: &Path) {
         .arg("-o")
         .arg(library)
         .arg(source);
-    if env::var_os("CARGO_FEATURE_UNCHECKED").is_some() {
-        command.args(["--cfg", "feature=\"unchecked\""]);
+    for feature in ["unchecked", "portable"] {
+        if env::var_os(format!("CARGO_FEATURE_{}", feature.to_uppercase())).is_some() {
+            command.args(["--cfg", &format!("feature=\"{feature}\"")]);
+        }
     }
     let target = variable("TARGET");
     if target != variable("HOST") {

@@ -1,10 +1,10 @@
 //! `LD_PRELOAD=mylibmalloc.so program`: MyMalloc in the place of the C library's malloc. Built by
 //! build.rs, without cargo and without std: the allocator comes in by path and needs no crate.
-#![cfg_attr(target_arch = "x86_64", no_std)]
+#![cfg_attr(all(target_arch = "x86_64", not(feature = "portable")), no_std)]
 
 #[path = "../allocator/mod.rs"]
 mod allocator;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
 mod operators;
 
 use core::ffi::{c_int, c_void};
@@ -93,7 +93,7 @@ exported! {
 }
 
 /// Without std, a panic ends the process; nothing in the allocators is meant to panic.
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     allocator::panicked()
@@ -101,7 +101,7 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
 
 // `core` is compiled for unwinding and names this function, which nothing here calls. Hidden: the
 // programs that the shim is loaded into have a real one.
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
 core::arch::global_asm!(
     ".globl rust_eh_personality",
     ".hidden rust_eh_personality",

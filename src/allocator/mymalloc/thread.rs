@@ -15,7 +15,7 @@ use super::super::os;
 use super::heap::{Heap, NO_HEAP};
 use super::{fork, metadata, options, pages, secure};
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
 mod word {
     use super::{Heap, NO_HEAP};
 
@@ -63,7 +63,7 @@ mod word {
     }
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(any(not(target_arch = "x86_64"), feature = "portable"))]
 mod word {
     use core::cell::Cell;
 

@@ -65,7 +65,7 @@ pub(in super::super) fn start_thread(run: Run) -> bool {
 }
 
 /// Calls a function without arguments, if the C library has it.
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
 macro_rules! call_weak {
     ($name:literal) => {{
         let function: *const ();
@@ -83,7 +83,7 @@ macro_rules! call_weak {
 
 /// Whether the process certainly has no other thread than the calling one, as glibc tells it from version
 /// 2.32 on. False: nobody knows.
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
 pub(in super::super) fn is_single_threaded() -> bool {
     let flag: *const u8;
     // SAFETY: reads the address, null where the C library has no such variable, then the variable.
@@ -100,28 +100,28 @@ pub(in super::super) fn is_single_threaded() -> bool {
 }
 
 /// Elsewhere nobody knows.
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(any(not(target_arch = "x86_64"), feature = "portable"))]
 pub(in super::super) fn is_single_threaded() -> bool {
     false
 }
 
 /// Takes glibc's lock of all its streams, as its `fork` will; a thread may take it twice.
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
 pub(in super::super) fn lock_streams() {
     // SAFETY: the function takes nothing and gives nothing back; null where the C library has none.
     unsafe { call_weak!("_IO_list_lock") }
 }
 
 /// Opens it again.
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
 pub(in super::super) fn unlock_streams() {
     // SAFETY: as in `lock_streams`.
     unsafe { call_weak!("_IO_list_unlock") }
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(any(not(target_arch = "x86_64"), feature = "portable"))]
 pub(in super::super) fn lock_streams() {}
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(any(not(target_arch = "x86_64"), feature = "portable"))]
 pub(in super::super) fn unlock_streams() {}
 
 /// Sleeps for about so long.
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    #[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
+    #[cfg(all(target_arch = "x86_64", target_env = "gnu", not(feature = "portable")))]
     fn a_test_beside_its_harness_is_not_alone() {
         assert!(!is_single_threaded());
     }
