@@ -10,6 +10,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::linked::{self, Linked};
+use super::shim::Shim;
 use super::version::{VersionSource, VersionTable};
 use super::{Access, Subject, object_file};
 use crate::error::{Error, Result};
@@ -43,6 +44,7 @@ struct Entry {
     #[serde(default)]
     system: bool,
     path: Option<PathBuf>,
+    shim: Option<Spanned<String>>,
     #[serde(default)]
     environment: BTreeMap<Spanned<String>, Spanned<String>>,
     version: Option<Spanned<VersionTable>>,
@@ -261,22 +263,28 @@ impl Entry {
             return Err((name_place, format!("name {name:?}: {NAME_RULE}")));
         }
         let at = |place: Range<usize>, what: &str| (place, format!("subject {name:?}: {what}"));
-        let access = match (&self.linked, self.system, &self.path) {
-            (Some(linked), false, None) => {
+        let access = match (&self.linked, self.system, &self.path, &self.shim) {
+            (Some(linked), false, None, None) => {
                 let word = linked.get_ref();
                 let known = Linked::from_name(word);
                 let what = format!("nothing is linked in as {word:?}");
                 Access::Linked(known.ok_or_else(|| at(linked.span(), &what))?)
             }
-            (None, true, None) => Access::System,
-            (None, false, Some(path)) => {
+            (None, true, None, None) => Access::System,
+            (None, false, Some(path), None) => {
                 let absolute = std::path::absolute(folder.join(path));
                 Access::Preloaded(absolute.map_err(|error| {
                     at(place.clone(), &format!("path {}: {error}", path.display()))
                 })?)
             }
+            (None, false, None, Some(shim)) => {
+                let word = shim.get_ref();
+                let what = format!("this program carries no shared object {word:?}");
+                let known = Shim::from_name(word).ok_or_else(|| at(shim.span(), &what))?;
+                Access::Preloaded(known.file())
+            }
             _ => {
-                let what = "it needs exactly one of linked, system = true, path";
+                let what = "it needs exactly one of linked, system = true, path, shim";
                 return Err(at(place.clone(), what));
             }
         };
@@ -298,6 +306,10 @@ impl Entry {
             Some(table) => {
                 let place = table.span();
                 VersionSource::try_from(table.into_inner()).map_err(|what| at(place, &what))?
+            }
+            // As old as this program.
+            None if self.shim.is_some() => {
+                VersionSource::Text(env!("CARGO_PKG_VERSION").to_owned())
             }
             None => VersionSource::Probe,
         };
@@ -465,6 +477,16 @@ mod tests {
     }
 
     #[test]
+    fn the_shim_serves_where_shared_objects_do() {
+        let catalogue = Catalogue::load().expect("valid");
+        let shim = catalogue.known("mymalloc-so").expect("built in");
+        assert!(shim.is_own() && missing(shim).is_none());
+        assert!(matches!(&shim.access, Access::Preloaded(path) if path.is_absolute()));
+        let version = VersionSource::Text(env!("CARGO_PKG_VERSION").to_owned());
+        assert_eq!(shim.version, version);
+    }
+
+    #[test]
     fn the_baseline_joins_the_selection() {
         let catalogue = Catalogue::load().expect("valid");
         let selected = catalogue
@@ -502,6 +524,11 @@ mod tests {
                 "'mimalloc'",
                 "'minalloc'",
                 "12: subject \"y\": nothing is linked in as",
+            ),
+            (
+                "linked = 'mimalloc'",
+                "shim = 'mimalloc'",
+                "12: subject \"y\": this program carries no shared object",
             ),
             (
                 "system = true",
