@@ -104,6 +104,9 @@ fn assert_told(name: &str, output: &Output) {
         "foreign_tagged" | "foreign_small_number" | "foreign_stack" => "not of this allocator",
         _ => "",
     };
+    if ["twice_64", "misaligned_8", "inside_small"].contains(&name) {
+        assert!(told.ends_with("(size class 64 bytes)\n"), "{name}: {said}");
+    }
     assert!(
         told.starts_with("mymalloc: ") && told.contains("(0x") && told.contains(reason),
         "{name}: {said}"

@@ -94,6 +94,11 @@ pub trait ProcessAllocator {
     /// # Errors
     /// If the pointer is no allocated block.
     fn usable_bytes(block: NonNull<u8>) -> Result<usize, FreeError>;
+
+    /// How long the blocks are where this pointer points to, if that is known: for messages.
+    fn class_bytes(_pointer: NonNull<u8>) -> Option<usize> {
+        None
+    }
 }
 
 /// Why a block's size was not changed.
@@ -309,7 +314,12 @@ fn aligned<A: ProcessAllocator>(size: usize, alignment: usize) -> Option<NonNull
 pub(super) fn report<A: ProcessAllocator>(function: &str, block: *mut c_void, error: FreeError) {
     let (name, reason) = (A::NAME, error.reason());
     if A::ENDS_PROCESS {
-        os::abort(format_args!("{name}: {function}({block:p}): {reason}"));
+        match NonNull::new(block.cast()).and_then(A::class_bytes) {
+            Some(bytes) => os::abort(format_args!(
+                "{name}: {function}({block:p}): {reason} (size class {bytes} bytes)"
+            )),
+            None => os::abort(format_args!("{name}: {function}({block:p}): {reason}")),
+        }
     }
     os::error_line(format_args!(
         "mymalloc: {name}: {function}({block:p}): {reason}; ignored"

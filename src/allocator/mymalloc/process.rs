@@ -7,8 +7,10 @@ use super::super::FreeError;
 use super::super::c_abi::{self, ProcessAllocator, ReallocFailure};
 use super::super::os;
 use super::heap::{self, Found};
-use super::large;
-use super::size_class::{SIZES, SMALL_BYTES_MAX, class_of, class_of_aligned, class_of_medium};
+use super::size_class::{
+    LARGE, SIZES, SMALL_BYTES_MAX, class_of, class_of_aligned, class_of_medium,
+};
+use super::{large, pages};
 
 /// The process's MyMalloc, for the functions of [`c_abi`].
 pub struct Process;
@@ -115,6 +117,11 @@ impl ProcessAllocator for Process {
             Found::Small(class, _) => Ok(SIZES[class]),
             Found::Large => large::usable_bytes(block),
         }
+    }
+
+    fn class_bytes(pointer: NonNull<u8>) -> Option<usize> {
+        let class = pages::entry_at(pointer.addr().get())?.class();
+        (class != LARGE).then(|| SIZES[class])
     }
 }
 
