@@ -230,6 +230,7 @@ fn nothing_names_the_program(trace: &Trace, name: &str) {
         unrecorded_calls: recording.unrecorded_calls,
         usable_size_calls: recording.usable_size_calls,
         overhead_ps_per_operation: recording.overhead_ps_per_operation,
+        touched: recording.touched.clone(),
         ..Recording::default()
     };
     assert_eq!(recording, counts_alone, "{name}");

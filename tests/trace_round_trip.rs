@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 
 use mymalloc::trace::builder::TraceBuilder;
 use mymalloc::trace::{
-    Origin, OutputFormat, ReadOptions, Recording, SiteId, ThreadIndex, Trace, read, write,
+    Origin, OutputFormat, ReadOptions, Recording, SiteId, ThreadIndex, TouchedBlocks, Trace, read,
+    write,
 };
 use tools::{folder, told};
 
@@ -103,6 +104,11 @@ fn told_by_the_recorder() -> Trace {
         ended: "exit code 77".to_owned(),
         allocator: "/usr/lib/liballoc.so.9".to_owned(),
         c_library: "glibc 9.99".to_owned(),
+        touched: vec![TouchedBlocks {
+            from_bytes: 65_536,
+            pages: 77_001,
+            touched_pages: 77_000,
+        }],
         ..Recording::default()
     });
     let mut builder = TraceBuilder::new(origin);

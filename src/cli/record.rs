@@ -51,6 +51,12 @@ pub(super) struct Arguments {
     #[arg(long)]
     call_sites: bool,
 
+    /// Tell how much of its large blocks (from 16 KiB) the program touches, by size. For that their pages
+    /// are given back to the system when a block begins, and looked at when it ends: the program takes
+    /// more page faults than it does otherwise
+    #[arg(long)]
+    touched: bool,
+
     /// Let the program use this allocator, instead of its own
     #[arg(long, value_name = "PATH.so")]
     allocator: Option<PathBuf>,
@@ -91,6 +97,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
             signal: arguments.signal,
             times: arguments.timestamps,
             sites: arguments.call_sites,
+            touched: arguments.touched,
             allocator: arguments.allocator.clone(),
         },
         &mut Teller,

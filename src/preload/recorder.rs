@@ -63,6 +63,8 @@ mod switch;
 mod system;
 #[path = "recorder/text.rs"]
 mod text;
+#[path = "recorder/touched.rs"]
+mod touched;
 #[path = "recorder/windows.rs"]
 mod windows;
 #[path = "../trace/wire.rs"]

@@ -63,6 +63,8 @@ pub struct Order {
     pub times: bool,
     /// Every event carries its call site.
     pub sites: bool,
+    /// How much of large blocks is touched is told.
+    pub touched: bool,
     /// An allocator to preload behind the recorder, instead of the program's own.
     pub allocator: Option<PathBuf>,
 }
@@ -108,7 +110,11 @@ pub fn run(order: &Order, observer: &mut dyn Observer) -> Result<Outcome> {
     };
     let mut session = Session::new(&file)?;
     let mut options = String::new();
-    for (name, is_on) in [("times", order.times), ("sites", order.sites)] {
+    for (name, is_on) in [
+        ("times", order.times),
+        ("sites", order.sites),
+        ("touched", order.touched),
+    ] {
         if is_on {
             options.push_str(if options.is_empty() { "" } else { "," });
             options.push_str(name);

@@ -26,7 +26,7 @@ pub mod wire;
 
 pub use export::{FileSink, Losses, OutputFormat, Written, create, write, write_to};
 pub use import::{ReadOptions, read, read_bytes, read_into};
-pub use recording::Recording;
+pub use recording::{Recording, TouchedBlocks};
 
 use serde::{Deserialize, Serialize};
 

@@ -43,4 +43,20 @@ pub struct Recording {
     pub overhead_ps_per_operation: Option<u64>,
     /// CPU time of the program under the recorder, user and system.
     pub cpu_ns: Option<u64>,
+    /// How much of its large blocks the program touched, by size, ascending. Empty if that was not asked
+    /// for, or there were none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub touched: Vec<TouchedBlocks>,
+}
+
+/// Large blocks of about one size, and how much of them the program touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TouchedBlocks {
+    /// The smallest size, in bytes. The largest is below that of the next class: there are four to each
+    /// doubling, from 16 KiB on.
+    pub from_bytes: u64,
+    /// OS pages that lay in such blocks, of all blocks together.
+    pub pages: u64,
+    /// Those of them that the program touched before the block's end.
+    pub touched_pages: u64,
 }

@@ -231,6 +231,28 @@ pub const fn general(kind: Kind, alignment_log2: u8) -> u64 {
     TAG_GENERAL | (kind as u64) << 4 | (alignment_log2 as u64) << 12
 }
 
+/// Blocks of this size and more are looked at where [`header::FLAG_TOUCHED`] is set.
+pub const TOUCHED_MIN_BYTES: u64 = 16 * 1024;
+/// Classes of such blocks: four to each doubling of the size. The last one has no upper end.
+pub const TOUCHED_CLASSES: usize = 104;
+
+/// The class of a block of at least [`TOUCHED_MIN_BYTES`].
+pub const fn touched_class(bytes: u64) -> usize {
+    let log2 = bytes.ilog2();
+    let quarter = bytes >> (log2 - 2) & 3;
+    let class = ((log2 - TOUCHED_MIN_BYTES.ilog2()) as u64 * 4 + quarter) as usize;
+    if class < TOUCHED_CLASSES {
+        class
+    } else {
+        TOUCHED_CLASSES - 1
+    }
+}
+
+/// The smallest size of a class.
+pub const fn touched_class_bytes(class: usize) -> u64 {
+    (4 + class as u64 % 4) << (TOUCHED_MIN_BYTES.ilog2() as usize - 2 + class / 4)
+}
+
 /// Offsets into the header, in bytes. Each field is a u64 unless it says otherwise.
 pub mod header {
     /// [`super::MAGIC`].
@@ -306,6 +328,12 @@ pub mod header {
     pub const WINDOWS: usize = 12_416;
     /// Bytes of a window in the table.
     pub const WINDOW_BYTES: usize = 16;
+    /// Large blocks that have ended, by [`super::touched_class`]: of each class the OS pages that lay in
+    /// its blocks, and how many of them were touched. Added to atomically. Zero without
+    /// [`FLAG_TOUCHED`].
+    pub const TOUCHED: usize = 14_464;
+    /// Bytes of a class in the table.
+    pub const TOUCHED_BYTES: usize = 16;
 
     /// Events carry times.
     pub const FLAG_TIMES: u32 = 1;
@@ -315,6 +343,8 @@ pub mod header {
     pub const FLAG_ATTACHED: u32 = 4;
     /// The process was forked by a recorded one and holds its blocks.
     pub const FLAG_FORKED: u32 = 8;
+    /// How much of large blocks was touched is told.
+    pub const FLAG_TOUCHED: u32 = 16;
 
     /// `LIMIT_BYTES` was reached.
     pub const STOPPED_LIMIT: u32 = 1;
@@ -325,7 +355,8 @@ pub mod header {
 }
 
 const _: () = assert!(header::COMMAND_LINE + header::COMMAND_LINE_BYTES <= header::WINDOWS);
-const _: () = assert!(header::WINDOWS + WINDOWS_MAX * header::WINDOW_BYTES <= UNIT_BYTES);
+const _: () = assert!(header::WINDOWS + WINDOWS_MAX * header::WINDOW_BYTES <= header::TOUCHED);
+const _: () = assert!(header::TOUCHED + TOUCHED_CLASSES * header::TOUCHED_BYTES <= UNIT_BYTES);
 const _: () = assert!(WINDOWS_MAX < 0xff);
 
 /// The file that the command makes in the folder for all processes: by it they tell that there is
@@ -366,5 +397,17 @@ mod tests {
         let mark = window_mark(WINDOWS_MAX - 1, 1 << 50);
         assert_eq!(window_mark_parts(mark), Some((WINDOWS_MAX - 1, 1 << 50)));
         assert_eq!(window_mark_parts(0), None);
+    }
+
+    #[test]
+    fn classes_of_large_blocks_meet() {
+        for class in 0..TOUCHED_CLASSES - 1 {
+            let (first, next) = (touched_class_bytes(class), touched_class_bytes(class + 1));
+            assert!(first < next);
+            assert_eq!(touched_class(first), class);
+            assert_eq!(touched_class(next - 1), class);
+        }
+        assert_eq!(touched_class_bytes(0), TOUCHED_MIN_BYTES);
+        assert_eq!(touched_class(u64::MAX), TOUCHED_CLASSES - 1);
     }
 }

@@ -216,6 +216,13 @@ impl Wire {
     pub(crate) fn usable_size_calls(&self) -> u64 {
         self.u64(72)
     }
+    pub(crate) fn page_bytes(&self) -> u64 {
+        self.u64(112)
+    }
+    /// Pages in the large blocks of a class, and those that were touched.
+    pub(crate) fn touched(&self, class: usize) -> (u64, u64) {
+        (self.u64(14_464 + class * 16), self.u64(14_472 + class * 16))
+    }
     pub(crate) fn threads(&self) -> u64 {
         self.u64(80)
     }

@@ -11,6 +11,7 @@ mod options;
 mod processes;
 mod signals;
 mod threads;
+mod touched;
 mod windows;
 
 use std::os::unix::process::ExitStatusExt;
@@ -172,11 +173,12 @@ impl Recording {
 #[test]
 fn options_are_read_word_by_word() {
     use options::Options;
-    let all = Options::parse(b"limit=4096,times,sites,follow,signal=12");
+    let all = Options::parse(b"limit=4096,times,sites,touched,follow,signal=12");
     let expected = Options {
         limit_bytes: 4096,
         times: true,
         sites: true,
+        touched: true,
         follow: true,
         signal: 12,
     };

@@ -15,6 +15,7 @@ use super::process;
 use super::real::{self, real};
 use super::state::State;
 use super::system;
+use super::touched;
 use super::wire::{self, Kind};
 
 type Block = *mut c_void;
@@ -267,8 +268,10 @@ fn realloc_early(block: Block, size: usize) -> Block {
 
 unsafe fn realloc_in(call: &Call, block: Block, size: usize) -> Block {
     let is_begun = call.record(&Event::realloc_begin(block as usize));
+    let old_bytes = touched::reallocating(block as usize);
     // SAFETY: the program's own call, passed on.
     let new = unsafe { (real().realloc)(block, size) };
+    touched::reallocated(old_bytes, new as usize, size);
     if is_begun {
         call.record(&Event::realloc_end(size, new as usize));
     }

@@ -22,6 +22,16 @@ pub(crate) struct Event {
     count: u64,
 }
 
+/// What an event is to the block that it names.
+pub(crate) enum Occasion {
+    /// It begins: allocated.
+    Begin { address: usize, bytes: usize },
+    /// It ends: freed.
+    End { address: usize },
+    /// Neither, or part of a reallocation.
+    Other,
+}
+
 impl Event {
     const fn call(kind: Kind, address: usize, size: usize) -> Self {
         Self {
@@ -76,6 +86,24 @@ impl Event {
         let mut event = Self::call(Kind::Malloc, 0, 0);
         event.mark = word;
         event
+    }
+
+    /// What it is to the block that it names.
+    pub(crate) fn occasion(&self) -> Occasion {
+        let address = self.address as usize;
+        match self.kind {
+            _ if self.mark != 0 => Occasion::Other,
+            Kind::ReallocBegin | Kind::ReallocEnd => Occasion::Other,
+            Kind::Free => Occasion::End { address },
+            Kind::Calloc => Occasion::Begin {
+                address,
+                bytes: (self.count as usize).saturating_mul(self.size as usize),
+            },
+            _ => Occasion::Begin {
+                address,
+                bytes: self.size as usize,
+            },
+        }
     }
 
     /// The event's words, and how many.

@@ -63,6 +63,13 @@ impl Header {
             .fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts a large block that has ended: its pages, and those that were touched.
+    pub(crate) fn add_touched(&self, class: usize, pages: u64, touched: u64) {
+        let place = at::TOUCHED + class * at::TOUCHED_BYTES;
+        self.u64(place).fetch_add(pages, Ordering::Relaxed);
+        self.u64(place + 8).fetch_add(touched, Ordering::Relaxed);
+    }
+
     pub(crate) fn add_lost_child(&self, error: i32) {
         self.u32(at::LOST_CHILDREN).fetch_add(1, Ordering::Relaxed);
         self.set_u32(at::LOST_CHILDREN_ERRNO, error as u32);

@@ -17,6 +17,7 @@ use super::setup;
 use super::sites;
 use super::state::{self, ENDED_THREAD, IN_EVENT, SLOW_ONLY, State};
 use super::switch;
+use super::touched;
 use super::wire::{self, CHUNK_HEADER_BYTES, UNIT_BYTES, header as at};
 
 /// A call that is being recorded.
@@ -72,6 +73,9 @@ fn refuses(process: &Process) -> bool {
 impl Call {
     /// Writes an event of the call. False: it was not kept, and counted.
     pub(crate) fn record(&self, event: &Event) -> bool {
+        if setup::options().touched {
+            touched::see(event);
+        }
         // SAFETY: `enter` marked the state as busy; an ended thread's is always closed.
         let is_written = unsafe { event::write(self.state, event, self.site) };
         is_written || record_closed(event, self.site)

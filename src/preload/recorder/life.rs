@@ -12,6 +12,7 @@ use super::setup;
 use super::sites;
 use super::state::State;
 use super::system;
+use super::touched;
 use super::wire::header as at;
 
 type Destructor = Option<unsafe extern "C" fn(*mut c_void)>;
@@ -97,6 +98,9 @@ extern "C" fn on_exit() {
     // A child that shares its parent's memory (vfork) does not end the parent's recording.
     if process.header().is_none() || system::process_id() != setup::recorded_process() {
         return;
+    }
+    if setup::options().touched {
+        touched::end_all();
     }
     process.locked(|inner| {
         if setup::options().sites {

@@ -10,6 +10,7 @@
 //! | `limit=N` | no file grows above N bytes; absent: no limit |
 //! | `times` | every event carries its moment |
 //! | `sites` | every event carries its return address, and `<pid>.<image>.maps` is written |
+//! | `touched` | how much of large blocks is touched is counted: see `touched` |
 //! | `follow` | processes that the program starts or forks are recorded too |
 //! | `signal=N` | begin switched off; signal N switches on and off again |
 //!
@@ -39,6 +40,8 @@ pub(crate) struct Options {
     pub(crate) times: bool,
     /// Every event carries its return address.
     pub(crate) sites: bool,
+    /// How much of large blocks is touched is counted.
+    pub(crate) touched: bool,
     /// Children are recorded.
     pub(crate) follow: bool,
     /// Begin switched off; this signal switches. 0: none.
@@ -51,6 +54,7 @@ impl Options {
         limit_bytes: u64::MAX,
         times: false,
         sites: false,
+        touched: false,
         follow: false,
         signal: 0,
     };
@@ -62,6 +66,7 @@ impl Options {
             match word {
                 b"times" => options.times = true,
                 b"sites" => options.sites = true,
+                b"touched" => options.touched = true,
                 b"follow" => options.follow = true,
                 _ => {
                     if let Some(number) = word.strip_prefix(b"limit=").and_then(number) {
@@ -77,9 +82,9 @@ impl Options {
         options
     }
 
-    /// Whether events carry more than the fast way writes.
+    /// Whether more is to be done for each event than the fast way does.
     pub(crate) const fn is_detailed(&self) -> bool {
-        self.times || self.sites
+        self.times || self.sites || self.touched
     }
 }
 

@@ -180,6 +180,7 @@ fn fill(header: &Header, parent: u32, is_forked: bool, start_ticks: u64, options
     let flags = [
         (options.times, at::FLAG_TIMES),
         (options.sites, at::FLAG_SITES),
+        (options.touched, at::FLAG_TOUCHED),
         (options.signal != 0, at::FLAG_ATTACHED),
         (is_forked, at::FLAG_FORKED),
     ];

@@ -33,6 +33,7 @@ const MAP_SHARED: usize = 1;
 const MAP_PRIVATE: usize = 2;
 const MAP_ANONYMOUS: usize = 0x20;
 const PROT_READ_WRITE: usize = 3;
+const MADV_DONTNEED: usize = 4;
 const MADV_WIPEONFORK: usize = 18;
 const MADV_POPULATE_WRITE: usize = 23;
 const RLIMIT_FSIZE: usize = 1;
@@ -286,6 +287,30 @@ pub(crate) fn map_wiped_on_fork(bytes: usize) -> Result<(*mut u8, bool), i32> {
     let address = map(bytes, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)?;
     let arguments = [address as usize, bytes, MADV_WIPEONFORK, 0, 0, 0];
     Ok((address, call(number::MADVISE, arguments).is_ok()))
+}
+
+/// Gives pages back to the system: they are zero when they are used again.
+///
+/// # Safety
+/// Nothing in them is wanted any more.
+pub(crate) unsafe fn give_back(address: usize, bytes: usize) -> Result<(), i32> {
+    call(number::MADVISE, [address, bytes, MADV_DONTNEED, 0, 0, 0]).map(|_| ())
+}
+
+/// How many of the pages from `first` to before `last`, both multiples of a page, are in memory.
+pub(crate) fn resident_pages(first: usize, last: usize, page_bytes: usize) -> Result<usize, i32> {
+    let mut resident = 0;
+    let mut states = [0_u8; 1024];
+    let mut at = first;
+    while at < last {
+        let bytes = (last - at).min(states.len() * page_bytes);
+        let arguments = [at, bytes, states.as_mut_ptr() as usize, 0, 0, 0];
+        call(number::MINCORE, arguments)?;
+        let pages = &states[..bytes / page_bytes];
+        resident += pages.iter().filter(|&&state| state & 1 != 0).count();
+        at += bytes;
+    }
+    Ok(resident)
 }
 
 /// Ends a mapping.

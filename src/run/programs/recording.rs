@@ -57,7 +57,7 @@ pub fn record(
     let io = |source: std::io::Error| failed(source.to_string());
     let mut command = Command::new("/proc/self/exe");
     command
-        .args(["record", "--follow-children", "-o"])
+        .args(["record", "--follow-children", "--touched", "-o"])
         .arg(folder.join(format!("{name}.trace")))
         .arg("--")
         .arg(&order.executable)

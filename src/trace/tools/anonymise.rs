@@ -228,6 +228,7 @@ fn anonymous(recording: &Recording) -> Recording {
             .as_ref()
             .map(|_| "before the program ended".to_owned()),
         overhead_ps_per_operation: recording.overhead_ps_per_operation,
+        touched: recording.touched.clone(),
         ..Recording::default()
     }
 }
@@ -248,7 +249,13 @@ mod tests {
     use super::*;
     use crate::trace::builder::TraceBuilder;
     use crate::trace::stream::feed;
-    use crate::trace::{Format, Trace, testing};
+    use crate::trace::{Format, TouchedBlocks, Trace, testing};
+
+    const TOUCHED: TouchedBlocks = TouchedBlocks {
+        from_bytes: 16_384,
+        pages: 9,
+        touched_pages: 2,
+    };
 
     fn anonymised(trace: &Trace, origin: Origin, sizes: Sizes, times: Times) -> Trace {
         let mut builder = TraceBuilder::new(testing::origin());
@@ -292,6 +299,7 @@ mod tests {
                 stopped: Some(secret()),
                 overhead_ps_per_operation: Some(8),
                 cpu_ns: Some(77_777),
+                touched: vec![TOUCHED],
             }),
         }
     }
@@ -308,6 +316,7 @@ mod tests {
             prop_assert_eq!(recording.lost_events, 6);
             prop_assert_eq!(recording.unrecorded_calls, 5);
             prop_assert!(recording.stopped.is_some());
+            prop_assert_eq!(&recording.touched, &[TOUCHED]);
             prop_assert_eq!(result.origin().dropped_lines, 3);
             prop_assert_eq!(result.origin().warnings.len(), 1);
             // The same call sites are the same still, and different ones different.

@@ -2,11 +2,12 @@
 
 #![forbid(unsafe_code)]
 
-use crate::trace::Recording;
 use crate::trace::wire::{
-    MAGIC, UNIT_BYTES, VERSION, WINDOW_COPYING, WINDOW_FREE, WINDOW_NONE, WINDOWS_MAX,
-    header as at, window_mark_parts, window_place_parts, window_state_parts,
+    MAGIC, TOUCHED_CLASSES, UNIT_BYTES, VERSION, WINDOW_COPYING, WINDOW_FREE, WINDOW_NONE,
+    WINDOWS_MAX, header as at, touched_class_bytes, window_mark_parts, window_place_parts,
+    window_state_parts,
 };
+use crate::trace::{Recording, TouchedBlocks};
 
 /// Bytes of [`MAGIC`] that every version shares; the last tells the layout's.
 const FAMILY_BYTES: usize = 7;
@@ -43,6 +44,7 @@ pub(crate) struct Header {
     pub(crate) c_library: String,
     pub(crate) command_line: Vec<String>,
     windows: Vec<Window>,
+    touched: Vec<TouchedBlocks>,
 }
 
 /// A chunk that is used again and again.
@@ -115,6 +117,7 @@ impl Header {
                 .map(Window::parse)
                 .take_while(|window| window.state != WINDOW_NONE)
                 .collect(),
+            touched: touched(&bytes[at::TOUCHED..]),
         })
     }
 
@@ -204,8 +207,19 @@ impl Header {
             stopped: self.stopped(),
             overhead_ps_per_operation: None,
             cpu_ns: None,
+            touched: self.touched.clone(),
         }
     }
+}
+
+/// The classes of large blocks that occur.
+fn touched(table: &[u8]) -> Vec<TouchedBlocks> {
+    let classes = (0..TOUCHED_CLASSES).map(|class| TouchedBlocks {
+        from_bytes: touched_class_bytes(class),
+        pages: wide(table, class * at::TOUCHED_BYTES),
+        touched_pages: wide(table, class * at::TOUCHED_BYTES + 8),
+    });
+    classes.filter(|class| class.pages > 0).collect()
 }
 
 /// RFC 3339, or nothing if that is beyond what a calendar knows.
