@@ -141,6 +141,11 @@ pub(super) enum TouchArgument {
     Page,
     /// One byte in each cache line, of blocks up to 4 KiB; in each OS page of larger ones
     Line,
+    /// As the recorded program did, as far as the trace tells: small blocks by cache lines, of large
+    /// ones as many pages as it touched; each block is read before it is freed
+    Used,
+    /// As used, and in the speed pass other memory between the calls, as a program that works
+    Busy,
     /// Every byte
     All,
 }
@@ -151,6 +156,8 @@ impl From<TouchArgument> for Touch {
             TouchArgument::None => Self::None,
             TouchArgument::Page => Self::Page,
             TouchArgument::Line => Self::Line,
+            TouchArgument::Used => Self::Used,
+            TouchArgument::Busy => Self::Busy,
             TouchArgument::All => Self::All,
         }
     }

@@ -169,6 +169,14 @@ pub enum Touch {
     /// A byte in each cache line of blocks of up to an OS page, as programs fill small objects; larger
     /// blocks as [`Touch::Page`].
     Line,
+    /// As the recorded program did, as far as the trace tells: blocks of up to an OS page as
+    /// [`Touch::Line`]; of larger ones as many pages as the program touched of blocks of that size, or
+    /// all. The first byte is read before a block is freed.
+    Used,
+    /// As [`Touch::Used`], and other memory between the calls (eight lines of 1 MiB, in turn), so that the
+    /// allocator finds the caches as a program that works leaves them. In the speed pass; in the others as
+    /// [`Touch::Used`].
+    Busy,
     /// Every byte.
     All,
 }
@@ -180,15 +188,24 @@ impl Touch {
             Self::None => "none",
             Self::Page => "page",
             Self::Line => "line",
+            Self::Used => "used",
+            Self::Busy => "busy",
             Self::All => "all",
         }
     }
 
     /// The inverse of [`Touch::name`].
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::None, Self::Page, Self::Line, Self::All]
-            .into_iter()
-            .find(|touch| touch.name() == name)
+        [
+            Self::None,
+            Self::Page,
+            Self::Line,
+            Self::Used,
+            Self::Busy,
+            Self::All,
+        ]
+        .into_iter()
+        .find(|touch| touch.name() == name)
     }
 }
 

@@ -24,4 +24,6 @@ pub mod slots;
 pub mod speed;
 pub mod system_calls;
 pub mod threaded;
+mod touched;
+mod used;
 pub mod verify;

@@ -11,11 +11,12 @@ use std::io::{BufWriter, Read as _, Write as _};
 use std::ops::Range;
 use std::path::Path;
 
+use super::touched::{ALL_PAGES, TouchedPages};
 use crate::error::{Error, Result};
 use crate::trace::{Operation, Trace};
 
 /// One operation in eight bytes: tag in bits 0-2, slot in bits 3-31, and in bits 32-63 the size of
-/// a `malloc` or the index of a [`ColdOperation`]. So bits 0-31 less the tag are the slot's place in
+/// a `malloc`, whether a block that is freed has no bytes, or the index of a [`ColdOperation`]. So bits 0-31 less the tag are the slot's place in
 /// a table of pointers, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(transparent)]
@@ -39,6 +40,11 @@ const TAG_CONTROL: u64 = 4 | TAG_COLD;
 impl Word {
     pub(super) fn free(slot: u32) -> Self {
         Self(TAG_FREE | u64::from(slot) << 3)
+    }
+
+    /// The same of a block of no bytes, which may not be read.
+    fn free_of_nothing(slot: u32) -> Self {
+        Self(Self::free(slot).0 | 1 << 32)
     }
 
     fn malloc(slot: u32, size: u32) -> Self {
@@ -76,6 +82,12 @@ impl Word {
         self.0 & (TAG_MALLOC | TAG_COLD) == TAG_FREE
     }
 
+    /// Whether the block of a free has bytes that may be read; also true of null.
+    #[inline(always)]
+    pub(super) fn has_bytes(self) -> bool {
+        self.0 >> 32 == 0
+    }
+
     /// `malloc` of at least one byte into the slot.
     #[inline(always)]
     pub fn is_malloc(self) -> bool {
@@ -104,15 +116,15 @@ pub struct ColdOperation {
     pub old_slot: u32,
     /// Slot of the block returned.
     pub slot: u32,
-    /// Keeps the length a multiple of eight bytes, without gaps.
-    pub unused: u32,
+    /// Pages of the block that the recorded program touched; `u32::MAX`: all.
+    pub touched_pages: u32,
     /// Requested bytes; of one element for `calloc`.
     pub size: u64,
     /// Elements for `calloc`, bytes of alignment for aligned allocations.
     pub operand: u64,
 }
 
-/// `malloc` of nothing, or of 4 GiB or more.
+/// `malloc` of nothing, of 4 GiB or more, or of which it is known how much of the block is touched.
 pub const COLD_MALLOC: u32 = 0;
 /// `calloc`
 pub const COLD_CALLOC: u32 = 1;
@@ -247,7 +259,7 @@ impl Program {
             out.write_all(&word.0.to_ne_bytes())?;
         }
         for cold in &self.cold {
-            for number in [cold.kind, cold.old_slot, cold.slot, cold.unused] {
+            for number in [cold.kind, cold.old_slot, cold.slot, cold.touched_pages] {
                 out.write_all(&number.to_ne_bytes())?;
             }
             out.write_all(&cold.size.to_ne_bytes())?;
@@ -280,6 +292,7 @@ struct Compiler {
     program: Program,
     slot_of_block: Vec<u32>,
     free_slots: Vec<u32>,
+    touched: TouchedPages,
 }
 
 impl Compiler {
@@ -292,6 +305,7 @@ impl Compiler {
             },
             slot_of_block: vec![NULL_SLOT; trace.block_count() as usize],
             free_slots: Vec::new(),
+            touched: TouchedPages::of(trace),
         }
     }
 
@@ -328,7 +342,9 @@ impl Compiler {
             }
             None => NULL_SLOT,
         };
-        let word = self.program.word(operation, released, slot);
+        let word = self
+            .program
+            .word(operation, released, slot, &mut self.touched);
         self.program.words.push(word);
         Ok(())
     }
@@ -356,7 +372,13 @@ impl Program {
 
     /// The word of an operation, which is entered into the sums and, if it is rare, into the table
     /// of cold operations.
-    pub(super) fn word(&mut self, operation: &Operation, old_slot: u32, slot: u32) -> Word {
+    pub(super) fn word(
+        &mut self,
+        operation: &Operation,
+        old_slot: u32,
+        slot: u32,
+        touched: &mut TouchedPages,
+    ) -> Word {
         let alignment = match operation {
             Operation::Aligned { alignment_log2, .. } => 1u64 << alignment_log2,
             _ => 0,
@@ -365,11 +387,22 @@ impl Program {
         self.requested_bytes = self.requested_bytes.saturating_add(requested);
         let reach = requested.saturating_add(alignment);
         self.largest_bytes = self.largest_bytes.max(reach);
+        let touched_pages = touched.take(requested);
+        if requested == 0
+            && let Some(block) = operation.allocates()
+        {
+            touched.note_empty(block);
+        }
         let (kind, size, operand) = match *operation {
             Operation::Malloc { size, .. } => match u32::try_from(size) {
-                Ok(size) if size > 0 => return Word::malloc(slot, size),
+                Ok(size) if size > 0 && touched_pages == ALL_PAGES => {
+                    return Word::malloc(slot, size);
+                }
                 _ => (COLD_MALLOC, size, 0),
             },
+            Operation::Free { block, .. } if touched.was_empty(block) => {
+                return Word::free_of_nothing(old_slot);
+            }
             Operation::Free { .. } | Operation::FreeNull => return Word::free(old_slot),
             Operation::Calloc { count, size, .. } => (COLD_CALLOC, size, u64::from(count)),
             Operation::Realloc { size, .. } => (COLD_REALLOC, size, 0),
@@ -392,7 +425,7 @@ impl Program {
             kind,
             old_slot,
             slot,
-            unused: 0,
+            touched_pages,
             size,
             operand,
         });
@@ -513,7 +546,7 @@ impl<'a> ProgramView<'a> {
             kind: word(0),
             old_slot: word(4),
             slot: word(8),
-            unused: word(12),
+            touched_pages: word(12),
             size: long(16),
             operand: long(24),
         }

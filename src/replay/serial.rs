@@ -9,6 +9,7 @@ use core::ptr;
 
 use super::program::{COLD_ALIGNED, COLD_CALLOC, COLD_REALLOC, ColdOperation, ProgramView, Word};
 use super::slots::SlotTable;
+use super::touched::ALL_PAGES;
 use crate::subject::functions::Functions;
 
 /// What an allocator did wrong.
@@ -90,6 +91,8 @@ pub struct Returned {
     pub alignment: usize,
     /// Whether it must be zero.
     pub zeroed: bool,
+    /// Pages of it that the recorded program touched; `u32::MAX`: all.
+    pub touched_pages: u32,
 }
 
 /// What is done around the allocator's calls.
@@ -104,6 +107,13 @@ pub trait Observer {
     /// Right after it has returned, before anything is done with the result.
     #[inline(always)]
     fn after_call(&mut self) {}
+
+    /// Before a block is freed that has at least one byte, after `releasing`.
+    ///
+    /// # Safety
+    /// `block` is null, or was returned for at least one byte and not given back.
+    #[inline(always)]
+    unsafe fn last_use(&mut self, _block: *mut c_void) {}
 
     /// After a successful allocation.
     ///
@@ -307,6 +317,9 @@ impl<'a> Replayer<'a> {
         unsafe {
             let block = self.table.get(slot);
             observer.releasing(slot, block)?;
+            if word.has_bytes() {
+                observer.last_use(block);
+            }
             observer.before_call();
             (self.functions.free)(block);
             observer.after_call();
@@ -334,6 +347,7 @@ impl<'a> Replayer<'a> {
             size,
             alignment: 0,
             zeroed: false,
+            touched_pages: ALL_PAGES,
         };
         self.keep(&returned, observer)
     }
@@ -378,6 +392,7 @@ impl<'a> Replayer<'a> {
                     size: count.saturating_mul(size),
                     alignment: 0,
                     zeroed: true,
+                    touched_pages: cold.touched_pages,
                 };
                 self.keep(&returned, observer)
             }
@@ -413,6 +428,7 @@ impl<'a> Replayer<'a> {
             // 0 for malloc.
             alignment,
             zeroed: false,
+            touched_pages: cold.touched_pages,
         };
         self.keep(&returned, observer)
     }
@@ -446,6 +462,7 @@ impl<'a> Replayer<'a> {
             size,
             alignment: 0,
             zeroed: false,
+            touched_pages: cold.touched_pages,
         };
         // SAFETY: as above for the table; the allocator has just returned the block for `size` bytes.
         unsafe {

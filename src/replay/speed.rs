@@ -4,11 +4,12 @@ use std::time::Instant;
 
 use super::serial::{Failure, Fault, Observer, Replayer, Returned};
 use super::threaded::process_cpu_ns;
+use super::used::{self, TouchBusy, TouchUsed, touch_used};
 use crate::measure::results::Touch;
 use crate::subject::floor;
 
 /// Bytes of an OS page, as far as touching is concerned: the smallest the supported machines have.
-const PAGE_BYTES: usize = 4096;
+pub(super) const PAGE_BYTES: usize = 4096;
 /// Bytes of a cache line, likewise.
 const LINE_BYTES: usize = 64;
 
@@ -123,6 +124,7 @@ pub(super) unsafe fn touch(policy: Touch, returned: &Returned) {
             Touch::None => {}
             Touch::Page => touch_pages(returned),
             Touch::Line => touch_lines(returned),
+            Touch::Used | Touch::Busy => touch_used(returned),
             Touch::All => returned.block.cast::<u8>().write_bytes(0xA5, returned.size),
         }
     }
@@ -146,12 +148,17 @@ pub fn untimed_replay(replayer: &mut Replayer<'_>, policy: Touch) -> Result<usiz
         Touch::None => replayer.replay(&mut TouchNone),
         Touch::Page => replayer.replay(&mut TouchPage),
         Touch::Line => replayer.replay(&mut TouchLine),
+        Touch::Used => replayer.replay(&mut TouchUsed),
+        Touch::Busy => replayer.replay(&mut TouchBusy::default()),
         Touch::All => replayer.replay(&mut TouchAll),
     }
 }
 
 /// Replays the whole trace once and frees what it leaves.
 pub fn timed_pass(replayer: &mut Replayer<'_>, policy: Touch) -> Result<TimedPass, Failure> {
+    if policy == Touch::Busy {
+        used::prepare();
+    }
     // Reading the CPU clock is a system call, so it lies outside the wall time.
     let cpu_start_ns = process_cpu_ns();
     let start = Instant::now();

@@ -235,6 +235,17 @@ pub(crate) fn method(results: &Results) -> Vec<Fact> {
         Touch::Line => {
             "one byte in each cache line of a new block is written, in each OS page of one above 4 KiB"
         }
+        Touch::Used => {
+            "a new block is touched as the recorded program did, as far as the trace tells: one byte in each \
+             cache line up to 4 KiB, of larger ones in as many OS pages as it touched; the first byte is read \
+             before a block is freed"
+        }
+        Touch::Busy => {
+            "a new block is touched as the recorded program did, as far as the trace tells: one byte in each \
+             cache line up to 4 KiB, of larger ones in as many OS pages as it touched; the first byte is read \
+             before a block is freed; in the speed pass, 8 cache lines of other memory are touched between \
+             the calls"
+        }
         Touch::All => "every byte of a new block is written",
     };
     vec![

@@ -52,6 +52,7 @@ impl Watch for Touching {
             size,
             alignment: 0,
             zeroed: false,
+            touched_pages: u32::MAX,
         };
         // SAFETY: the caller's promise.
         unsafe { speed::touch(self.0, &returned) };

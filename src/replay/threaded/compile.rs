@@ -58,6 +58,7 @@ use super::waits::{Step, Waits};
 use crate::error::{Error, Result};
 use crate::measure::results::{Order, ThreadedRecord};
 use crate::replay::program::{NULL_SLOT, Program, Word};
+use crate::replay::touched::TouchedPages;
 use crate::trace::{Operation, Trace};
 
 impl ThreadedProgram {
@@ -114,6 +115,7 @@ struct Compiler<'t> {
     counts: FxHashMap<u32, u32>,
     joined: Vec<bool>,
     operations: u32,
+    touched: TouchedPages,
     /// Of the making and ending of threads.
     edges: u64,
 }
@@ -136,6 +138,7 @@ impl<'t> Compiler<'t> {
             counts: FxHashMap::default(),
             joined: vec![false; threads as usize],
             operations: 0,
+            touched: TouchedPages::of(trace),
             edges: 0,
         }
     }
@@ -282,7 +285,9 @@ impl<'t> Compiler<'t> {
             }
             None => NULL_SLOT,
         };
-        let word = self.program.word(operation, released, slot);
+        let word = self
+            .program
+            .word(operation, released, slot, &mut self.touched);
         let number = self.operations;
         self.operations += 1;
         let stream = &mut self.streams[thread as usize];

@@ -12,6 +12,7 @@ use crate::measure::results::Touch;
 use crate::replay::serial::Observer;
 use crate::replay::slots::SlotTable;
 use crate::replay::speed::{TouchAll, TouchLine, TouchNone, TouchPage};
+use crate::replay::used::{self, TouchBusy, TouchUsed};
 use crate::subject::floor;
 use crate::subject::functions::Functions;
 
@@ -36,6 +37,11 @@ pub fn timed_pass(crew: &mut Crew<'_>, policy: Touch) -> Result<Timed, Ended> {
         Touch::None => crew.replay(&Alike::<TouchNone>(PhantomData)),
         Touch::Page => crew.replay(&Alike::<TouchPage>(PhantomData)),
         Touch::Line => crew.replay(&Alike::<TouchLine>(PhantomData)),
+        Touch::Used => crew.replay(&Alike::<TouchUsed>(PhantomData)),
+        Touch::Busy => {
+            used::prepare();
+            crew.replay(&Alike::<TouchBusy>(PhantomData))
+        }
         Touch::All => crew.replay(&Alike::<TouchAll>(PhantomData)),
     }?;
     crew.drain(&mut TouchNone).map_err(Ended::Wrong)?;
