@@ -64,7 +64,7 @@ fn a_program_is_held_against_the_replay_of_a_given_trace() {
             "--subject",
             &other,
             "--touch",
-            "page,line",
+            "page,used,busy",
         ],
     );
     assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
@@ -74,13 +74,15 @@ fn a_program_is_held_against_the_replay_of_a_given_trace() {
         "{text}"
     );
     assert!(
-        text.contains("Touch page:") && text.contains("Touch line:"),
+        ["page", "used", "busy"]
+            .iter()
+            .all(|touch| text.contains(&format!("Touch {touch}:"))),
         "{text}"
     );
     let report = folder.path().join("report");
     let json = std::fs::read_to_string(report.join("fidelity.json")).expect("written");
     let compared: Fidelity = serde_json::from_str(&json).expect("its own form");
-    assert_eq!(compared.policies.len(), 2);
+    assert_eq!(compared.policies.len(), 3);
     for policy in &compared.policies {
         let program = &policy.programs[0];
         assert_eq!(program.name, "p");
@@ -99,7 +101,7 @@ fn a_program_is_held_against_the_replay_of_a_given_trace() {
         .iter()
         .map(|one| one.name.as_str())
         .collect();
-    assert_eq!(names, ["start-up", "p", "p/1/page", "p/1/line"]);
+    assert_eq!(names, ["start-up", "p", "p/1/page", "p/1/used", "p/1/busy"]);
     let html = std::fs::read_to_string(report.join("index.html")).expect("written");
     assert!(html.contains("<svg") && html.contains("</html>"));
     assert!(report.join("charts/fidelity-time.svg").is_file());

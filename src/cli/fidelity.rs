@@ -37,7 +37,7 @@ use crate::workload::program::RealProgram;
 Examples:
   mymalloc fidelity
   mymalloc fidelity --programs program-python,program-sqlite --blocks 20
-  mymalloc fidelity --traces recorded --touch page,line,all
+  mymalloc fidelity --traces recorded --touch used,busy,page
   mymalloc fidelity --programs program-perl --trace program-perl=perl.trace
 
 Predicted CPU time: the program's under the baseline, plus the replay's under the allocator, less the
@@ -85,13 +85,13 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1000))]
     memory_blocks: u32,
 
-    /// What replays write into new blocks; of several the errors of each are told
+    /// What replays do with their blocks; of several the errors of each are told
     #[arg(
         long,
         value_enum,
         value_name = "POLICY,...",
         value_delimiter = ',',
-        default_value = "page"
+        default_value = "used"
     )]
     touch: Vec<TouchArgument>,
 
@@ -335,7 +335,7 @@ fn experiment(arguments: &Arguments) -> Result<Experiment> {
             .touch
             .first()
             .copied()
-            .map_or(Touch::Page, Touch::from),
+            .map_or(Touch::Used, Touch::from),
         order: None,
         timeout: arguments.timeout,
         memory_limit_bytes: arguments.memory_limit.or_else(default_memory_limit_bytes),

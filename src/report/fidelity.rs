@@ -22,6 +22,8 @@ type Row = (String, Vec<String>);
 
 /// A table, for either.
 struct Grid {
+    /// For those who hear it.
+    title: String,
     corner: String,
     headings: Vec<String>,
     rows: Vec<Row>,
@@ -37,7 +39,9 @@ correlation of all allocators' times, the baseline among them, also of those tha
 tell apart. Pairs: of the pairs of allocators whose real times differ (the 95 % interval of the ratio over \
 the blocks does not hold 1, and the ratio is further from 1 than that of the baseline to itself), how many \
 the prediction puts in the right order, of how many. Columns such as by line: the ratio that replays with that other \
-touch policy predict. Inside: time of the replay as a share of the \
+touch policy predict. Below it, the differences to the baseline: the \
+program's CPU time in user mode and in the kernel and its page faults; those of the replays; and those of \
+starting its processes, which together are what is predicted. Inside: time of the replay as a share of the \
 program's, both under the baseline. Noise: how far the baseline is from itself when it runs twice.";
 
 fn error_words(share: Option<f64>) -> String {
@@ -99,6 +103,7 @@ fn summary(policy: &Policy) -> Grid {
         "Spearman", "pairs", "time off", "RSS off", "inside", "noise", "run",
     ];
     Grid {
+        title: format!("How well replays predict, touch {}", policy.touch.name()),
         corner: "program".to_owned(),
         headings: headings.map(str::to_owned).to_vec(),
         rows: policy.programs.iter().map(row).collect(),
@@ -148,10 +153,51 @@ fn details(program: &ProgramFidelity, others: &[Policy]) -> Grid {
     ];
     headings.extend(elsewhere.iter().map(|(touch, _)| format!("by {touch}")));
     headings.extend(["RSS real", "predicted", "off"].map(str::to_owned));
+    let name = short(&program.name);
     Grid {
-        corner: short(&program.name),
+        title: format!("Predicted and real, {name}"),
+        corner: name,
         headings,
         rows,
+    }
+}
+
+/// Where a program's difference to the baseline lies, and what the replay and the start of its processes
+/// predict of it.
+fn differences(program: &ProgramFidelity, baseline: &str) -> Grid {
+    // Small differences round to a zero without a sign.
+    let signed = |value: f64| match value.round() {
+        0.0 => "0".to_owned(),
+        whole => format!("{whole:+}"),
+    };
+    let ms = |ns: f64| signed(ns / 1e6);
+    let row = |one: &Prediction| {
+        let [own, replayed] = one.page_faults;
+        let cells = vec![
+            ms(one.user_ns),
+            ms(one.system_ns),
+            signed(own),
+            ms(one.replay_ns),
+            signed(replayed),
+            ms(one.start_up_ns),
+            signed(one.start_up_faults),
+        ];
+        (one.subject.clone(), cells)
+    };
+    let headings = [
+        "user ms",
+        "kernel ms",
+        "faults",
+        "replay ms",
+        "faults",
+        "start ms",
+        "faults",
+    ];
+    Grid {
+        title: format!("Differences to {baseline}, {}", short(&program.name)),
+        corner: format!("less {baseline}"),
+        headings: headings.map(str::to_owned).to_vec(),
+        rows: program.subjects.iter().map(row).collect(),
     }
 }
 
@@ -169,6 +215,8 @@ pub fn render(fidelity: &Fidelity, results: &Results, width: usize) -> String {
     let (first, others) = split(fidelity);
     for program in first.into_iter().flat_map(|policy| &policy.programs) {
         lines.extend(lay(&details(program, others)));
+        lines.push(String::new());
+        lines.extend(lay(&differences(program, &fidelity.baseline)));
         for sentence in &program.explanations {
             lines.extend(wrap(sentence, width, "  "));
         }
@@ -221,7 +269,7 @@ impl From<Grid> for TableView {
     fn from(grid: Grid) -> Self {
         let row = |(name, cells): Row| RowView { name, cells };
         Self {
-            title: format!("Predicted and real, {}", grid.corner),
+            title: grid.title,
             corner: grid.corner,
             headings: grid.headings,
             rows: grid.rows.into_iter().map(row).collect(),
@@ -240,10 +288,11 @@ struct ProgramView {
     name: String,
     facts: Vec<facts::Fact>,
     table: TableView,
+    differences: TableView,
     explanations: Vec<String>,
 }
 
-fn program_view(one: &ProgramFidelity, others: &[Policy]) -> ProgramView {
+fn program_view(one: &ProgramFidelity, others: &[Policy], baseline: &str) -> ProgramView {
     let [replayed, recorded] = one.operations;
     let other = one.other_rss_bytes;
     ProgramView {
@@ -264,6 +313,7 @@ fn program_view(one: &ProgramFidelity, others: &[Policy]) -> ProgramView {
             ),
         ],
         table: details(one, others).into(),
+        differences: differences(one, baseline).into(),
         explanations: one.explanations.clone(),
     }
 }
@@ -316,7 +366,9 @@ fn page(fidelity: &Fidelity, results: &Results) -> Result<(String, Vec<(String, 
     let policies: Vec<PolicyView> = fidelity.policies.iter().map(policy_view).collect();
     let (first, others) = split(fidelity);
     let programs = first.into_iter().flat_map(|policy| &policy.programs);
-    let programs: Vec<ProgramView> = programs.map(|one| program_view(one, others)).collect();
+    let programs: Vec<ProgramView> = programs
+        .map(|one| program_view(one, others, &fidelity.baseline))
+        .collect();
     let run = results.first_run();
     let mut warnings = results.warnings.clone();
     warnings.extend(failures(results));

@@ -74,6 +74,8 @@ pub struct Ready<'a> {
     pub record: WorkloadRecord,
     /// Takes its samples.
     pub sampler: Box<dyn Sampler + 'a>,
+    /// How many blocks, if not as many as the experiment says.
+    pub blocks: Option<Blocks>,
 }
 
 /// Where a run stands, before a sample.
@@ -103,6 +105,7 @@ impl Experiment {
             Ok(Ready {
                 record: record(named, prepared.order, threaded),
                 sampler: Box::new(Replays::new(&session, prepared, self.conditions())),
+                blocks: None,
             })
         };
         self.measure(&session, traces.into_iter().map(ready), &mut (), progress)
@@ -137,6 +140,10 @@ impl Experiment {
             let mut tell = |moment: &Moment<'_>| {
                 spent = moment.spent;
                 progress(&estimate(moment, before, number, count));
+            };
+            let engine = Engine {
+                blocks: ready.blocks.unwrap_or(engine.blocks),
+                ..engine
             };
             let measured = engine.measure(&mut *ready.sampler, keeper, &mut tell)?;
             before += spent;

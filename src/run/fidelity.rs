@@ -14,6 +14,7 @@ use super::suite;
 use crate::error::{Error, Result};
 use crate::measure::fidelity::{Link, StartUp};
 use crate::measure::results::{Results, Touch};
+use crate::plan::{Blocks, Rule};
 use crate::trace::{self, ReadOptions};
 use crate::workload::definition::{self, Definition};
 
@@ -21,6 +22,9 @@ use crate::workload::definition::{self, Definition};
 const REPLAYS: usize = 6;
 /// No more are replayed when they hold so much of the program's operations.
 const ENOUGH: f64 = 0.98;
+
+/// Blocks of a replay for each of its program.
+const REPLAY_BLOCKS: u32 = 3;
 
 /// Name of the program that starts processes.
 const START_UP: &str = "start-up";
@@ -106,6 +110,7 @@ pub fn run(
             Ok(Ready {
                 record: experiment::record(named, prepared.order, threaded),
                 sampler: Box::new(Replays::new(&session, prepared, conditions)),
+                blocks: Some(of_replays(experiment.blocks)),
             })
         }
     };
@@ -117,6 +122,20 @@ pub fn run(
         started: STARTS + 1,
     };
     Ok((results, links, start_up))
+}
+
+/// A replay is far shorter than its program, and its differences are as small against its noise: more
+/// blocks of it cost little.
+fn of_replays(blocks: Blocks) -> Blocks {
+    let many = |count: u32| count.saturating_mul(REPLAY_BLOCKS);
+    Blocks {
+        speed: Rule {
+            blocks_min: many(blocks.speed.blocks_min),
+            blocks_max: many(blocks.speed.blocks_max),
+            ..blocks.speed
+        },
+        ..blocks
+    }
 }
 
 /// The definition of the program that starts processes, written where it can be run from.

@@ -236,6 +236,7 @@ impl Selftest {
                 self.prepared.clone(),
                 experiment.conditions(),
             )),
+            blocks: None,
         };
         let workloads = [Ok(ready)];
         let results =

@@ -132,6 +132,7 @@ fn ready<'a>(
     Ok(Ready {
         record,
         sampler: Box::new(Replays::new(session, prepared, experiment.conditions())),
+        blocks: None,
     })
 }
 
@@ -156,6 +157,7 @@ pub(super) fn program<'a>(
                 memory_limit_bytes: experiment.memory_limit_bytes,
             },
         )),
+        blocks: None,
     })
 }
 

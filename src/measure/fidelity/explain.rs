@@ -3,7 +3,6 @@
 #![forbid(unsafe_code)]
 
 use super::{Policy, Prediction, ProgramFidelity};
-use crate::measure::results::Touch;
 
 /// A prediction that is off by less than this share is not explained.
 const MISS: f64 = 0.02;
@@ -15,33 +14,17 @@ const SMALL_SHARE: f64 = 0.05;
 /// and a page to be cleared.
 const FAULT_NS: f64 = 1000.0;
 
-/// Explains each program of each policy; of another policy what it predicts is told beside.
+/// Explains each program of each policy.
 pub(super) fn policies(policies: &mut [Policy]) {
-    for at in 0..policies.len() {
-        for program in 0..policies[at].programs.len() {
-            let one = &policies[at].programs[program];
-            let others: Vec<(Touch, &ProgramFidelity)> = policies
-                .iter()
-                .enumerate()
-                .filter(|(number, _)| *number != at)
-                .filter_map(|(_, policy)| {
-                    let mut programs = policy.programs.iter();
-                    Some((policy.touch, programs.find(|other| other.name == one.name)?))
-                })
-                .collect();
-            let sentences = explain(one, &others);
-            policies[at].programs[program].explanations = sentences;
-        }
+    for program in policies.iter_mut().flat_map(|policy| &mut policy.programs) {
+        program.explanations = explain(program);
     }
 }
 
-pub(super) fn explain(
-    found: &ProgramFidelity,
-    others: &[(Touch, &ProgramFidelity)],
-) -> Vec<String> {
+pub(super) fn explain(found: &ProgramFidelity) -> Vec<String> {
     let mut sentences = about_all(found);
     let noise = found.noise.unwrap_or(0.0);
-    let mut within = Vec::new();
+    let (mut within, mut missed) = (Vec::new(), Vec::new());
     for one in &found.subjects {
         let miss = one.real_time.median - one.predicted_time.median;
         if miss.abs() <= MISS.max(noise) {
@@ -53,8 +36,9 @@ pub(super) fn explain(
             within.push(one.subject.as_str());
             continue;
         }
-        sentences.push(about_time(found, one, miss, others));
+        missed.push((one, miss * found.program_ns));
     }
+    sentences.extend(about_times(&missed));
     if !within.is_empty() {
         sentences.push(format!(
             "{}: what was predicted and what was seen differ by less than their intervals; more blocks \
@@ -108,51 +92,22 @@ fn about_all(found: &ProgramFidelity) -> Vec<String> {
     sentences
 }
 
-fn about_time(
-    found: &ProgramFidelity,
-    one: &Prediction,
-    miss: f64,
-    others: &[(Touch, &ProgramFidelity)],
-) -> String {
-    let ms = |ns: f64| format!("{:+.0} ms", ns / 1e6);
-    let left_ns = miss * found.program_ns;
-    let [own, replayed] = one.page_faults;
-    let mut text = format!(
-        "{}: {:.0} ms {} than predicted. Against the baseline, the program takes {} in user mode and \
-         {} in the kernel, with {own:+.0} page faults; predicted are {} by the replay with \
-         {replayed:+.0} page faults, and {} by the start of {} with {:+.0}. ",
-        one.subject,
-        left_ns.abs() / 1e6,
-        if miss > 0.0 { "more" } else { "less" },
-        ms(one.user_ns),
-        ms(one.system_ns),
-        ms(one.replay_ns),
-        ms(one.start_up_ns),
-        match found.started {
-            1 => "one process".to_owned(),
-            several => format!("{several} processes"),
-        },
-        one.start_up_faults,
-    );
-    text += cause(one, left_ns);
-    let elsewhere: Vec<String> = others
-        .iter()
-        .filter_map(|(touch, other)| {
-            let mut subjects = other.subjects.iter();
-            let same = subjects.find(|other| other.subject == one.subject)?;
-            let off = same.predicted_time.median / same.real_time.median - 1.0;
-            Some(format!("{} {:+.1} %", touch.name(), 100.0 * off))
-        })
-        .collect();
-    if !elsewhere.is_empty() {
-        let own = one.predicted_time.median / one.real_time.median - 1.0;
-        text += &format!(
-            " The prediction is off by {:+.1} %; with the touch policies {}.",
-            100.0 * own,
-            elsewhere.join(", ")
-        );
+/// Of subjects and the time that each takes above what was predicted: those of one cause in one sentence.
+fn about_times(missed: &[(&Prediction, f64)]) -> Vec<String> {
+    let mut groups: Vec<(&'static str, Vec<String>)> = Vec::new();
+    for &(one, left_ns) in missed {
+        let cause = cause(one, left_ns);
+        let direction = if left_ns > 0.0 { "more" } else { "less" };
+        let told = format!("{} {:.0} ms {direction}", one.subject, left_ns.abs() / 1e6);
+        match groups.iter_mut().find(|group| group.0 == cause) {
+            Some(group) => group.1.push(told),
+            None => groups.push((cause, vec![told])),
+        }
     }
-    text
+    groups
+        .into_iter()
+        .map(|(cause, told)| format!("Than predicted: {}. {cause}", told.join(", ")))
+        .collect()
 }
 
 /// The likeliest cause of what is left, from where the time went.

@@ -6,6 +6,7 @@
 use super::axis::{Scale, decimal_ticks_between, log_ticks};
 use super::canvas::{Anchor, Canvas, Heading, Picture, SMALL, text_width};
 use super::palette::{self, Ink};
+use super::plane::{Area, Axis, axes};
 use super::{Chart, Drawn, NARROW, WIDE};
 use crate::error::Result;
 use crate::measure::fidelity::{Policy, Prediction};
@@ -109,7 +110,7 @@ fn chart(
 
 fn picture(plane: &Plane, width: f64, plot: f64) -> Result<Picture> {
     let legend = legend(&plane.subjects, width);
-    let top = plane.heading.height(width) + 28.0 + LINE * legend.len() as f64;
+    let top = plane.heading.height(width) + 32.0 + LINE * legend.len() as f64;
     let (bottom, left, right) = (top + plot - 50.0, 60.0, width - 14.0);
     let values = || {
         plane
@@ -119,10 +120,10 @@ fn picture(plane: &Plane, width: f64, plot: f64) -> Result<Picture> {
     };
     let low = values().fold(1.0, f64::min);
     let high = values().fold(1.0, f64::max);
-    Canvas::draw(width, bottom + 46.0, |canvas| {
+    Canvas::draw(width, bottom + 50.0, |canvas| {
         canvas.heading(&plane.heading, width);
         for (row, entries) in legend.iter().enumerate() {
-            let y = top - 24.0 - LINE * (legend.len() - row) as f64 + LINE / 2.0;
+            let y = top - 28.0 - LINE * (legend.len() - row) as f64 + LINE / 2.0;
             for (x, subject) in entries {
                 canvas.dot((x + 6.0, y), 5.0, ink(*subject));
                 let name = &plane.subjects[*subject];
@@ -138,39 +139,16 @@ fn picture(plane: &Plane, width: f64, plot: f64) -> Result<Picture> {
             true => log_ticks(x.low, x.high, 7),
             false => decimal_ticks_between(x.low, x.high, if width < 600.0 { 4 } else { 8 }),
         };
-        for tick in ticks {
-            let label = format!("{}×", format::axis_number(tick));
-            canvas.line(
-                &[(x.at(tick), top), (x.at(tick), bottom)],
-                palette::GRID,
-                1.0,
-            );
-            canvas.line(
-                &[(left, y.at(tick)), (right, y.at(tick))],
-                palette::GRID,
-                1.0,
-            );
-            let below = (x.at(tick), bottom + 13.0);
-            canvas.text(&label, below, Anchor::Middle, SMALL, palette::MUTED);
-            let beside = (left - 6.0, y.at(tick));
-            canvas.text(&label, beside, Anchor::Right, SMALL, palette::MUTED);
-        }
+        let label = |tick| format!("{}×", format::axis_number(tick));
+        let axis = |name, scale| Axis {
+            name,
+            scale,
+            ticks: ticks.clone(),
+            label: &label,
+        };
+        axes(canvas, &axis("real", &x), &axis("predicted", &y));
         let ends = [x.low, x.high].map(|value| (x.at(value), y.at(value)));
         canvas.dashed_line(&ends, palette::AXIS, 1.5, (6, 4));
-        canvas.text(
-            "real",
-            (right, bottom + 32.0),
-            Anchor::Right,
-            SMALL,
-            palette::MUTED,
-        );
-        canvas.text(
-            "predicted",
-            (4.0, top - 8.0),
-            Anchor::Left,
-            SMALL,
-            palette::MUTED,
-        );
         let places: Vec<(f64, f64)> = plane
             .points
             .iter()
@@ -201,40 +179,6 @@ fn picture(plane: &Plane, width: f64, plot: f64) -> Result<Picture> {
     })
 }
 
-/// A rectangle on the canvas.
-#[derive(Clone, Copy)]
-struct Area {
-    left: f64,
-    right: f64,
-    top: f64,
-    bottom: f64,
-}
-
-impl Area {
-    fn around(at: (f64, f64), radius: f64) -> Self {
-        Self {
-            left: at.0 - radius,
-            right: at.0 + radius,
-            top: at.1 - radius,
-            bottom: at.1 + radius,
-        }
-    }
-
-    fn meets(&self, other: &Self) -> bool {
-        self.left < other.right
-            && other.left < self.right
-            && self.top < other.bottom
-            && other.top < self.bottom
-    }
-
-    fn holds(&self, other: &Self) -> bool {
-        self.left <= other.left
-            && other.right <= self.right
-            && self.top <= other.top
-            && other.bottom <= self.bottom
-    }
-}
-
 /// Where the name of a point can stand: beside it, above it or below it, over nothing else.
 fn free_place(
     at: (f64, f64),
@@ -260,7 +204,7 @@ fn free_place(
             };
             (anchor, place, area)
         })
-        .find(|(_, _, area)| room.holds(area) && !taken.iter().any(|other| other.meets(area)))
+        .find(|(_, _, area)| room.holds(area) && !taken.iter().any(|other| other.overlaps(area)))
 }
 
 fn ink(subject: usize) -> Ink {

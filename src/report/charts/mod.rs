@@ -14,6 +14,7 @@ mod memory;
 mod overview;
 mod palette;
 mod parts;
+mod plane;
 mod samples;
 pub(crate) mod statistics;
 mod throughput;

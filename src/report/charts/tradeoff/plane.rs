@@ -9,6 +9,7 @@ use crate::report::charts::canvas::{
     Anchor, Canvas, Heading, NORMAL, Picture, SMALL, shortened, text_width,
 };
 use crate::report::charts::palette::{self, Ink};
+use crate::report::charts::plane::{Area, Axis, axes};
 
 /// Ranges wider than this are drawn on logarithmic scales.
 const LOG_FROM: f64 = 12.0;
@@ -84,7 +85,7 @@ pub(super) fn picture(plane: &Plane, width: f64, plot: f64) -> Result<Picture> {
         if let Some((low, high)) = plane.noise {
             canvas.rectangle((left, y.at(high)), (right, y.at(low)), palette::SHADE);
         }
-        axes(canvas, plane, &x, &y, if is_narrow { 3 } else { 6 });
+        draw_axes(canvas, plane, &x, &y, if is_narrow { 3 } else { 6 });
         let mut taken = bounds(canvas, plane, &x, &y);
         front(canvas, plane, &x, &y);
         canvas.text(
@@ -107,12 +108,7 @@ pub(super) fn picture(plane: &Plane, width: f64, plot: f64) -> Result<Picture> {
                 canvas.interval(ends[0], ends[1], point.ink);
             }
             canvas.dot((px, py), 5.5, point.ink);
-            taken.push(Area {
-                left: px - 7.0,
-                right: px + 7.0,
-                top: py - 7.0,
-                bottom: py + 7.0,
-            });
+            taken.push(Area::around((px, py), 7.0));
         }
         let frame = Area {
             left,
@@ -200,76 +196,31 @@ fn front(canvas: &mut Canvas<'_>, plane: &Plane, x: &Scale, y: &Scale) {
     }
 }
 
-fn axes(canvas: &mut Canvas<'_>, plane: &Plane, x: &Scale, y: &Scale, wanted: usize) {
-    let time_ticks = if y.is_log {
-        log_ticks(y.low, y.high, 7)
-    } else {
-        decimal_ticks_between(y.low, y.high, 5)
+fn draw_axes(canvas: &mut Canvas<'_>, plane: &Plane, x: &Scale, y: &Scale, wanted: usize) {
+    let times = match y.is_log {
+        true => log_ticks(y.low, y.high, 7),
+        false => decimal_ticks_between(y.low, y.high, 5),
     };
-    for tick in time_ticks {
-        canvas.line(
-            &[(x.start, y.at(tick)), (x.end, y.at(tick))],
-            palette::GRID,
-            1.0,
-        );
-        let label = (plane.y_label)(tick);
-        canvas.text(
-            &label,
-            (x.start - 8.0, y.at(tick)),
-            Anchor::Right,
-            SMALL,
-            palette::MUTED,
-        );
-    }
-    let memory_ticks = match (plane.is_in_bytes, x.is_log) {
+    let memories = match (plane.is_in_bytes, x.is_log) {
         (true, true) => log_byte_ticks(x, wanted),
         (true, false) => byte_ticks_between(x.low, x.high, wanted),
         (false, true) => log_ticks(x.low, x.high, wanted),
         (false, false) => decimal_ticks_between(x.low, x.high, wanted),
     };
-    for tick in memory_ticks {
-        canvas.line(
-            &[(x.at(tick), y.start), (x.at(tick), y.end)],
-            palette::GRID,
-            1.0,
-        );
-        let label = (plane.x_label)(tick);
-        let center = x
-            .at(tick)
-            .min(x.end + 10.0 - text_width(&label, SMALL) / 2.0);
-        canvas.text(
-            &label,
-            (center, y.start + 15.0),
-            Anchor::Middle,
-            SMALL,
-            palette::MUTED,
-        );
-    }
-    canvas.line(
-        &[(x.start, y.end), (x.start, y.start), (x.end, y.start)],
-        palette::AXIS,
-        1.0,
-    );
-    let scaled = |name: &str, scale: &Scale| {
-        if scale.is_log {
-            format!("{name} (logarithmic)")
-        } else {
-            name.to_owned()
-        }
-    };
-    canvas.text(
-        &scaled(plane.y_name, y),
-        (4.0, y.end - 16.0),
-        Anchor::Left,
-        SMALL,
-        palette::MUTED,
-    );
-    canvas.text(
-        &scaled(plane.x_name, x),
-        (x.end, y.start + 34.0),
-        Anchor::Right,
-        SMALL,
-        palette::MUTED,
+    axes(
+        canvas,
+        &Axis {
+            name: plane.x_name,
+            scale: x,
+            ticks: memories,
+            label: &plane.x_label,
+        },
+        &Axis {
+            name: plane.y_name,
+            scale: y,
+            ticks: times,
+            label: &plane.y_label,
+        },
     );
 }
 
@@ -281,30 +232,6 @@ fn log_byte_ticks(x: &Scale, wanted: usize) -> Vec<f64> {
         .step_by(every)
         .map(|power| 2f64.powi(power))
         .collect()
-}
-
-#[derive(Clone, Copy)]
-struct Area {
-    left: f64,
-    right: f64,
-    top: f64,
-    bottom: f64,
-}
-
-impl Area {
-    fn overlaps(&self, other: &Self) -> bool {
-        self.left < other.right
-            && other.left < self.right
-            && self.top < other.bottom
-            && other.top < self.bottom
-    }
-
-    fn holds(&self, other: &Self) -> bool {
-        self.left <= other.left
-            && other.right <= self.right
-            && self.top <= other.top
-            && other.bottom <= self.bottom
-    }
 }
 
 /// Writes a point's name at the nearest free place around it, with a thread to it if it is far.
