@@ -16,7 +16,7 @@ use super::size_class::{
     self, BINS, CLASSES, LARGE, SMALL_BYTES_MAX, block_bytes, class_of, class_of_medium,
 };
 use super::slice::{self, ALLOCATED, low_bits};
-use super::tray::{self, Entry, Rack, TRAY_ENTRIES, Tray};
+use super::tray::{Entry, TRAY_ENTRIES, Tray};
 use super::{Process, large, pages, shelf, thread, tick};
 
 /// Whether pointers are checked. Compiled out for measuring what it costs.
@@ -30,12 +30,12 @@ pub(super) const BIN_BYTES: usize = size_of::<Bin>();
 
 /// What a heap has of one class. The magazine is an array; blocks are taken from its top.
 #[repr(C)]
-struct Bin {
+pub(super) struct Bin {
     /// Behind the magazine's last block.
-    top: *mut Entry,
+    pub(super) top: *mut Entry,
     /// Behind the last place that may be used. Null, as the others, for those without a magazine.
-    limit: *mut Entry,
-    first: *mut Entry,
+    pub(super) limit: *mut Entry,
+    pub(super) first: *mut Entry,
     /// What is added to a state byte's address: null. For slices without a class, the address of a
     /// byte that is the state of no block.
     bias: *const u8,
@@ -49,36 +49,37 @@ struct Bin {
 static NO_STATE: u8 = 0;
 
 /// Blocks of a magazine before there is a tray for it.
-const FIRST_ENTRIES: usize = 8;
-
-/// Turns to the slow paths between two looks at the clock.
-const TURNS_BETWEEN_LOOKS: u32 = 7;
+pub(super) const FIRST_ENTRIES: usize = 8;
+/// A magazine may have twice as many blocks each time that it was empty or full so often.
+pub(super) const TURNS_PER_DOUBLING: u8 = 4;
+/// From here on a class has a full magazine, a second one, and offers to others.
+pub(super) const TURNS_MAX: u8 = 4 * TURNS_PER_DOUBLING;
 
 /// A thread's heap.
 #[repr(C, align(64))]
 pub(super) struct Heap {
-    bins: [Bin; BINS],
+    pub(super) bins: [Bin; BINS],
     direct: Direct,
     /// Bin of a request, by its size in units of 16 bytes, rounded up.
     offsets: [u16; SHORT_BYTES_MAX / 16 + 1],
     /// Where each magazine is. Null: in `first_magazines`.
-    trays: [*mut Tray; BINS],
+    pub(super) trays: [*mut Tray; BINS],
     /// The second magazines: full, or nearly. Null: none.
-    spares: [*mut Tray; BINS],
+    pub(super) spares: [*mut Tray; BINS],
     /// Classes that took blocks from, or gave blocks to, others since the last look, a bit each.
-    active: u64,
-    /// Classes that ever needed blocks a second time.
-    grown: u64,
-    looked_ms: u32,
+    pub(super) active: u128,
+    /// How often each class turned to the slow paths, up to [`TURNS_MAX`]: magazines grow by use.
+    pub(super) turns: [u8; BINS],
+    pub(super) looked_ms: u32,
     /// Turns to the slow paths until the next look at the clock.
-    turns_left: u32,
+    pub(super) turns_left: u32,
     /// The next of the heaps without a thread.
     pub(super) next: *mut Heap,
     /// Magazines of programs that need a few blocks. Not touched before.
-    first_magazines: [[core::mem::MaybeUninit<Entry>; FIRST_ENTRIES]; BINS],
+    pub(super) first_magazines: [[core::mem::MaybeUninit<Entry>; FIRST_ENTRIES]; BINS],
 }
 
-const _: () = assert!(BINS <= u64::BITS as usize);
+const _: () = assert!(BINS <= u128::BITS as usize);
 
 /// The heap of a thread that has none: its magazines are empty and full at once, so every path turns to
 /// the slow one. Never written to.
@@ -135,7 +136,7 @@ fn is_none(heap: *mut Heap) -> bool {
 }
 
 /// Blocks of a magazine: 16 KiB of them, for medium ones 128 KiB.
-fn capacity(class: usize) -> usize {
+pub(super) fn capacity(class: usize) -> usize {
     if class > LARGE {
         (128 << 10 >> 1) / block_bytes(class).max(1) + 1
     } else {
@@ -378,6 +379,9 @@ unsafe fn put(entry: Entry, class: usize, heap: *mut Heap) {
             heap.make_room(class);
         }
         let bin = &mut heap.bins[class];
+        if bin.top == bin.limit {
+            return shelf::take_home(class, &[entry]);
+        }
         bin.top.write(entry);
         bin.top = bin.top.add(1);
     }
@@ -477,174 +481,21 @@ impl Heap {
             (&raw mut (*heap).offsets).write(fresh.offsets);
             (&raw mut (*heap).trays).write([ptr::null_mut(); BINS]);
             (&raw mut (*heap).spares).write([ptr::null_mut(); BINS]);
-            ((*heap).active, (*heap).grown, (*heap).looked_ms) = (0, 0, tick::last_ms());
-            (*heap).turns_left = 0;
+            (&raw mut (*heap).turns).write([0; BINS]);
+            ((*heap).active, (*heap).looked_ms, (*heap).turns_left) = (0, tick::last_ms(), 0);
             for class in (1..BINS).filter(|class| *class != LARGE) {
                 let first = (&raw mut (*heap).first_magazines[class]).cast::<Entry>();
                 let bin = &mut (*heap).bins[class];
                 (bin.top, bin.first) = (first, first);
-                bin.limit = first.add(capacity(class).min(FIRST_ENTRIES));
+                // Medium ones: none at first.
+                let is_small = class < LARGE;
+                let count = if is_small {
+                    capacity(class).min(FIRST_ENTRIES)
+                } else {
+                    0
+                };
+                bin.limit = first.add(count);
             }
-        }
-    }
-
-    /// Makes a tray the magazine.
-    fn set_magazine(&mut self, class: usize, mut tray: NonNull<Tray>) {
-        self.trays[class] = tray.as_ptr();
-        // SAFETY: the tray is this heap's; the capacity is at most a tray's.
-        unsafe {
-            let first = tray.as_mut().first();
-            let bin = &mut self.bins[class];
-            (bin.first, bin.top) = (first, first.add(tray.as_ref().count));
-            bin.limit = first.add(capacity(class).max(tray.as_ref().count));
-        }
-    }
-
-    /// Blocks in the magazine.
-    fn count(&self, class: usize) -> usize {
-        let bin = &self.bins[class];
-        (bin.top.addr() - bin.first.addr()) / size_of::<Entry>()
-    }
-
-    /// Takes the magazine's tray out, if it has one, with what is in it.
-    fn take_magazine(&mut self, class: usize) -> Option<NonNull<Tray>> {
-        let mut tray = NonNull::new(self.trays[class])?;
-        // SAFETY: the tray is this heap's.
-        unsafe { tray.as_mut() }.count = self.count(class);
-        self.trays[class] = ptr::null_mut();
-        let first = self.first_magazines[class].as_mut_ptr().cast::<Entry>();
-        let bin = &mut self.bins[class];
-        (bin.first, bin.top) = (first, first);
-        // SAFETY: within the first magazine.
-        bin.limit = unsafe { first.add(capacity(class).min(FIRST_ENTRIES)) };
-        Some(tray)
-    }
-
-    /// Gets blocks for an empty magazine. False: no memory.
-    fn get_blocks(&mut self, class: usize) -> bool {
-        if let Some(spare) = NonNull::new(self.spares[class]) {
-            self.spares[class] = ptr::null_mut();
-            self.replace_magazine(class, spare);
-            return true;
-        }
-        self.active |= 1 << class;
-        self.look_around();
-        if let Some(tray) = shelf::take_offer(class) {
-            self.replace_magazine(class, tray);
-            return true;
-        }
-        // What is needed a second time is worth a tray.
-        if self.grown & (1 << class) == 0 {
-            self.grown |= 1 << class;
-        } else if self.trays[class].is_null()
-            && let Some(tray) = tray::take()
-        {
-            self.set_magazine(class, tray);
-        }
-        let bin = &mut self.bins[class];
-        // SAFETY: the magazine is empty and has room up to its limit.
-        unsafe {
-            let room = (bin.limit.addr() - bin.first.addr()) / size_of::<Entry>();
-            let mut rack = Rack::new(bin.first);
-            shelf::fill(class, &mut rack, room);
-            bin.top = bin.first.add(rack.count);
-            rack.count > 0
-        }
-    }
-
-    /// Puts a filled tray in the place of an empty magazine.
-    fn replace_magazine(&mut self, class: usize, tray: NonNull<Tray>) {
-        if let Some(empty) = self.take_magazine(class) {
-            // SAFETY: the tray was this heap's.
-            unsafe { tray::give(empty) };
-        }
-        self.set_magazine(class, tray);
-    }
-
-    /// Makes room in a full magazine: gives it a tray, or sets the tray aside, or gives the one set
-    /// aside to others.
-    fn make_room(&mut self, class: usize) {
-        let Some(mut fresh) = tray::take() else {
-            return self.send_home(class);
-        };
-        if let Some(full) = self.take_magazine(class) {
-            if let Some(spare) = NonNull::new(self.spares[class]) {
-                // SAFETY: the tray was this heap's, and its blocks.
-                unsafe { shelf::give(class, spare) };
-                self.active |= 1 << class;
-                self.look_around();
-            }
-            self.spares[class] = full.as_ptr();
-        } else {
-            let count = self.count(class);
-            // SAFETY: the first magazine has so many blocks, and a tray has room for them.
-            unsafe {
-                ptr::copy_nonoverlapping(self.bins[class].first, fresh.as_mut().first(), count);
-                fresh.as_mut().count = count;
-            }
-        }
-        // `look_around` frees no block, so the magazine is still the empty first one.
-        self.set_magazine(class, fresh);
-        if self.bins[class].top == self.bins[class].limit {
-            // The first magazine held as many as a tray of this class may.
-            self.make_room(class);
-        }
-    }
-
-    /// Gives all blocks of the magazine back to their slices.
-    fn send_home(&mut self, class: usize) {
-        let count = self.count(class);
-        let bin = &mut self.bins[class];
-        // SAFETY: the magazine has so many blocks, which are this heap's.
-        unsafe { shelf::take_home(class, core::slice::from_raw_parts(bin.first, count)) };
-        bin.top = bin.first;
-    }
-
-    /// Gives all blocks of a class to whoever needs them.
-    fn give_class(&mut self, class: usize) {
-        if let Some(spare) = NonNull::new(self.spares[class]) {
-            self.spares[class] = ptr::null_mut();
-            // SAFETY: the tray was this heap's, and its blocks.
-            unsafe { shelf::give(class, spare) };
-        }
-        if self.count(class) > 0 {
-            self.send_home(class);
-        }
-        if let Some(empty) = self.take_magazine(class) {
-            // SAFETY: the tray was this heap's.
-            unsafe { tray::give(empty) };
-        }
-    }
-
-    /// Gives all blocks away, before the thread ends.
-    pub(super) fn give_all(&mut self) {
-        for class in (1..BINS).filter(|class| *class != LARGE) {
-            self.give_class(class);
-        }
-    }
-
-    /// From time to time: gives away what this thread has not needed lately, and has the process's idle
-    /// memory go back to the system.
-    fn look_around(&mut self) {
-        // The clock costs as much as half a tray does.
-        if self.turns_left > 0 {
-            self.turns_left -= 1;
-            return;
-        }
-        self.turns_left = TURNS_BETWEEN_LOOKS;
-        let due_ms = tick::now_if_due();
-        let now_ms = due_ms.unwrap_or_else(tick::last_ms);
-        if now_ms.wrapping_sub(self.looked_ms) >= tick::THREAD_MS {
-            self.looked_ms = now_ms;
-            for class in (1..BINS).filter(|class| *class != LARGE) {
-                if self.active & (1 << class) == 0 {
-                    self.give_class(class);
-                }
-            }
-            self.active = 0;
-        }
-        if let Some(now_ms) = due_ms {
-            tick::work(now_ms);
         }
     }
 }

@@ -12,7 +12,8 @@
 //! 4. `free(p)`: the slice map's word for `p`, by one load: the class, and where its state bytes are. The
 //!    byte of `p` must say that exactly here an allocated block starts; it is marked free. Then `p` goes
 //!    on top of the magazine, whoever allocated it. 30 instructions; the block is not touched.
-//! 5. The magazine is full: it becomes the second one; the one that was the second is offered to other
+//! 5. The magazine is full: it may grow (from 8 blocks to 16 KiB of them, by use); while it is small, half
+//!    of it goes home; later it becomes the second one; the one that was the second is offered to other
 //!    threads in a free slot of the class (one compare-and-exchange). No slot is free: its blocks go home
 //!    to their slices. A slice without a block in use goes to the other classes.
 //! 6. Ten times a second at most, whoever is on a slow path looks at the clock: offers that nobody took
@@ -31,14 +32,7 @@
 //! | with all checks | 46 | 46 |
 //! | feature `unchecked` | 32 | 32 |
 //!
-//! # What was tried and given up
-//! * Free blocks linked through their own first words, each link sealed by the next link, the address and
-//!   a secret: 45 instructions as well, and it saw writes into freed blocks. But `free` had to read the
-//!   block before it could write it, and waited for memory: where live blocks are many and end in
-//!   random order, twice the time (0.34 s against 0.16 s for the same work).
-//! * Ranges of possibly dirty pages in one free extent, clean ones between them included: the store
-//!   believed in memory that was not there and gave it back too early; 8,000 `madvise` calls in place of
-//!   680.
+//! What was measured, and what was tried and given up: `src/allocator/README.md`, "Speed and memory".
 //!
 //! # Invariants
 //! * A pointer is an allocated small block if and only if its state byte is `ALLOCATED | address & 63`.
@@ -50,7 +44,8 @@
 //!
 //! | file | one idea |
 //! |---|---|
-//! | `heap` | a thread's magazines; the short paths and the slow ones behind them |
+//! | `heap` | a thread's magazines; the paths that nearly every call takes |
+//! | `magazine` | how magazines grow, are filled, and are emptied |
 //! | `size_class` | which block sizes exist, and which serves a request |
 //! | `tray` | arrays of free blocks |
 //! | `exchange` | slots through which threads hand trays to each other without a lock |
@@ -59,6 +54,7 @@
 //! | `pages` | what is at an address: the maps |
 //! | `large` | blocks beyond 16 KiB |
 //! | `store`, `extent` | all memory got from the system, as runs of OS pages |
+//! | `joint` | blocks made of a dirty extent and clean ones beside it |
 //! | `metadata` | memory for records |
 //! | `thread`, `fork` | the heap of the calling thread; locks around `fork` |
 //! | `tick`, `background` | what happens from time to time; a thread that sees to it, if wanted |
@@ -87,7 +83,9 @@ mod exchange;
 mod extent;
 mod fork;
 mod heap;
+mod joint;
 mod large;
+mod magazine;
 mod metadata;
 pub mod options;
 mod pages;

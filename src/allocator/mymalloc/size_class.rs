@@ -1,7 +1,8 @@
 //! Size classes: which block sizes exist, and which serves a request.
 //!
-//! Steps of 16 bytes up to 128, four per doubling up to 2048, and from there the sizes that divide a
-//! slice without a rest. All are multiples of 16. Powers of two are all among them, so that a request
+//! Steps of 16 bytes up to 128, four per doubling up to 1024 (and one more behind 512), eight up to 2048,
+//! and from there the sizes that divide a slice without a rest. Programs ask often for a power of two and
+//! a few bytes, so the steps behind one are short. All are multiples of 16. Powers of two are all among them, so that a request
 //! with an alignment finds a class whose blocks have it: a slice starts at a multiple of its length,
 //! and a block at a multiple of its size.
 
@@ -19,9 +20,10 @@ pub(super) const CLASSES: usize = SIZES.len();
 pub(super) const LARGE: usize = CLASSES;
 
 /// Block size of each class, in bytes.
-pub(super) const SIZES: [usize; 35] = [
-    0, 16, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 768, 896,
-    1024, 1280, 1536, 1792, 2048, 2336, 2720, 3264, 4096, 4672, 5456, 6544, 8192, 10912, 16384,
+pub(super) const SIZES: [usize; 44] = [
+    0, 16, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640, 768,
+    896, 1024, 1152, 1280, 1408, 1536, 1664, 1792, 1920, 2048, 2176, 2336, 2512, 2720, 2976, 3264,
+    3632, 4096, 4672, 5456, 6544, 8192, 10912, 16384,
 ];
 
 /// Class of each request, by its size in units of 16 bytes, rounded up.
@@ -69,12 +71,20 @@ pub(super) const fn blocks_per_slice(class: usize) -> usize {
     SLICE_BYTES / SIZES[class]
 }
 
-/// Bits of an address that stay out of a block's place among the state bytes of its slice: blocks of 64
-/// bytes and more have one per 64 bytes, smaller ones per 16. So the state bytes of an OS page share no
+/// The least [`state_shift`], and how many there are.
+pub(super) const STATE_SHIFT_MIN: u32 = 4;
+pub(super) const STATE_SHIFTS: usize = 3;
+
+/// Bits of an address that stay out of a block's place among the state bytes of its slice: there is one
+/// per 64 bytes, for smaller blocks one per 32 or 16, at most as many as a block has. So the state bytes of an OS page share no
 /// cache line with those of another page, and threads that use different pages do not disturb each
 /// other.
 pub(super) const fn state_shift(class: usize) -> u32 {
-    if SIZES[class] < 64 { 4 } else { 6 }
+    match SIZES[class] {
+        ..32 => STATE_SHIFT_MIN,
+        32..64 => 5,
+        64.. => 6,
+    }
 }
 
 /// State bytes of a slice.

@@ -19,7 +19,8 @@ use super::super::lock::Lock;
 use super::super::os;
 use super::pages::{self, CHUNK_BYTES, REGION_BYTES, SLICES_PER_CHUNK};
 use super::size_class::{
-    SIZES, SLICE_BYTES, SLICE_SHIFT, blocks_per_slice, state_shift, states_per_slice,
+    SIZES, SLICE_BYTES, SLICE_SHIFT, STATE_SHIFT_MIN, STATE_SHIFTS, blocks_per_slice, state_shift,
+    states_per_slice,
 };
 use super::tray::{Entry, Rack};
 use super::{large, metadata, options, secure};
@@ -40,8 +41,8 @@ pub(super) const fn low_bits(address: usize) -> u8 {
 pub(super) struct Slice {
     pub(super) start: NonNull<u8>,
     pub(super) states: NonNull<u8>,
-    /// Arrays of state bytes, kept for the next time: for small steps, and for large ones.
-    arrays: [*mut u8; 2],
+    /// Arrays of state bytes, kept for the next time: one for each shift.
+    arrays: [*mut u8; STATE_SHIFTS],
     /// Blocks at home.
     pub(super) free: usize,
     /// No block before this place among the state bytes is at home.
@@ -175,12 +176,13 @@ impl Slice {
 
     /// Gets state bytes for a class, all 0. False: no memory.
     fn prepare_states(&mut self, class: usize) -> bool {
-        let array = &mut self.arrays[usize::from(state_shift(class) == 6)];
+        let shift = state_shift(class);
+        let array = &mut self.arrays[(shift - STATE_SHIFT_MIN) as usize];
         if array.is_null() {
-            let fresh = if state_shift(class) == 6 {
-                metadata::allocate::<[u64; SLICE_BYTES >> 6 >> 3]>().map(NonNull::cast)
-            } else {
-                metadata::allocate::<[u64; SLICE_BYTES >> 4 >> 3]>().map(NonNull::cast)
+            let fresh = match shift {
+                4 => metadata::allocate::<[u64; SLICE_BYTES >> 4 >> 3]>().map(NonNull::cast),
+                5 => metadata::allocate::<[u64; SLICE_BYTES >> 5 >> 3]>().map(NonNull::cast),
+                _ => metadata::allocate::<[u64; SLICE_BYTES >> 6 >> 3]>().map(NonNull::cast),
             };
             let Some(fresh) = fresh else { return false };
             *array = fresh.as_ptr();

@@ -19,10 +19,10 @@ use super::{metadata, options, secure};
 const DIRTY_PAGES_ALLOWED: usize = (64 << 20) / OS_PAGE_BYTES;
 /// Free extents from here on go back to the system with their addresses.
 const UNMAP_PAGES_MIN: usize = (32 << 20) / OS_PAGE_BYTES;
-/// Dirty extents that are looked at for one that, with clean ones beside it, is long enough.
-const JOINT_LOOKS: usize = 12;
-/// The least part of a block that is worth it, as a divisor.
-const JOINT_PART_MIN: usize = 8;
+/// Longer blocks that grow always move by pages.
+const COPY_PAGES_MAX: usize = (4 << 20) / OS_PAGE_BYTES;
+/// So much idle memory does not matter.
+const IDLE_PAGES_MIN: usize = (1 << 20) / OS_PAGE_BYTES;
 /// What is got from the system at a time: at least, and at most unless a block needs more.
 const GROWTH_BYTES_MIN: usize = 1 << 20;
 const GROWTH_BYTES_MAX: usize = 64 << 20;
@@ -32,7 +32,7 @@ const RECORDS_BYTES: usize = 2 * size_of::<Region>() + size_of::<Extent>() + 256
 
 /// Extents, used and free. Guarded by the lock of [`large`](super::large).
 pub(super) struct Store {
-    free: Bins,
+    pub(super) free: Bins,
     /// Records of extents that are not in use.
     records: *mut Extent,
     mapped_pages: usize,
@@ -127,6 +127,11 @@ impl Store {
         if !self.make_way_for(pages) {
             return None;
         }
+        // What grows gets room to grow, in clean memory, so that its pages can move there; unless so much
+        // is idle that copying is the better way.
+        let idle_pages_allowed = (self.used_pages / 4).max(IDLE_PAGES_MIN);
+        let to_grow =
+            to_grow && (pages > COPY_PAGES_MAX || self.free.dirty_pages() <= idle_pages_allowed);
         if !to_grow
             && !to_guard
             && self.free.find_dirty(pages, alignment_pages).is_none()
@@ -190,86 +195,11 @@ impl Store {
         true
     }
 
-    /// An extent for use that is made of a dirty one, too short for it, and of clean ones beside it:
-    /// what is there already is used before new memory is touched. None: none was found, or no memory
-    /// for records; nothing has changed.
-    fn take_joint(
-        &mut self,
-        pages: usize,
-        alignment_pages: usize,
-        state: State,
-    ) -> Option<NonNull<Extent>> {
-        let found = self.free.find_longest_dirty(JOINT_LOOKS, |dirty| {
-            Self::window_around(dirty, pages, alignment_pages).map(|first| (dirty, first))
-        });
-        let (dirty, first) = found?;
-        let end = first + pages;
-        // SAFETY: the store's record, under its lock.
-        let (dirty_first, dirty_end) = unsafe { (dirty.as_ref().first, dirty.as_ref().end) };
-        let before = (first < dirty_first).then(|| extent::at(dirty_first - 1));
-        let after = (end > dirty_end).then(|| extent::at(dirty_end));
-        let parts = [before.flatten(), Some(dirty), after.flatten()];
-        let mut joint: Option<NonNull<Extent>> = None;
-        for part in parts.into_iter().flatten() {
-            // SAFETY: free extents in their bins, side by side, under the lock; what has been cut off is
-            // ours.
-            unsafe {
-                let (from, to) = (part.as_ref().first.max(first), part.as_ref().end.min(end));
-                if self.cut(part, from, to, State::Chunk).is_none() {
-                    joint
-                        .into_iter()
-                        .for_each(|joint| self.put(joint, true, os::now_ms()));
-                    return None;
-                }
-                match joint {
-                    None => joint = Some(part),
-                    Some(joint) => self.join(joint, part),
-                }
-            }
-        }
-        let joint = joint?;
-        // SAFETY: the store's record, under its lock; nobody has the memory yet.
-        unsafe {
-            if state == State::Block && !pages::set_large(first * OS_PAGE_BYTES) {
-                self.put(joint, true, os::now_ms());
-                return None;
-            }
-            ((*joint.as_ptr()).state, (*joint.as_ptr()).is_dirty) = (state, true);
-        }
-        Some(joint)
-    }
-
-    /// Where `pages` fit that take in a dirty extent, as much of it as can be, and free ones beside it.
-    fn window_around(
-        dirty: NonNull<Extent>,
-        pages: usize,
-        alignment_pages: usize,
-    ) -> Option<usize> {
-        // SAFETY: the store's record, under its lock, which the caller holds.
-        let dirty = unsafe { dirty.as_ref() };
-        if dirty.pages() < pages / JOINT_PART_MIN {
-            return None;
-        }
-        let before = dirty.first.checked_sub(1).and_then(Self::free_at_end_of);
-        let start = before.map_or(dirty.first, |(first, _)| first);
-        let end = Self::free_at_end_of(dirty.end).map_or(dirty.end, |(_, end)| end);
-        let wished = dirty.first.min(end.checked_sub(pages)?);
-        let below = wished - wished % alignment_pages;
-        let above = wished.checked_next_multiple_of(alignment_pages)?;
-        let fits = |first: &usize| {
-            *first >= start
-                && *first + pages <= end
-                && *first < dirty.end
-                && *first + pages > dirty.first
-        };
-        [below, above].into_iter().find(fits)
-    }
-
     /// Makes two extents one that follow each other; `behind` is no more.
     ///
     /// # Safety
     /// Both are in use, and the caller's.
-    unsafe fn join(&mut self, extent: NonNull<Extent>, behind: NonNull<Extent>) {
+    pub(super) unsafe fn join(&mut self, extent: NonNull<Extent>, behind: NonNull<Extent>) {
         // SAFETY: the store's records, under its lock.
         unsafe {
             let (first, middle, end) = (
@@ -285,19 +215,12 @@ impl Store {
         }
     }
 
-    /// First page and end of the free extent that begins or ends at this page.
-    fn free_at_end_of(page: usize) -> Option<(usize, usize)> {
-        // SAFETY: the store's record, under its lock, which the caller holds.
-        let extent = unsafe { extent::at(page)?.as_ref() };
-        (extent.state == State::Free).then_some((extent.first, extent.end))
-    }
-
     /// Makes the middle of a free extent one in use; what is left over on both sides stays free. None:
     /// no memory for records; nothing has changed.
     ///
     /// # Safety
     /// A free extent in its bin, which `first..end` lies in.
-    unsafe fn cut(
+    pub(super) unsafe fn cut(
         &mut self,
         extent: NonNull<Extent>,
         first: usize,

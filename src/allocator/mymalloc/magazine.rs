@@ -1,0 +1,243 @@
+//! How a heap's magazines grow, are filled, and are emptied: what happens when one is empty or full.
+//!
+//! A magazine starts with room for 8 blocks, and may have twice as many each time that its class has
+//! turned here four times. What is too much goes home until then, so that a program which uses a little
+//! of every class does not keep a little of each. A class that has shown that it needs much has a full
+//! magazine, a second one, and offers whole trays to other threads. Medium blocks start with none.
+
+use core::ptr::{self, NonNull};
+
+use super::heap::{FIRST_ENTRIES, Heap, TURNS_MAX, TURNS_PER_DOUBLING, capacity};
+use super::size_class::{BINS, LARGE};
+use super::tray::{self, Entry, Rack, Tray};
+use super::{shelf, tick};
+
+/// Turns to the slow paths between two looks at the clock.
+const TURNS_BETWEEN_LOOKS: u32 = 7;
+
+impl Heap {
+    /// Makes a tray the magazine.
+    fn set_magazine(&mut self, class: usize, mut tray: NonNull<Tray>) {
+        self.trays[class] = tray.as_ptr();
+        // SAFETY: the tray is this heap's; the capacity is at most a tray's.
+        unsafe {
+            let first = tray.as_mut().first();
+            let limit = self.capacity_now(class).max(tray.as_ref().count);
+            let bin = &mut self.bins[class];
+            (bin.first, bin.top) = (first, first.add(tray.as_ref().count));
+            bin.limit = first.add(limit);
+        }
+    }
+
+    /// Blocks that the magazine may have by now.
+    fn capacity_now(&self, class: usize) -> usize {
+        if class > LARGE && self.turns[class] < TURNS_MAX {
+            // A few of each class would be megabytes.
+            return 0;
+        }
+        let doublings = self.turns[class] / TURNS_PER_DOUBLING;
+        capacity(class).min(FIRST_ENTRIES << doublings)
+    }
+
+    /// Counts a turn to the slow paths.
+    fn count_turn(&mut self, class: usize) {
+        self.turns[class] = (self.turns[class] + 1).min(TURNS_MAX);
+    }
+
+    /// Blocks in the magazine.
+    fn count(&self, class: usize) -> usize {
+        let bin = &self.bins[class];
+        (bin.top.addr() - bin.first.addr()) / size_of::<Entry>()
+    }
+
+    /// Takes the magazine's tray out, if it has one, with what is in it.
+    fn take_magazine(&mut self, class: usize) -> Option<NonNull<Tray>> {
+        let mut tray = NonNull::new(self.trays[class])?;
+        // SAFETY: the tray is this heap's.
+        unsafe { tray.as_mut() }.count = self.count(class);
+        self.trays[class] = ptr::null_mut();
+        let first = self.first_magazines[class].as_mut_ptr().cast::<Entry>();
+        let count = self.capacity_now(class).min(FIRST_ENTRIES);
+        let bin = &mut self.bins[class];
+        (bin.first, bin.top) = (first, first);
+        // SAFETY: within the first magazine.
+        bin.limit = unsafe { first.add(count) };
+        Some(tray)
+    }
+
+    /// Gets blocks for an empty magazine. False: no memory.
+    pub(super) fn get_blocks(&mut self, class: usize) -> bool {
+        if let Some(spare) = NonNull::new(self.spares[class]) {
+            self.spares[class] = ptr::null_mut();
+            self.replace_magazine(class, spare);
+            return true;
+        }
+        self.active |= 1 << class;
+        self.count_turn(class);
+        self.look_around();
+        if let Some(tray) = shelf::take_offer(class) {
+            self.replace_magazine(class, tray);
+            return true;
+        }
+        self.grow(class);
+        let bin = &mut self.bins[class];
+        // SAFETY: the magazine is empty and has room up to its limit.
+        unsafe {
+            // There is room for one even where none may stay.
+            let room = (bin.limit.addr() - bin.first.addr()) / size_of::<Entry>();
+            let mut rack = Rack::new(bin.first);
+            shelf::fill(class, &mut rack, room.max(1));
+            bin.top = bin.first.add(rack.count);
+            rack.count > 0
+        }
+    }
+
+    /// Puts a filled tray in the place of an empty magazine.
+    fn replace_magazine(&mut self, class: usize, tray: NonNull<Tray>) {
+        if let Some(empty) = self.take_magazine(class) {
+            // SAFETY: the tray was this heap's.
+            unsafe { tray::give(empty) };
+        }
+        self.set_magazine(class, tray);
+    }
+
+    /// Lets the magazine have as many blocks as it may by now.
+    fn grow(&mut self, class: usize) {
+        let capacity = self.capacity_now(class);
+        let bin = &mut self.bins[class];
+        if (bin.limit.addr() - bin.first.addr()) / size_of::<Entry>() >= capacity {
+            return;
+        }
+        if !self.trays[class].is_null() {
+            // SAFETY: a tray has room for every class's capacity.
+            bin.limit = unsafe { bin.first.add(capacity) };
+        } else if capacity <= FIRST_ENTRIES {
+            // SAFETY: the first magazine has room for so many.
+            bin.limit = unsafe { bin.first.add(capacity) };
+        } else if let Some(tray) = tray::take() {
+            self.move_to(class, tray);
+        }
+    }
+
+    /// Makes room in a full magazine: lets it grow, or sends a part of it home; once the class has
+    /// shown that it needs much, sets the tray aside, or gives the one set aside to others.
+    pub(super) fn make_room(&mut self, class: usize) {
+        self.count_turn(class);
+        self.grow(class);
+        if self.bins[class].top != self.bins[class].limit {
+            return;
+        }
+        if self.turns[class] < TURNS_MAX {
+            return self.send_part_home(class);
+        }
+        let Some(fresh) = tray::take() else {
+            return self.send_home(class);
+        };
+        if let Some(full) = self.take_magazine(class) {
+            if let Some(spare) = NonNull::new(self.spares[class]) {
+                // SAFETY: the tray was this heap's, and its blocks.
+                unsafe { shelf::give(class, spare) };
+                self.active |= 1 << class;
+                self.look_around();
+            }
+            self.spares[class] = full.as_ptr();
+            // `look_around` frees no block, so the magazine is still the empty first one.
+            self.set_magazine(class, fresh);
+        } else {
+            // A class of so few blocks that the first magazine was enough: from now on in trays.
+            self.move_to(class, fresh);
+            self.make_room(class);
+        }
+    }
+
+    /// Moves what is in the first magazine to a tray, which takes its place.
+    fn move_to(&mut self, class: usize, mut tray: NonNull<Tray>) {
+        let count = self.count(class);
+        // SAFETY: the first magazine has so many blocks, and a tray has room for them.
+        unsafe {
+            ptr::copy_nonoverlapping(self.bins[class].first, tray.as_mut().first(), count);
+            tray.as_mut().count = count;
+        }
+        self.set_magazine(class, tray);
+    }
+
+    /// Gives the half of the magazine back that was freed first.
+    fn send_part_home(&mut self, class: usize) {
+        let count = self.count(class);
+        if count == 0 {
+            return;
+        }
+        let part = count.div_ceil(2);
+        let bin = &mut self.bins[class];
+        // SAFETY: the magazine has so many blocks, which are this heap's.
+        unsafe {
+            shelf::take_home(class, core::slice::from_raw_parts(bin.first, part));
+            ptr::copy(bin.first.add(part), bin.first, count - part);
+            bin.top = bin.first.add(count - part);
+        }
+        self.active |= 1 << class;
+        self.look_around();
+    }
+
+    /// Gives all blocks of the magazine back to their slices.
+    fn send_home(&mut self, class: usize) {
+        let count = self.count(class);
+        let bin = &mut self.bins[class];
+        // SAFETY: the magazine has so many blocks, which are this heap's.
+        unsafe { shelf::take_home(class, core::slice::from_raw_parts(bin.first, count)) };
+        bin.top = bin.first;
+    }
+
+    /// Gives all blocks of a class to whoever needs them.
+    fn give_class(&mut self, class: usize) {
+        if let Some(spare) = NonNull::new(self.spares[class]) {
+            self.spares[class] = ptr::null_mut();
+            // SAFETY: the tray was this heap's, and its blocks.
+            unsafe { shelf::give(class, spare) };
+        }
+        if self.count(class) > 0 {
+            self.send_home(class);
+        }
+        if let Some(empty) = self.take_magazine(class) {
+            // SAFETY: the tray was this heap's.
+            unsafe { tray::give(empty) };
+        }
+        let count = self.capacity_now(class).min(FIRST_ENTRIES);
+        let bin = &mut self.bins[class];
+        // SAFETY: the magazine is the first one now, which has room for so many.
+        bin.limit = unsafe { bin.first.add(count) };
+    }
+
+    /// Gives all blocks away, before the thread ends.
+    pub(super) fn give_all(&mut self) {
+        for class in (1..BINS).filter(|class| *class != LARGE) {
+            self.give_class(class);
+        }
+    }
+
+    /// From time to time: gives away what this thread has not needed lately, and has the process's idle
+    /// memory go back to the system.
+    fn look_around(&mut self) {
+        // The clock costs as much as half a tray does.
+        if self.turns_left > 0 {
+            self.turns_left -= 1;
+            return;
+        }
+        self.turns_left = TURNS_BETWEEN_LOOKS;
+        let due_ms = tick::now_if_due();
+        let now_ms = due_ms.unwrap_or_else(tick::last_ms);
+        if now_ms.wrapping_sub(self.looked_ms) >= tick::THREAD_MS {
+            self.looked_ms = now_ms;
+            for class in (1..BINS).filter(|class| *class != LARGE) {
+                if self.active & (1 << class) == 0 {
+                    self.turns[class] = 0;
+                    self.give_class(class);
+                }
+            }
+            self.active = 0;
+        }
+        if let Some(now_ms) = due_ms {
+            tick::work(now_ms);
+        }
+    }
+}
