@@ -22,7 +22,10 @@ fn a_longer_block_takes_idle_memory_and_what_is_clean_beside_it() {
         let longer = MyMalloc.alloc_zeroed(layout(400));
         assert_eq!(longer, first, "the idle pages are part of it");
         let bytes = std::slice::from_raw_parts(longer, 400 << 10);
-        assert!(bytes.iter().all(|byte| *byte == 0), "zeroes, though it held others");
+        assert!(
+            bytes.iter().all(|byte| *byte == 0),
+            "zeroes, though it held others"
+        );
         assert!(check().is_ok());
 
         MyMalloc.dealloc(longer, layout(400));

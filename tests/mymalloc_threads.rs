@@ -50,7 +50,11 @@ fn this_program_runs_on_mymalloc() {
     let address: *const _ = &raw const *boxed;
     // SAFETY: a block of ours.
     let usable = unsafe { c::malloc_usable_size(address.cast_mut().cast()) };
-    assert_eq!(usable, 80, "72 bytes in the class of 80");
+    // A cold class is served by a longer one.
+    assert!(
+        [80, 128].contains(&usable),
+        "72 bytes in a block of {usable}"
+    );
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::pages::{
     self, CHUNK_BYTES, PAGES_PER_CHUNK, PAGES_PER_REGION, Region, SLICES_PER_CHUNK,
 };
 use super::size_class::{
-    CLASSES, SIZES, SLICE_BYTES, blocks_per_slice, state_shift, states_per_slice,
+    CLASSES, SIZES, SLICE_BYTES, blocks_per_slice, places_per_slice, state_shift, states_per_slice,
 };
 use super::slice::{ALLOCATED, AT_HOME, Chunk, Slice, low_bits};
 use super::{fork, large, shelf};
@@ -233,16 +233,21 @@ impl Walk {
                 ensure(entry.is_none(), "a slice without a class has one", start)?;
                 continue;
             }
-            let slice = &chunk.slices[index];
+            let first = usize::from(chunk.firsts[index]);
+            let slice = &chunk.slices[first];
+            let slice_start = address + first * SLICE_BYTES;
             let is_known = entry.is_some_and(|entry| {
-                entry.class() == slice.class && entry.state_of(start) == slice.states.as_ptr()
+                entry.class() == slice.class && entry.state_of(slice_start) == slice.states.as_ptr()
             });
+            let is_within = (first..first + places_per_slice(slice.class)).contains(&index);
             ensure(
-                is_known && slice.start.addr().get() == start,
+                is_known && is_within && slice.start.addr().get() == slice_start,
                 "a slice's entry",
                 start,
             )?;
-            self.slice(start, slice)?;
+            if index == first {
+                self.slice(start, slice)?;
+            }
         }
         Ok(())
     }

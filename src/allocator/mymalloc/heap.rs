@@ -16,7 +16,7 @@ use super::size_class::{
     self, BINS, CLASSES, LARGE, SMALL_BYTES_MAX, block_bytes, class_of, class_of_medium,
 };
 use super::slice::{self, ALLOCATED, low_bits};
-use super::tray::{Entry, TRAY_ENTRIES, Tray};
+use super::tray::{Entry, Tray, capacity};
 use super::{Process, large, pages, shelf, thread, tick};
 
 /// Whether pointers are checked. Compiled out for measuring what it costs.
@@ -70,6 +70,8 @@ pub(super) struct Heap {
     pub(super) active: u128,
     /// How often each class turned to the slow paths, up to [`TURNS_MAX`]: magazines grow by use.
     pub(super) turns: [u8; BINS],
+    /// How many blocks each class has got from its stand-in.
+    pub(super) lent: [u16; BINS],
     pub(super) looked_ms: u32,
     /// Turns to the slow paths until the next look at the clock.
     pub(super) turns_left: u32,
@@ -133,15 +135,6 @@ impl NoHeap {
 /// Whether this is no thread's heap.
 fn is_none(heap: *mut Heap) -> bool {
     ptr::addr_eq(heap, &raw const NO_HEAP)
-}
-
-/// Blocks of a magazine: 16 KiB of them, for medium ones 128 KiB.
-pub(super) fn capacity(class: usize) -> usize {
-    if class > LARGE {
-        (128 << 10 >> 1) / block_bytes(class).max(1) + 1
-    } else {
-        (16384 / block_bytes(class)).clamp(4, TRAY_ENTRIES)
-    }
 }
 
 /// A block of `size` bytes at least. Null, and `errno` is `ENOMEM`: no memory, or a size beyond
@@ -270,7 +263,13 @@ unsafe fn refill(offset: usize, heap: *mut Heap) -> *mut u8 {
     };
     // SAFETY: the calling thread's heap, which nobody else uses.
     unsafe {
-        let class = offset / BIN_BYTES;
+        let mut class = offset / BIN_BYTES;
+        if let Some(stand_in) = (*heap.as_ptr()).stand_in(class) {
+            if (*heap.as_ptr()).bins[stand_in].top != (*heap.as_ptr()).bins[stand_in].first {
+                return take_top(&raw mut (*heap.as_ptr()).bins[stand_in]);
+            }
+            class = stand_in;
+        }
         let mut has_blocks = (*heap.as_ptr()).get_blocks(class);
         if !has_blocks {
             // The addresses of idle memory may be what records lack.
@@ -278,7 +277,7 @@ unsafe fn refill(offset: usize, heap: *mut Heap) -> *mut u8 {
             has_blocks = (*heap.as_ptr()).get_blocks(class);
         }
         if has_blocks {
-            pop(heap.as_ptr(), offset)
+            take_top(&raw mut (*heap.as_ptr()).bins[class])
         } else {
             or_enomem(None)
         }
@@ -482,6 +481,7 @@ impl Heap {
             (&raw mut (*heap).trays).write([ptr::null_mut(); BINS]);
             (&raw mut (*heap).spares).write([ptr::null_mut(); BINS]);
             (&raw mut (*heap).turns).write([0; BINS]);
+            (&raw mut (*heap).lent).write([0; BINS]);
             ((*heap).active, (*heap).looked_ms, (*heap).turns_left) = (0, tick::last_ms(), 0);
             for class in (1..BINS).filter(|class| *class != LARGE) {
                 let first = (&raw mut (*heap).first_magazines[class]).cast::<Entry>();

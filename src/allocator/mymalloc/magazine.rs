@@ -7,21 +7,26 @@
 
 use core::ptr::{self, NonNull};
 
-use super::heap::{FIRST_ENTRIES, Heap, TURNS_MAX, TURNS_PER_DOUBLING, capacity};
-use super::size_class::{BINS, LARGE};
-use super::tray::{self, Entry, Rack, Tray};
+use super::heap::{FIRST_ENTRIES, Heap, TURNS_MAX, TURNS_PER_DOUBLING};
+use super::size_class::{BINS, LARGE, STAND_INS, block_bytes};
+use super::tray::{self, Entry, Rack, Tray, capacity};
 use super::{shelf, tick};
 
 /// Turns to the slow paths between two looks at the clock.
 const TURNS_BETWEEN_LOOKS: u32 = 7;
 
+/// Bytes from its stand-in that make a class warm.
+const LENT_MAX: u16 = 4096;
+/// A block counts for so many at most.
+const LENT_MAX_SHARE: usize = 1024;
+
 impl Heap {
     /// Makes a tray the magazine.
-    fn set_magazine(&mut self, class: usize, mut tray: NonNull<Tray>) {
+    fn set_magazine(&mut self, class: usize, tray: NonNull<Tray>) {
         self.trays[class] = tray.as_ptr();
         // SAFETY: the tray is this heap's; the capacity is at most a tray's.
         unsafe {
-            let first = tray.as_mut().first();
+            let first = tray::first_of(tray);
             let limit = self.capacity_now(class).max(tray.as_ref().count);
             let bin = &mut self.bins[class];
             (bin.first, bin.top) = (first, first.add(tray.as_ref().count));
@@ -42,6 +47,23 @@ impl Heap {
     /// Counts a turn to the slow paths.
     fn count_turn(&mut self, class: usize) {
         self.turns[class] = (self.turns[class] + 1).min(TURNS_MAX);
+    }
+
+    /// The class that serves a class whose magazine is empty, if that is cold: it has asked for few blocks
+    /// yet. Long blocks that the other class has at hand hardly count: they are memory that is there.
+    pub(super) fn stand_in(&mut self, class: usize) -> Option<usize> {
+        let stand_in = usize::from(STAND_INS[class]);
+        if stand_in == class || self.lent[class] >= LENT_MAX {
+            return None;
+        }
+        let is_at_hand = self.bins[stand_in].top != self.bins[stand_in].first;
+        let bytes = block_bytes(class).clamp(LENT_MAX_SHARE / 32, LENT_MAX_SHARE);
+        self.lent[class] += if is_at_hand && bytes == LENT_MAX_SHARE {
+            1
+        } else {
+            bytes as u16
+        };
+        Some(stand_in)
     }
 
     /// Blocks in the magazine.
@@ -96,7 +118,7 @@ impl Heap {
     fn replace_magazine(&mut self, class: usize, tray: NonNull<Tray>) {
         if let Some(empty) = self.take_magazine(class) {
             // SAFETY: the tray was this heap's.
-            unsafe { tray::give(empty) };
+            unsafe { tray::give(class, empty) };
         }
         self.set_magazine(class, tray);
     }
@@ -114,7 +136,7 @@ impl Heap {
         } else if capacity <= FIRST_ENTRIES {
             // SAFETY: the first magazine has room for so many.
             bin.limit = unsafe { bin.first.add(capacity) };
-        } else if let Some(tray) = tray::take() {
+        } else if let Some(tray) = tray::take(class) {
             self.move_to(class, tray);
         }
     }
@@ -130,7 +152,7 @@ impl Heap {
         if self.turns[class] < TURNS_MAX {
             return self.send_part_home(class);
         }
-        let Some(fresh) = tray::take() else {
+        let Some(fresh) = tray::take(class) else {
             return self.send_home(class);
         };
         if let Some(full) = self.take_magazine(class) {
@@ -155,7 +177,7 @@ impl Heap {
         let count = self.count(class);
         // SAFETY: the first magazine has so many blocks, and a tray has room for them.
         unsafe {
-            ptr::copy_nonoverlapping(self.bins[class].first, tray.as_mut().first(), count);
+            ptr::copy_nonoverlapping(self.bins[class].first, tray::first_of(tray), count);
             tray.as_mut().count = count;
         }
         self.set_magazine(class, tray);
@@ -200,7 +222,7 @@ impl Heap {
         }
         if let Some(empty) = self.take_magazine(class) {
             // SAFETY: the tray was this heap's.
-            unsafe { tray::give(empty) };
+            unsafe { tray::give(class, empty) };
         }
         let count = self.capacity_now(class).min(FIRST_ENTRIES);
         let bin = &mut self.bins[class];

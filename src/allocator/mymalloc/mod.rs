@@ -4,11 +4,12 @@
 //! # The walk of a block
 //! 1. `malloc(40)`: the thread's heap, the bin of the class (48 bytes), the top of the magazine. Mark the
 //!    block allocated in its state byte. 16 instructions; the block itself is not touched.
-//! 2. The magazine is empty: the thread's second one takes its place; else a tray that another thread
-//!    has offered (one swap); else blocks come from the class's slices, under the class's lock: free
-//!    ones, or newly carved ones, a magazine full of them, the lowest address first.
-//! 3. No slice has any: a new one (32 KiB) from a chunk (256 KiB), a chunk from the large store, and that
-//!    from the system. A thread without a heap gets one; the first one reserves the maps.
+//! 2. The magazine is empty: a class of which little was needed yet takes a block of a longer class; else
+//!    the thread's second magazine takes its place; else a tray that another thread has offered (one
+//!    swap); else blocks come from the class's slices, under the class's lock: free ones, or newly
+//!    carved ones, a magazine full of them, the lowest address first.
+//! 3. No slice has any: a new one (32 or 128 KiB) from a chunk (256 KiB), a chunk from the large store, and
+//!    that from the system. A thread without a heap gets one; the first one reserves the maps.
 //! 4. `free(p)`: the slice map's word for `p`, by one load: the class, and where its state bytes are. The
 //!    byte of `p` must say that exactly here an allocated block starts; it is marked free. Then `p` goes
 //!    on top of the magazine, whoever allocated it. 30 instructions; the block is not touched.
@@ -50,7 +51,7 @@
 //! | `tray` | arrays of free blocks |
 //! | `exchange` | slots through which threads hand trays to each other without a lock |
 //! | `shelf` | a class's store: offers, and the slices behind them |
-//! | `slice` | 32 KiB of blocks of one class, their state bytes; chunks of slices |
+//! | `slice` | 32 or 128 KiB of blocks of one class, their state bytes; chunks of slices |
 //! | `pages` | what is at an address: the maps |
 //! | `large` | blocks beyond 16 KiB |
 //! | `store`, `extent` | all memory got from the system, as runs of OS pages |

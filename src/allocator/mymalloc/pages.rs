@@ -1,7 +1,7 @@
 //! What is at an address.
 //!
 //! * The radix tree: a record per MiB of address space that holds memory of ours, found from any address
-//!   by two loads. It has a word for each slice of 32 KiB: the offset of the slice's class in a heap's
+//!   by two loads. It has a word for each 32 KiB: the offset of the slice's class in a heap's
 //!   table of bins, and where the state bytes of its blocks are. 0: none of ours.
 //! * The window: the same words once more in one flat array, for the short path of `free`, by one load.
 //!   It covers the TiB of addresses from which the system gives memory, is reserved and not committed
@@ -17,7 +17,7 @@ use core::sync::atomic::{
 
 use super::super::os;
 use super::extent::Extent;
-use super::size_class::{LARGE, SLICE_BYTES, SLICE_SHIFT, state_shift};
+use super::size_class::{LARGE, SLICE_BYTES, SLICE_SHIFT, places_per_slice, state_shift};
 use super::slice::Chunk;
 use super::{heap, metadata};
 
@@ -252,10 +252,9 @@ pub(super) fn set_class(start: usize, class: usize, states: NonNull<u8>) -> bool
         .expose_provenance()
         .get()
         .wrapping_sub(start >> state_shift(class));
-    set(
-        start,
-        (base as u64) << 16 | (class * heap::BIN_BYTES) as u64,
-    )
+    let word = (base as u64) << 16 | (class * heap::BIN_BYTES) as u64;
+    // All places of a slice are in one chunk, so either all are known or none.
+    (0..places_per_slice(class)).all(|place| set(start + place * SLICE_BYTES, word))
 }
 
 /// Says of the slice that this address is in that a large block starts there. False: its region is not

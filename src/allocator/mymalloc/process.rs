@@ -8,7 +8,7 @@ use super::super::c_abi::{self, ProcessAllocator, ReallocFailure};
 use super::super::os;
 use super::heap::{self, Found};
 use super::size_class::{
-    LARGE, SIZES, SMALL_BYTES_MAX, class_of, class_of_aligned, class_of_medium,
+    LARGE, SIZES, SMALL_BYTES_MAX, STAND_INS, class_of, class_of_aligned, class_of_medium,
 };
 use super::{large, pages};
 
@@ -85,20 +85,27 @@ impl ProcessAllocator for Process {
     }
 
     unsafe fn reallocate(block: NonNull<u8>, size: usize) -> Result<NonNull<u8>, ReallocFailure> {
-        let old_bytes = match heap::find(block)? {
+        let (old_bytes, moved) = match heap::find(block)? {
             // SAFETY: the caller hands over the block.
             Found::Large if size > SMALL_BYTES_MAX => return unsafe { large::resize(block, size) },
-            Found::Large => large::usable_bytes(block)?,
+            Found::Large => (large::usable_bytes(block)?, Self::allocate(size)),
             Found::Small(class, _) => {
                 // It stays unless it is too small, or another class would save half of it.
                 let is_enough = size <= SIZES[class];
                 if is_enough && (SIZES[class] <= 64 || SIZES[class_of(size)] > SIZES[class] / 2) {
                     return Ok(block);
                 }
-                SIZES[class]
+                let moved = if !is_enough && size <= SMALL_BYTES_MAX {
+                    // What grew once will grow again: not each of the classes on its way is worth a copy.
+                    let roomy = STAND_INS[class_of(size)];
+                    NonNull::new(heap::allocate_class(usize::from(roomy)))
+                } else {
+                    Self::allocate(size)
+                };
+                (SIZES[class], moved)
             }
         };
-        match Self::allocate(size) {
+        match moved {
             // SAFETY: two allocated blocks are apart; both have the bytes that are copied. The caller
             // hands over the old one.
             Some(moved) => unsafe {

@@ -74,16 +74,16 @@ pub(super) unsafe fn fill(class: usize, rack: &mut Rack, wanted: usize) {
 ///
 /// # Safety
 /// The tray and its blocks, of this class and free, are the caller's.
-pub(super) unsafe fn give(class: usize, mut tray: NonNull<Tray>) {
+pub(super) unsafe fn give(class: usize, tray: NonNull<Tray>) {
     if options::is_secure() {
         // SAFETY: the caller's tray.
-        secure::shuffle(unsafe { tray.as_mut() }.entries_mut());
+        secure::shuffle(unsafe { tray::entries_of(tray) });
     }
     if !OFFERS[class].give(tray, slots_of(class)) {
         // SAFETY: the caller hands both over.
         unsafe {
-            take_home(class, tray.as_ref().entries());
-            tray::give(tray);
+            take_home(class, tray::entries_of(tray));
+            tray::give(class, tray);
         }
     }
 }
@@ -99,8 +99,8 @@ pub(super) fn settle() {
         while let Some(tray) = offers.take_unseen() {
             // SAFETY: ours since it was taken.
             unsafe {
-                take_home(class, tray.as_ref().entries());
-                tray::give(tray);
+                take_home(class, tray::entries_of(tray));
+                tray::give(class, tray);
             }
         }
         if class < CLASSES {

@@ -1,14 +1,19 @@
 //! Size classes: which block sizes exist, and which serves a request.
 //!
-//! Steps of 16 bytes up to 128, four per doubling up to 1024 (and one more behind 512), eight up to 2048,
-//! and from there the sizes that divide a slice without a rest. Programs ask often for a power of two and
-//! a few bytes, so the steps behind one are short. All are multiples of 16. Powers of two are all among them, so that a request
-//! with an alignment finds a class whose blocks have it: a slice starts at a multiple of its length,
-//! and a block at a multiple of its size.
+//! Steps of 16 bytes up to 128, four per doubling up to 1024, eight up to 4 KiB, then five to seven.
+//! Programs ask often for a power of two and a few bytes, so the steps behind one are short. From 2 KiB on
+//! the sizes are those that divide a slice with little or no rest. All are multiples of 16. Powers of two
+//! are all among them, so that a request with an alignment finds a class whose blocks have it: a slice
+//! starts at a multiple of its length, and a block at a multiple of its size.
 
-/// Bytes of a slice: the unit in which memory is given to size classes.
+/// Bytes of a short slice: the unit in which memory is given to size classes.
 pub(super) const SLICE_BYTES: usize = 1 << SLICE_SHIFT;
 pub(super) const SLICE_SHIFT: u32 = 15;
+/// Places, of a short slice each, that a long slice takes: of which the classes with long blocks are cut,
+/// so that their sizes need not be far apart.
+pub(super) const LONG_PLACES: usize = 4;
+/// Blocks up to this size are cut from short slices.
+const SHORT_BLOCK_BYTES_MAX: usize = 4096;
 
 /// Requests beyond this are large blocks.
 pub(super) const SMALL_BYTES_MAX: usize = 16384;
@@ -20,10 +25,10 @@ pub(super) const CLASSES: usize = SIZES.len();
 pub(super) const LARGE: usize = CLASSES;
 
 /// Block size of each class, in bytes.
-pub(super) const SIZES: [usize; 44] = [
+pub(super) const SIZES: [usize; 50] = [
     0, 16, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640, 768,
-    896, 1024, 1152, 1280, 1408, 1536, 1664, 1792, 1920, 2048, 2176, 2336, 2512, 2720, 2976, 3264,
-    3632, 4096, 4672, 5456, 6544, 8192, 10912, 16384,
+    896, 1024, 1088, 1152, 1280, 1408, 1536, 1664, 1792, 1920, 2048, 2176, 2336, 2512, 2720, 2976,
+    3264, 3632, 4096, 4368, 5040, 5952, 7280, 8192, 9360, 10912, 11904, 13104, 14560, 16384,
 ];
 
 /// Class of each request, by its size in units of 16 bytes, rounded up.
@@ -66,9 +71,23 @@ pub(super) fn class_of_aligned(size: usize, alignment: usize) -> Option<usize> {
     Some(class)
 }
 
+/// Places that a slice of a class takes.
+pub(super) const fn places_per_slice(class: usize) -> usize {
+    if SIZES[class] > SHORT_BLOCK_BYTES_MAX {
+        LONG_PLACES
+    } else {
+        1
+    }
+}
+
+/// Bytes of a slice of a class.
+pub(super) const fn slice_bytes(class: usize) -> usize {
+    SLICE_BYTES * places_per_slice(class)
+}
+
 /// Blocks in a slice.
 pub(super) const fn blocks_per_slice(class: usize) -> usize {
-    SLICE_BYTES / SIZES[class]
+    slice_bytes(class) / SIZES[class]
 }
 
 /// The least [`state_shift`], and how many there are.
@@ -76,9 +95,9 @@ pub(super) const STATE_SHIFT_MIN: u32 = 4;
 pub(super) const STATE_SHIFTS: usize = 3;
 
 /// Bits of an address that stay out of a block's place among the state bytes of its slice: there is one
-/// per 64 bytes, for smaller blocks one per 32 or 16, at most as many as a block has. So the state bytes of an OS page share no
-/// cache line with those of another page, and threads that use different pages do not disturb each
-/// other.
+/// per 64 bytes, for smaller blocks one per 32 or 16, at most as many as a block has. So the state bytes
+/// of an OS page share no cache line with those of another page, and threads that use different pages do
+/// not disturb each other.
 pub(super) const fn state_shift(class: usize) -> u32 {
     match SIZES[class] {
         ..32 => STATE_SHIFT_MIN,
@@ -89,7 +108,7 @@ pub(super) const fn state_shift(class: usize) -> u32 {
 
 /// State bytes of a slice.
 pub(super) const fn states_per_slice(class: usize) -> usize {
-    SLICE_BYTES >> state_shift(class)
+    slice_bytes(class) >> state_shift(class)
 }
 
 /// Medium blocks are whole OS pages from the large store, kept in magazines as small blocks are. Their
@@ -116,6 +135,38 @@ pub(super) fn class_of_medium(size: usize) -> Option<usize> {
 pub(super) fn class_of_pages(pages: usize) -> Option<usize> {
     let index = MEDIUM_PAGES.binary_search(&pages).ok()?;
     Some(LARGE + 1 + index)
+}
+
+/// Which class serves a class as long as that is cold: a longer one, so that programs which need a few
+/// blocks of each size touch fewer OS pages. Its blocks have the alignment of the cold class's.
+pub(super) const STAND_INS: [u8; BINS] = {
+    let mut stand_ins = [0; BINS];
+    let mut class = 1;
+    while class < BINS {
+        stand_ins[class] = class as u8;
+        if class < CLASSES {
+            let alignment = 1 << SIZES[class].trailing_zeros();
+            let mut other = class;
+            while other < CLASSES && SIZES[other] * 5 <= SIZES[class] * 8 {
+                if is_shared(other) && SIZES[other].is_multiple_of(alignment) {
+                    stand_ins[class] = other as u8;
+                    break;
+                }
+                other += 1;
+            }
+        }
+        class += 1;
+    }
+    stand_ins
+};
+
+/// Whether a class stands in for shorter ones: two per doubling do.
+const fn is_shared(class: usize) -> bool {
+    let size = SIZES[class];
+    let log = size.ilog2();
+    size == 1 << log
+        || (size >= 256 && size == 3 << (log - 1))
+        || matches!(size, 3264 | 5952 | 13104)
 }
 
 /// Bytes of the blocks of a class, small or medium.

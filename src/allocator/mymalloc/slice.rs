@@ -1,5 +1,5 @@
-//! Slices: 32 KiB of address space each, all blocks of one class. Where blocks are carved from, and
-//! where they go back to when the caches above hold enough.
+//! Slices: 32 KiB of address space each, for blocks beyond 4 KiB 128 KiB, all blocks of one class. Where
+//! blocks are carved from, and where they go back to when the caches above hold enough.
 //!
 //! A slice has state bytes, by which every pointer is judged. The byte of the place where a block starts
 //! holds the lowest six bits of the block's address, and above them what the block is: allocated,
@@ -8,8 +8,8 @@
 //! and only if its byte is `ALLOCATED | address & 63`: nothing else passes, wherever it points, and
 //! whatever the program wrote into its blocks.
 //!
-//! A chunk is 256 KiB cut into slices. What is known of slices and chunks lies apart from
-//! them, so a stray write into a block cannot reach it.
+//! A chunk is 256 KiB, eight places of 32 KiB, of which a slice takes one or four. What is known of slices
+//! and chunks lies apart from them, so a stray write into a block cannot reach it.
 
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -19,8 +19,8 @@ use super::super::lock::Lock;
 use super::super::os;
 use super::pages::{self, CHUNK_BYTES, REGION_BYTES, SLICES_PER_CHUNK};
 use super::size_class::{
-    SIZES, SLICE_BYTES, SLICE_SHIFT, STATE_SHIFT_MIN, STATE_SHIFTS, blocks_per_slice, state_shift,
-    states_per_slice,
+    LONG_PLACES, SIZES, SLICE_BYTES, SLICE_SHIFT, STATE_SHIFT_MIN, STATE_SHIFTS, blocks_per_slice,
+    places_per_slice, state_shift, states_per_slice,
 };
 use super::tray::{Entry, Rack};
 use super::{large, metadata, options, secure};
@@ -41,8 +41,8 @@ pub(super) const fn low_bits(address: usize) -> u8 {
 pub(super) struct Slice {
     pub(super) start: NonNull<u8>,
     pub(super) states: NonNull<u8>,
-    /// Arrays of state bytes, kept for the next time: one for each shift.
-    arrays: [*mut u8; STATE_SHIFTS],
+    /// Arrays of state bytes, kept for the next time: one for each shift, and for long slices.
+    arrays: [*mut u8; STATE_SHIFTS + 1],
     /// Blocks at home.
     pub(super) free: usize,
     /// No block before this place among the state bytes is at home.
@@ -176,13 +176,19 @@ impl Slice {
 
     /// Gets state bytes for a class, all 0. False: no memory.
     fn prepare_states(&mut self, class: usize) -> bool {
-        let shift = state_shift(class);
-        let array = &mut self.arrays[(shift - STATE_SHIFT_MIN) as usize];
+        let kind = if places_per_slice(class) > 1 {
+            STATE_SHIFTS
+        } else {
+            (state_shift(class) - STATE_SHIFT_MIN) as usize
+        };
+        let array = &mut self.arrays[kind];
         if array.is_null() {
-            let fresh = match shift {
-                4 => metadata::allocate::<[u64; SLICE_BYTES >> 4 >> 3]>().map(NonNull::cast),
-                5 => metadata::allocate::<[u64; SLICE_BYTES >> 5 >> 3]>().map(NonNull::cast),
-                _ => metadata::allocate::<[u64; SLICE_BYTES >> 6 >> 3]>().map(NonNull::cast),
+            const LONG: usize = SLICE_BYTES * LONG_PLACES;
+            let fresh = match kind {
+                0 => metadata::allocate::<[u64; SLICE_BYTES >> 4 >> 3]>().map(NonNull::cast),
+                1 => metadata::allocate::<[u64; SLICE_BYTES >> 5 >> 3]>().map(NonNull::cast),
+                2 => metadata::allocate::<[u64; SLICE_BYTES >> 6 >> 3]>().map(NonNull::cast),
+                _ => metadata::allocate::<[u64; LONG >> 6 >> 3]>().map(NonNull::cast),
             };
             let Some(fresh) = fresh else { return false };
             *array = fresh.as_ptr();
@@ -198,23 +204,46 @@ impl Slice {
 
 /// What is known of a chunk. Guarded by the lock of [`CHUNKS`].
 pub(super) struct Chunk {
+    /// The slice that begins at each place.
     pub(super) slices: [Slice; SLICES_PER_CHUNK],
+    /// The first place of the slice that each place belongs to, if it has a class.
+    pub(super) firsts: [u8; SLICES_PER_CHUNK],
     pub(super) start: NonNull<u8>,
-    /// Slices that are no guards, a bit each.
+    /// Whether its guards, if it has any, leave room for long slices, and for these alone.
+    is_long: bool,
+    /// Places that are no guards, a bit each.
     pub(super) usable: u32,
     /// Those of them without a class.
     pub(super) free: u32,
     /// Those of them that hold memory.
     pub(super) dirty: u32,
-    /// When the last slice became free.
+    /// When the last place became free.
     freed_ms: u32,
     next: *mut Chunk,
     previous: *mut Chunk,
 }
 
+/// Chunks that are looked at for one where a slice fits.
+const CHUNK_LOOKS: usize = 16;
+
 const ALL: u32 = u32::MAX >> (32 - SLICES_PER_CHUNK);
 
-/// Chunks that have a free slice, the latest used first.
+/// Places from which on a slice of so many is free, a bit each.
+const fn starts_of(free: u32, places: usize) -> u32 {
+    let (mut starts, mut place) = (free, 1);
+    while place < places {
+        starts &= free >> place;
+        place += 1;
+    }
+    if places == 1 {
+        starts
+    } else {
+        // At multiples of its length.
+        starts & 0x1111_1111
+    }
+}
+
+/// Chunks that have a free place, the latest used first.
 struct Chunks {
     first: *mut Chunk,
     /// Chunks in all.
@@ -251,7 +280,8 @@ pub(super) unsafe fn slice_of(block: NonNull<u8>) -> NonNull<Slice> {
     // SAFETY: slices with a class are part of a chunk.
     unsafe {
         let chunk = chunk_of(address);
-        NonNull::new_unchecked(&raw mut (*chunk).slices[index])
+        let first = usize::from((*chunk).firsts[index]);
+        NonNull::new_unchecked(&raw mut (*chunk).slices[first])
     }
 }
 
@@ -266,11 +296,11 @@ pub(super) unsafe fn reason(pointer: NonNull<u8>) -> FreeError {
     }
     // SAFETY: the caller says so. The count is read without the lock; it only grows while the slice has
     // its class, and the answer is for a message.
-    let (class, carved) = unsafe {
+    let (start, class, carved) = unsafe {
         let slice = slice_of(pointer).as_ref();
-        (slice.class, slice.carved)
+        (slice.start.addr().get(), slice.class, slice.carved)
     };
-    let place = address % SLICE_BYTES;
+    let place = address - start;
     if place >= carved * SIZES[class] {
         FreeError::Foreign
     } else if place.is_multiple_of(SIZES[class]) {
@@ -282,19 +312,23 @@ pub(super) unsafe fn reason(pointer: NonNull<u8>) -> FreeError {
 
 /// A slice for a class, with no block carved. None: no memory.
 pub(super) fn take(class: usize) -> Option<NonNull<Slice>> {
+    let places = places_per_slice(class);
     let mut chunks = CHUNKS.lock_spinning();
-    if chunks.first.is_null() {
-        let chunk = new_chunk()?;
-        chunks.count += 1;
-        // SAFETY: a chunk that is in no list.
-        unsafe { chunks.link(chunk.as_ptr()) };
-    }
-    let chunk = chunks.first;
-    // SAFETY: chunks in the list have a free slice; the lock is held.
+    let chunk = match chunks.find(places) {
+        Some(chunk) => chunk.as_ptr(),
+        None => {
+            let chunk = new_chunk(places > 1)?.as_ptr();
+            chunks.count += 1;
+            // SAFETY: a chunk that is in no list.
+            unsafe { chunks.link(chunk) };
+            chunk
+        }
+    };
+    // SAFETY: a chunk in the list where the slice fits; the lock is held.
     unsafe {
-        let preferred = (*chunk).free & (*chunk).dirty;
+        let preferred = starts_of((*chunk).free & (*chunk).dirty, places);
         let candidates = if preferred == 0 {
-            (*chunk).free
+            starts_of((*chunk).free, places)
         } else {
             preferred
         };
@@ -303,18 +337,21 @@ pub(super) fn take(class: usize) -> Option<NonNull<Slice>> {
         } else {
             candidates.trailing_zeros()
         } as usize;
-        let start = (*chunk).start.add(index * SLICE_BYTES);
-        let slice = &mut (*chunk).slices[index];
+        let record = &mut *chunk;
+        let start = record.start.add(index * SLICE_BYTES);
+        record.firsts[index..index + places].fill(index as u8);
+        let slice = &mut record.slices[index];
         if !slice.prepare_states(class)
             || !pages::set_class(start.addr().get(), class, slice.states)
         {
             return None;
         }
-        (*chunk).free &= !(1 << index);
-        (*chunk).dirty &= !(1 << index);
-        if (*chunk).free == 0 {
+        record.free &= !run_of(index, places);
+        record.dirty &= !run_of(index, places);
+        if record.free == 0 {
             chunks.unlink(chunk);
         }
+        let slice = &mut (*chunk).slices[index];
         slice.start = start;
         (slice.free, slice.first_free, slice.carved, slice.class) = (0, 0, 0, class);
         (slice.next, slice.previous) = (ptr::null_mut(), ptr::null_mut());
@@ -333,14 +370,17 @@ pub(super) unsafe fn give_back(slice: NonNull<Slice>, now_ms: u32) {
     unsafe {
         let address = slice.as_ref().start.addr().get();
         debug_assert!(slice.as_ref().is_idle());
-        pages::clear(address);
+        let places = places_per_slice(slice.as_ref().class);
+        for place in 0..places {
+            pages::clear(address + place * SLICE_BYTES);
+        }
         let chunk = chunk_of(address);
-        let bit = 1 << ((address >> SLICE_SHIFT) % SLICES_PER_CHUNK);
+        let run = run_of((address >> SLICE_SHIFT) % SLICES_PER_CHUNK, places);
         if (*chunk).free == 0 {
             chunks.link(chunk);
         }
-        (*chunk).free |= bit;
-        (*chunk).dirty |= bit;
+        (*chunk).free |= run;
+        (*chunk).dirty |= run;
         (*chunk).freed_ms = now_ms;
         // One free chunk stays, so that a program at the edge does not take and give it in turns.
         let is_last = chunks.first == chunk && (*chunk).next.is_null();
@@ -391,8 +431,13 @@ fn purge_chunk(chunk: &mut Chunk) {
     }
 }
 
-/// A chunk whose slices are all free.
-fn new_chunk() -> Option<NonNull<Chunk>> {
+/// Bits of the places of a slice.
+const fn run_of(first: usize, places: usize) -> u32 {
+    u32::MAX >> (32 - places) << first
+}
+
+/// A chunk whose places are all free, for slices that are long or not.
+fn new_chunk(is_long: bool) -> Option<NonNull<Chunk>> {
     let (start, dirty) = large::allocate_chunk()?;
     let address = start.addr().get();
     let Some(region) = pages::region_at(address) else {
@@ -413,7 +458,8 @@ fn new_chunk() -> Option<NonNull<Chunk>> {
     // when it is taken, and keeps its arrays.
     unsafe {
         (*chunk).start = start;
-        (*chunk).usable = ALL & !place_guards(start);
+        (*chunk).is_long = is_long;
+        (*chunk).usable = ALL & !place_guards(start, is_long);
         (*chunk).free = (*chunk).usable;
         (*chunk).dirty = dirty & (*chunk).usable;
         (*chunk).freed_ms = 0;
@@ -423,12 +469,13 @@ fn new_chunk() -> Option<NonNull<Chunk>> {
     NonNull::new(chunk)
 }
 
-/// Makes every second slice of a fresh chunk a guard, if that is asked for: a bit each.
-fn place_guards(start: NonNull<u8>) -> u32 {
+/// Makes every second slice of a fresh chunk a guard, if that is asked for: a bit for each place.
+fn place_guards(start: NonNull<u8>, is_long: bool) -> u32 {
+    let places = if is_long { LONG_PLACES } else { 1 };
     let mut guards = 0;
     if options::is_secure() {
-        for index in (1..SLICES_PER_CHUNK).step_by(2) {
-            // SAFETY: a slice of a chunk that is the caller's.
+        for index in (0..SLICES_PER_CHUNK).filter(|index| index / places % 2 == 1) {
+            // SAFETY: a place of a chunk that is the caller's.
             if unsafe { secure::guard(start.add(index * SLICE_BYTES), SLICE_BYTES) } {
                 guards |= 1 << index;
             }
@@ -453,6 +500,22 @@ fn remove_guards(chunk: &mut Chunk) -> bool {
 }
 
 impl Chunks {
+    /// A chunk of the list where a slice of so many places fits. None: none of those looked at.
+    fn find(&self, places: usize) -> Option<NonNull<Chunk>> {
+        let mut candidate = self.first;
+        for _ in 0..CHUNK_LOOKS {
+            let chunk = NonNull::new(candidate)?;
+            // SAFETY: a chunk in the list; the lock is held, as `self` is borrowed.
+            let record = unsafe { chunk.as_ref() };
+            let suits = !options::is_secure() || record.is_long == (places > 1);
+            if suits && starts_of(record.free, places) != 0 {
+                return Some(chunk);
+            }
+            candidate = record.next;
+        }
+        None
+    }
+
     /// # Safety
     /// The chunk is in no list.
     unsafe fn link(&mut self, chunk: *mut Chunk) {

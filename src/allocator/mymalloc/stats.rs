@@ -2,7 +2,7 @@
 
 use super::super::os;
 use super::pages::CHUNK_BYTES;
-use super::size_class::{CLASSES, SIZES, SLICE_BYTES};
+use super::size_class::{CLASSES, SIZES, SLICE_BYTES, slice_bytes};
 use super::{large, metadata, shelf, slice, thread};
 
 /// What the process's MyMalloc holds now.
@@ -25,12 +25,10 @@ pub struct Stats {
 /// Counts what the process's MyMalloc holds.
 pub fn stats() -> Stats {
     let (mapped_bytes, used_bytes, idle_bytes) = large::bytes();
-    let mut slices = 0;
-    for class in 1..CLASSES {
-        slices += shelf::count_slices(class);
-    }
+    let slices_bytes = (1..CLASSES)
+        .map(|class| shelf::count_slices(class) * slice_bytes(class))
+        .sum();
     let (chunks, dirty) = slice::count();
-    let slices_bytes = slices * SLICE_BYTES;
     Stats {
         mapped_bytes,
         // Threads may have taken a chunk between the two counts.

@@ -7,6 +7,7 @@ use core::ptr::{self, NonNull};
 
 use super::super::lock::Lock;
 use super::metadata;
+use super::size_class::{BINS, LARGE, block_bytes};
 
 /// A free block, and the byte that says whether it is allocated.
 #[derive(Clone, Copy)]
@@ -16,33 +17,78 @@ pub(super) struct Entry {
     pub(super) state: NonNull<u8>,
 }
 
-/// Blocks of a tray.
-pub(super) const TRAY_ENTRIES: usize = 128;
+/// Entries that trays have room for: those of classes of long blocks, of which few lie in a magazine, are
+/// short, too. With the header, whole cache lines, and parts of an OS page.
+const ROOMS: [usize; 4] = [11, 31, 63, 127];
 
-/// An array of free blocks of one class.
+/// Blocks that a magazine, and a tray, of each class may have.
+const CAPACITIES: [u8; BINS] = {
+    let mut capacities = [0; BINS];
+    let mut class = 1;
+    while class < BINS {
+        if class != LARGE {
+            let wished = wished_capacity(class);
+            let room = ROOMS[kind_for(wished)];
+            capacities[class] = if wished < room { wished } else { room } as u8;
+        }
+        class += 1;
+    }
+    capacities
+};
+
+/// 16 KiB of blocks, four at least; of medium ones 64 KiB and one.
+const fn wished_capacity(class: usize) -> usize {
+    if class > LARGE {
+        return (64 << 10) / block_bytes(class) + 1;
+    }
+    let count = (16 << 10) / block_bytes(class);
+    if count < 4 { 4 } else { count }
+}
+
+/// The shortest kind of tray that holds so many, or one less.
+const fn kind_for(count: usize) -> usize {
+    let mut kind = 0;
+    while kind + 1 < ROOMS.len() && ROOMS[kind] + 1 < count {
+        kind += 1;
+    }
+    kind
+}
+
+/// Blocks that a magazine of a class may have; its trays have room for them.
+#[inline]
+pub(super) fn capacity(class: usize) -> usize {
+    usize::from(CAPACITIES[class])
+}
+
+/// An array of free blocks of one class: as many entries as the kind has room for follow the header.
 #[repr(C)]
 pub(super) struct Tray {
     pub(super) count: usize,
     /// The next of the trays that are not in use.
     next: *mut Tray,
-    entries: [MaybeUninit<Entry>; TRAY_ENTRIES],
 }
 
-impl Tray {
-    /// The entries that it has.
-    pub(super) fn entries(&self) -> &[Entry] {
-        // SAFETY: `count` entries were written by whoever set it.
-        unsafe { self.entries[..self.count].assume_init_ref() }
-    }
+/// The memory of a tray.
+#[repr(C)]
+struct Room<const N: usize>(Tray, [MaybeUninit<Entry>; N]);
 
-    pub(super) fn entries_mut(&mut self) -> &mut [Entry] {
-        // SAFETY: as in `entries`.
-        unsafe { self.entries[..self.count].assume_init_mut() }
-    }
+/// Where the first entry of a tray is. (No method: a reference to the header would not reach behind it.)
+///
+/// # Safety
+/// A tray of [`take`].
+pub(super) unsafe fn first_of(tray: NonNull<Tray>) -> *mut Entry {
+    // SAFETY: entries follow the header.
+    unsafe { tray.as_ptr().add(1).cast() }
+}
 
-    pub(super) fn first(&mut self) -> *mut Entry {
-        self.entries.as_mut_ptr().cast()
-    }
+/// The entries that a tray has.
+///
+/// # Safety
+/// A tray of [`take`], whose first `count` entries were written, and which is the caller's while the
+/// result is used.
+pub(super) unsafe fn entries_of<'tray>(tray: NonNull<Tray>) -> &'tray mut [Entry] {
+    // SAFETY: the caller says so.
+    unsafe { core::slice::from_raw_parts_mut(first_of(tray), tray.as_ref().count) }
 }
 
 /// A part of an array that is being filled with blocks.
@@ -79,42 +125,47 @@ impl Rack {
     }
 }
 
-struct Pool {
-    first: *mut Tray,
-}
+/// The first of each kind.
+struct Pool([*mut Tray; ROOMS.len()]);
 
 // SAFETY: trays belong to no thread.
 unsafe impl Send for Pool {}
 
 /// Trays that are not in use.
-static POOL: Lock<Pool> = Lock::new(Pool {
-    first: ptr::null_mut(),
-});
+static POOL: Lock<Pool> = Lock::new(Pool([ptr::null_mut(); ROOMS.len()]));
 
-/// An empty tray. None: no memory.
-pub(super) fn take() -> Option<NonNull<Tray>> {
+/// An empty tray with room for a class's [`capacity`]. None: no memory.
+pub(super) fn take(class: usize) -> Option<NonNull<Tray>> {
+    let kind = kind_for(capacity(class));
     let mut pool = POOL.lock_spinning();
-    let Some(tray) = NonNull::new(pool.first) else {
+    let Some(tray) = NonNull::new(pool.0[kind]) else {
         drop(pool);
-        return metadata::allocate();
+        // Zeroes are an empty tray.
+        return match kind {
+            0 => metadata::allocate::<Room<{ ROOMS[0] }>>().map(NonNull::cast),
+            1 => metadata::allocate::<Room<{ ROOMS[1] }>>().map(NonNull::cast),
+            2 => metadata::allocate::<Room<{ ROOMS[2] }>>().map(NonNull::cast),
+            _ => metadata::allocate::<Room<{ ROOMS[3] }>>().map(NonNull::cast),
+        };
     };
     // SAFETY: a tray of the pool, under its lock.
-    pool.first = unsafe { tray.as_ref().next };
+    pool.0[kind] = unsafe { tray.as_ref().next };
     Some(tray)
 }
 
 /// Takes a tray back; what it held is the caller's.
 ///
 /// # Safety
-/// The tray is the caller's, and is used no more.
-pub(super) unsafe fn give(tray: NonNull<Tray>) {
+/// The tray, of this class, is the caller's, and is used no more.
+pub(super) unsafe fn give(class: usize, tray: NonNull<Tray>) {
+    let kind = kind_for(capacity(class));
     let mut pool = POOL.lock_spinning();
     // SAFETY: the caller's tray.
     unsafe {
         (*tray.as_ptr()).count = 0;
-        (*tray.as_ptr()).next = pool.first;
+        (*tray.as_ptr()).next = pool.0[kind];
     }
-    pool.first = tray.as_ptr();
+    pool.0[kind] = tray.as_ptr();
 }
 
 /// Around `fork`.
@@ -127,4 +178,21 @@ pub(super) fn acquire() {
 pub(super) unsafe fn release() {
     // SAFETY: the caller says so.
     unsafe { POOL.release() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trays_have_room_for_what_a_magazine_may_have() {
+        for class in (1..BINS).filter(|class| *class != LARGE) {
+            let room = ROOMS[kind_for(capacity(class))];
+            assert!((1..=room).contains(&capacity(class)), "{class}");
+            assert!(
+                capacity(class) * 10 >= wished_capacity(class).min(127) * 9,
+                "{class}"
+            );
+        }
+    }
 }
