@@ -198,6 +198,7 @@ impl Walk {
             let dies = born.death.map_or(self.operations, |death| death.at);
             let one = met.entry(fate).or_default();
             one.count += 1;
+            one.life += f64::from(dies - born.at);
             one.occupancy += f64::from(dies - born.at) * born.size_bytes as f64;
         }
         let cells = cells::fold(met, CELL_LIMIT);

@@ -149,11 +149,18 @@ impl<'p> Generator<'p> {
                 });
             }
         }
-        self.random.shuffle(&mut runs);
-        let dealt = deal::deal(runs, &phase.births, &phase.lasting_bytes);
-        let of_window = |mut runs: Vec<Run>| {
-            self.random.shuffle(&mut runs);
-            let cards = runs.into_iter();
+        let size = |run: &Run| phase.cells[run.cell as usize].size;
+        let runs = spread(runs, size, &mut self.random);
+        let dealt = deal::deal(in_order(runs), &phase.births, &phase.lasting_bytes);
+        let of_window = |runs: Vec<Run>| {
+            // Those that last were dealt by their bytes, the others in their order.
+            let (lasting, others): (Vec<Run>, Vec<Run>) =
+                runs.into_iter().partition(|run| run.lasting_bytes > 0);
+            let count = others.len() as f64;
+            let mut keyed = spread(lasting, size, &mut self.random);
+            let places = (0..).map(|number: u32| (f64::from(number) + 0.5) / count);
+            keyed.extend(places.zip(others));
+            let cards = in_order(keyed).into_iter();
             cards
                 .flat_map(|run| std::iter::repeat_n(run.cell, run.length as usize))
                 .collect()
@@ -348,6 +355,34 @@ impl<'p> Generator<'p> {
         }
         cell
     }
+}
+
+/// Gives each run a place from 0 to 1, those of one size at even distances from a random beginning. In a
+/// random order, large blocks that a program holds one after the other would now and then be held at
+/// once, and the peak of live bytes would be theirs.
+fn spread(
+    mut runs: Vec<Run>,
+    size: impl Fn(&Run) -> usize,
+    random: &mut Random,
+) -> Vec<(f64, Run)> {
+    random.shuffle(&mut runs);
+    let mut by_size: BTreeMap<usize, Vec<Run>> = BTreeMap::new();
+    for run in runs {
+        by_size.entry(size(&run)).or_default().push(run);
+    }
+    let mut placed = Vec::new();
+    for runs in by_size.into_values() {
+        let (count, begin) = (runs.len() as f64, random.unit());
+        let places = (0..).map(|number: u32| (f64::from(number) + begin) / count);
+        placed.extend(places.zip(runs));
+    }
+    placed
+}
+
+/// Runs in the order of their places; those that meet in one stay in their order.
+fn in_order(mut placed: Vec<(f64, Run)>) -> Vec<Run> {
+    placed.sort_by(|one, other| one.0.total_cmp(&other.0));
+    placed.into_iter().map(|(_, run)| run).collect()
 }
 
 /// The threads: which there are in a window, and their numbers in the order in which they first act.
