@@ -1,13 +1,13 @@
 //! `record`: runs a program and writes what it asks of its allocator as a trace.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 
 use super::terminal::{complain, folded};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::record::{self, Observer, Order, Outcome, Recorded};
 use crate::report::format::{bytes, count, percent, plural, shell_word, time_ns};
 
@@ -17,14 +17,16 @@ use crate::report::format::{bytes, count, percent, plural, shell_word, time_ns};
 Examples:
   mymalloc record -o py.trace -- python3 script.py
   mymalloc record --follow-children -- redis-server --port 7777
-  mymalloc record --signal -o ten-seconds.trace -- server      then: kill -USR2 PID, twice
+  mymalloc record --signal -o server.trace -- server
+                               then, to begin and to end: kill -USR2 PID
 
-The program runs as it always does: its output is its own, and Ctrl-C reaches it. The exit status is
-the program's (128 and the signal's number if one ended it), or 1 if the recording is not whole.
-With --follow-children the traces of its children stand beside FILE, with the process's number in
-their names: app.trace, app.1234.trace.
-What cannot be recorded is refused: static, 32-bit and set-uid programs, and those with an
-allocator of their own.")]
+The program runs as it always does: its output is its own, and Ctrl-C reaches
+it. The exit status is the program's (128 and the signal's number if one ended
+it), or 1 if the recording is not whole.
+With --follow-children the traces of its children stand beside FILE, with the
+process's number in their names: app.trace, app.1234.trace.
+What cannot be recorded is refused: static, 32-bit and set-uid programs, and
+those with an allocator of their own.")]
 pub(super) struct Arguments {
     /// The trace; .log, .log.zst and the like are text [default: PROGRAM.trace, a new file]
     #[arg(short, long, value_name = "FILE")]
@@ -87,6 +89,7 @@ fn parse_size(text: &str) -> std::result::Result<u64, String> {
 
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let (program, rest) = arguments.command.split_first().expect("required by clap");
+    check_program(program)?;
     let outcome = record::run(
         &Order {
             program: program.clone(),
@@ -118,6 +121,18 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
         (code, _) => code,
     };
     Ok(ExitCode::from(code))
+}
+
+/// All words from the program's name on are the program's, so that a mistyped option comes here.
+fn check_program(program: &OsStr) -> Result<()> {
+    if !program.as_encoded_bytes().starts_with(b"-") {
+        return Ok(());
+    }
+    let shown = program.to_string_lossy();
+    Err(Error::usage(format!(
+        "{shown} is no option of record (mymalloc record --help), nor the name of a program: one that \
+         begins with - is given as ./{shown}"
+    )))
 }
 
 struct Teller;
@@ -219,3 +234,18 @@ fn overhead(main: &Recorded, outcome: &Outcome) -> String {
 
 /// Part of the program's CPU time from which on copying is told.
 const COPYING_TOLD: f64 = 0.01;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mistyped_options_are_no_programs() {
+        for program in ["ls", "./-odd", ""] {
+            assert!(check_program(OsStr::new(program)).is_ok(), "{program}");
+        }
+        let error = check_program(OsStr::new("--time")).expect_err("an option");
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().starts_with("--time is no option"));
+    }
+}

@@ -108,6 +108,7 @@ pub fn run(order: &Order, observer: &mut dyn Observer) -> Result<Outcome> {
         Some(file) => file.clone(),
         None => unused_name(&program),
     };
+    check_place(&file)?;
     let mut session = Session::new(&file)?;
     let mut options = String::new();
     for (name, is_on) in [
@@ -189,6 +190,22 @@ fn allocator_path(path: &Path) -> Result<PathBuf> {
         return Err(Error::file(path, message));
     }
     Ok(path)
+}
+
+/// Refuses what no trace can be written to, before the program runs and not after it.
+fn check_place(file: &Path) -> Result<()> {
+    match std::fs::metadata(file) {
+        Ok(found) if found.is_dir() => Err(Error::usage(format!(
+            "{}: a folder; the trace needs the name of a file",
+            file.display()
+        ))),
+        Ok(found) if !found.is_file() => Err(Error::usage(format!(
+            "{}: not a plain file, and a recording stands in a folder beside its trace",
+            file.display()
+        ))),
+        // That it cannot be made is told by whoever makes it.
+        _ => Ok(()),
+    }
 }
 
 /// `python3.trace`, or `python3.2.trace` if there is one already: a file that nobody named is not
@@ -428,8 +445,8 @@ impl Facts<'_> {
         let own = all.iter().find(|wire| wire.key == main);
         if own.is_some_and(|wire| !wire.header.has_ended()) && outcome.exit_code < 128 {
             outcome.remarks.push(
-                "it did not end by exit(): it may have become another program that cannot be recorded \
-                 (static, set-uid, env -i)"
+                "it did not end by exit(): it ended without it (daemons do), or became another program \
+                 that cannot be recorded (static, set-uid, env -i)"
                     .to_owned(),
             );
         }

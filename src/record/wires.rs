@@ -126,32 +126,12 @@ impl Wires {
         let wires = self.all();
         let keys: Vec<Key> = wires
             .iter()
-            .filter(|wire| self.is_last_image(wire.key) && is_alive(&wire.header))
+            .filter(|wire| self.is_last_image(wire.key) && wire.header.is_process_alive())
             .map(|wire| wire.key)
             .collect();
         let living = wires.into_iter().filter(|wire| keys.contains(&wire.key));
         living.collect()
     }
-}
-
-/// Whether the process that writes a file has not ended yet.
-fn is_alive(header: &Header) -> bool {
-    if header.has_ended() {
-        return false;
-    }
-    let stat = format!("/proc/{}/stat", header.process);
-    let Ok(stat) = std::fs::read_to_string(stat) else {
-        return false;
-    };
-    // The second field is a name in parentheses, with any characters in it.
-    let Some((_, fields)) = stat.rsplit_once(") ") else {
-        return false;
-    };
-    let mut fields = fields.split(' ');
-    let state = fields.next().unwrap_or_default();
-    // Fields count from 1, and this one is the third.
-    let start_ticks = fields.nth(22 - 4).and_then(|field| field.parse().ok());
-    !["Z", "X"].contains(&state) && start_ticks == Some(header.start_ticks)
 }
 
 #[cfg(test)]

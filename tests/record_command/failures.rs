@@ -4,6 +4,8 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use mymalloc::trace::{ReadOptions, read};
+
 use super::{
     STRESS, compiled, ends_with, errors, files, no_session_is_left, record, send, trace, wait_until,
 };
@@ -94,6 +96,57 @@ fn kill_program(session: &Path) {
         let stat = std::fs::read_to_string(format!("/proc/{process}/stat"));
         stat.map_or(true, |stat| stat.contains(") Z "))
     });
+}
+
+#[test]
+fn a_recording_that_goes_on_is_read_or_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    // One that waits; and one that uses its windows again and again.
+    let busy = r#"
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+int main(void) {
+    fclose(fopen("ready", "w"));
+    for (;;) {
+        for (int i = 0; i < 2000; i++) { void *volatile block = malloc(64); free(block); }
+        usleep(1000);
+    }
+}
+"#;
+    let busy = compiled(folder, "busy", busy);
+    let waiting = "x=$(echo a); : > ready; while :; do sleep 0.05; done";
+    for program in [
+        &["sh", "-c", waiting][..],
+        &[busy.to_str().expect("text")][..],
+    ] {
+        let options = ["--max-size", "64M", "-o", "a.trace"];
+        let mut child = record(folder, &options, program)
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the program is there");
+        wait_until("the program runs", || folder.join("ready").exists());
+        let wire = files(&session(folder), ".wire").remove(0);
+        for _ in 0..5 {
+            match read(&wire, &ReadOptions::default()) {
+                Ok(trace) => {
+                    let told = &trace.origin().warnings;
+                    let is_told = |text: &String| text.contains("was still writing it");
+                    assert!(told.iter().any(is_told), "{told:?}");
+                }
+                Err(error) => {
+                    let error = error.to_string();
+                    assert!(error.contains("is still writing it, so try"), "{error}");
+                }
+            }
+        }
+        send(&child, libc::SIGTERM);
+        child.wait().expect("ours");
+        assert!(trace(folder.join("a.trace")).counts().operations() > 0);
+        std::fs::remove_file(folder.join("ready")).expect("ours");
+    }
+    no_session_is_left(folder);
 }
 
 #[test]

@@ -158,12 +158,18 @@ fn what_cannot_be_recorded_is_refused_before_it_runs() {
     let cleaned = ["env", "-i", "/bin/ls", "/"];
     let output = ends_with(0, record(folder, &["-o", "env.trace"], &cleaned));
     assert!(
-        errors(&output).contains("become another program"),
+        errors(&output).contains("became another program"),
         "{}",
         errors(&output)
     );
-    let output = ends_with(2, record(folder, &["--max-size", "10"], &["ls"]));
-    assert!(errors(&output).contains("at least 1M"));
+    let misused = |options: &[&str], word: &str| {
+        let output = ends_with(2, record(folder, options, &["ls"]));
+        assert!(errors(&output).contains(word), "{}", errors(&output));
+    };
+    misused(&["--max-size", "10"], "at least 1M");
+    // Before it runs: a recording of hours must not end with "is a directory".
+    misused(&["-o", "."], "a folder");
+    misused(&["-o", "/dev/null"], "not a plain file");
     no_session_is_left(folder);
 }
 

@@ -76,11 +76,44 @@ fn read(lines: &mut Lines, options: &ReadOptions, sink: &mut dyn EventSink) -> R
         operations: 0,
     };
     let maps = (!lines.is_in_memory()).then(|| maps_path(&path));
-    let ending = read_source(&*file, &path, maps, options, false, &mut counted)?;
+    let writer = match lines.is_in_memory() {
+        true => None,
+        false => writing_process(&*file),
+    };
+    let ending = read_source(&*file, &path, maps, options, writer.is_some(), &mut counted);
+    let ending = match writer {
+        Some(process) => judge_live(ending, process)?,
+        None => ending?,
+    };
     if counted.operations == 0 {
         return Err(Error::file(path, "the trace holds no allocator operation"));
     }
     Ok(ending)
+}
+
+/// The process that is still writing a recorder's file, if there is one.
+fn writing_process(file: &dyn ReadAt) -> Option<u32> {
+    let header = read_header(file).ok()?.ok()?;
+    header.is_process_alive().then_some(header.process)
+}
+
+/// What became of reading a file while a process wrote it. Its windows may have been used again
+/// meanwhile, so that a part is missing: then it is not the file that is wrong.
+fn judge_live(ending: Result<Ending>, process: u32) -> Result<Ending> {
+    match ending {
+        Ok(mut ending) => {
+            ending.origin.warnings.push(format!(
+                "process {process} was still writing it: this is what there was so far"
+            ));
+            Ok(ending)
+        }
+        Err(Error::File { path, message }) => {
+            let advice =
+                format!("process {process} is still writing it, so try when that has ended");
+            Err(Error::file(path, format!("{advice} (now: {message})")))
+        }
+        Err(other) => Err(other),
+    }
 }
 
 /// Counts what passes by.

@@ -150,6 +150,26 @@ impl Header {
         self.ended_monotonic_ns != 0
     }
 
+    /// Whether the process that writes the file has not ended yet, as far as this system knows: a
+    /// process of this number that began when the file says.
+    pub(crate) fn is_process_alive(&self) -> bool {
+        if self.has_ended() {
+            return false;
+        }
+        let Ok(stat) = std::fs::read_to_string(format!("/proc/{}/stat", self.process)) else {
+            return false;
+        };
+        // The second field is a name in parentheses, with any characters in it.
+        let Some((_, fields)) = stat.rsplit_once(") ") else {
+            return false;
+        };
+        let mut fields = fields.split(' ');
+        let state = fields.next().unwrap_or_default();
+        // Fields count from 1, and this one is the third.
+        let start_ticks = fields.nth(22 - 4).and_then(|field| field.parse().ok());
+        !["Z", "X"].contains(&state) && start_ticks == Some(self.start_ticks)
+    }
+
     /// Binary logarithm of an OS page, as far as it is believable.
     pub(super) fn page_log2(&self) -> u8 {
         match self.page_bytes {
