@@ -35,6 +35,13 @@ pub enum Order {
 /// Traces that are open at the same time.
 pub const SOURCES_MAX: usize = 256;
 
+/// Bytes of events that the readers of all traces hold at a time, at most.
+const HELD_BYTES_MAX: u64 = 1 << 30;
+/// Events of a trace that its reader holds, at most: a chunk of the binary format.
+const HELD_EVENTS: u64 = 1 << 20;
+/// Bytes of each of them, and of its time stamp and its call site. Measured: 7 for the first.
+const HELD_BYTES_PER_PART: u64 = 8;
+
 /// Batches of a trace that are read ahead.
 const BATCHES_AHEAD: usize = 2;
 
@@ -81,6 +88,15 @@ impl Plan {
             (None, None) => Order::Time,
             (None, Some(_)) => Order::Sequential,
         };
+        let held_bytes: u64 = surveys.iter().map(held_bytes).sum();
+        if order != Order::Sequential && held_bytes > HELD_BYTES_MAX {
+            return Err(Error::usage(format!(
+                "{} of this length, read at once, would take {} MiB; merge the results of several \
+                 merges, or take --order sequential",
+                plural(surveys.len() as u64, "trace"),
+                held_bytes >> 20
+            )));
+        }
         let mut notes = vec![format!(
             "merged from {}, {}",
             plural(surveys.len() as u64, "trace"),
@@ -138,6 +154,12 @@ impl Plan {
         }
         Ending { origin, site_names }
     }
+}
+
+/// What a reader of a trace holds.
+fn held_bytes(survey: &Survey) -> u64 {
+    let parts = 1 + u64::from(survey.times_ns.is_some()) + u64::from(survey.has_sites);
+    survey.profile.counts.total().min(HELD_EVENTS) * parts * HELD_BYTES_PER_PART
 }
 
 /// When each recording began, since the first of them did; none unless all tell.
@@ -384,7 +406,7 @@ impl<'s> FromThread<'s, '_> {
                 Ok(ending) => Some(ending),
                 Err(error) => {
                     // Nobody listens any more if it was the merger that failed.
-                    let _ = sender.send(Err(error));
+                    let _ = sender.send(Err(explained(error)));
                     None
                 }
             }
@@ -410,6 +432,21 @@ impl Feed for FromThread<'_, '_> {
         }
         let reader = self.reader.as_ref().expect("it was begun");
         reader.batches.recv().ok().transpose()
+    }
+}
+
+/// A process may have few files open, and this one has one for each trace.
+fn explained(error: Error) -> Error {
+    const TOO_MANY_OPEN_FILES: i32 = 24;
+    match error {
+        Error::Io { path, source, .. } if source.raw_os_error() == Some(TOO_MANY_OPEN_FILES) => {
+            Error::file(
+                path,
+                "the system lets this process open no more files: allow more (ulimit -n), or merge \
+                 the results of several merges",
+            )
+        }
+        other => other,
     }
 }
 

@@ -167,3 +167,30 @@ fn times_that_are_not_there_cannot_be_merged_by() {
     let error = merged(&[trace.clone(), trace], Some(Order::Time)).expect_err("no stamps");
     assert!(error.to_string().contains("no time stamps"), "{error}");
 }
+
+#[test]
+fn more_than_memory_holds_is_told_before_it_is_read() {
+    let mut builder = TraceBuilder::new(testing::origin());
+    builder.malloc(ThreadIndex(0), 64);
+    let mut long = survey(&builder.finish());
+    long.profile.counts.malloc = 5_000_000;
+    // 8 MiB each.
+    let fitting = vec![long.clone(); 128];
+    assert!(Plan::of(&fitting, Some(Order::RoundRobin)).is_ok());
+    let many = vec![long.clone(); 129];
+    let error = Plan::of(&many, Some(Order::RoundRobin)).expect_err("too many");
+    assert!(error.to_string().contains("would take 1032 MiB"), "{error}");
+    assert!(Plan::of(&many, Some(Order::Sequential)).is_ok());
+    long.times_ns = Some((0, 9));
+    assert!(Plan::of(&vec![long; 65], None).is_err());
+}
+
+#[test]
+fn a_limit_on_open_files_is_explained() {
+    let told = |number| {
+        let source = std::io::Error::from_raw_os_error(number);
+        explained(Error::io("a.trace", "read", source)).to_string()
+    };
+    assert!(told(24).contains("ulimit -n"), "{}", told(24));
+    assert!(!told(2).contains("ulimit"), "{}", told(2));
+}
