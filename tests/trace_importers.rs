@@ -12,6 +12,8 @@ mod told;
 mod chattymalloc;
 #[path = "trace_importers/dj_dump.rs"]
 mod dj_dump;
+#[path = "trace_importers/documented.rs"]
+mod documented;
 #[path = "trace_importers/ltrace.rs"]
 mod ltrace;
 #[path = "trace_importers/memleak.rs"]
