@@ -14,6 +14,9 @@ use crate::error::{Error, Result};
 
 mod section;
 
+/// Of a longer message, which quotes a word without an end, so much is shown.
+const MESSAGE_LETTERS_MAX: usize = 500;
+
 /// Parses a file's text; `path` is for messages.
 ///
 /// # Errors
@@ -59,8 +62,21 @@ pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
 
 /// The parser's message in the words of a user: "unknown field `a`, expected one of `b`, `c`" is not
 /// a field to whoever wrote the file. `place` is what stands where the mistake is; `also` are keys
-/// that are known beside those of the message.
+/// that are known beside those of the message. One line that a terminal can show, whatever the file
+/// holds: it may be no text at all.
 fn explained(message: &str, place: &str, also: &[&'static str]) -> String {
+    let message = in_words(message, place, also);
+    let mut line = String::with_capacity(message.len());
+    for letter in message.chars().take(MESSAGE_LETTERS_MAX) {
+        match letter.is_control() {
+            true => line.extend(letter.escape_debug()),
+            false => line.push(letter),
+        }
+    }
+    line
+}
+
+fn in_words(message: &str, place: &str, also: &[&'static str]) -> String {
     const UNEXPECTED: &str = "unexpected keys in table: ";
     const AVAILABLE: &str = ", available keys: ";
     let message = message.lines().collect::<Vec<_>>().join(", ");
@@ -149,6 +165,10 @@ mod tests {
                 "d.toml:2: unknown word `sinthetic`; did you mean `synthetic`?",
             ),
             ("", "d.toml:1: missing key `command`"),
+            (
+                "command = 'x'\nkind = 'a\tb'",
+                "d.toml:2: unknown word `a\\tb`; known: trace, synthetic",
+            ),
         ] {
             let error = parse::<Example>(Path::new("d.toml"), text).expect_err(text);
             assert_eq!(error.to_string(), expected);
