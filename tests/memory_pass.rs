@@ -10,8 +10,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use known::{
-    METADATA_BYTES, PAGE_BYTES, Truth, kernel_can_count, known, linked, system, take, trace,
-    trace_of_threads, trace_with_realloc, truth,
+    METADATA_BYTES, PAGE_BYTES, Truth, kernel_can_count, known, linked, system, take,
+    take_touching, trace, trace_of_threads, trace_with_realloc, truth,
 };
 use mymalloc::measure::memory::allowed_difference_bytes;
 use mymalloc::measure::results::{MemorySample, Order, Pass, Touch};
@@ -225,6 +225,10 @@ fn memory_that_nobody_sees_is_not_called_lean() {
         let null = take(&linked("null"), &trace, Pass::Memory, order, false).memory;
         let reason = null.expect("a memory sample").unmeasurable;
         assert!(reason.expect("there is no memory").contains("not counted"));
+        // Who leaves pages alone as the program did needs less memory than the blocks' bytes.
+        let null = linked("null");
+        let used = take_touching(Touch::Used, &null, &trace, Pass::Memory, order, false).memory;
+        assert_eq!(used.expect("a memory sample").unmeasurable, None);
     }
 }
 

@@ -194,6 +194,15 @@ impl Touch {
         }
     }
 
+    /// Whether it writes to every page of every block, whatever the trace tells: the memory that a replay
+    /// takes is then at least what its blocks take up.
+    pub fn reaches_every_page(self) -> bool {
+        match self {
+            Self::Page | Self::Line | Self::All => true,
+            Self::None | Self::Used | Self::Busy => false,
+        }
+    }
+
     /// The inverse of [`Touch::name`].
     pub fn from_name(name: &str) -> Option<Self> {
         [

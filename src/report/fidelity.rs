@@ -64,6 +64,20 @@ fn short(name: &str) -> String {
     name.strip_prefix("program-").unwrap_or(name).to_owned()
 }
 
+/// How many of the pairs that can be told apart are predicted in their order, as a clause.
+fn pairs_clause(pairs: &Agreement) -> String {
+    match pairs.told_apart {
+        0 => format!(
+            "the programs tell none of the {} pairs of allocators apart",
+            pairs.pairs
+        ),
+        apart => format!(
+            "of {apart} pairs of allocators that the programs tell apart (of {}), {} are ordered right",
+            pairs.pairs, pairs.ordered_right
+        ),
+    }
+}
+
 /// The sentence that says how well replay predicts.
 pub fn headline(policy: &Policy) -> String {
     if policy.programs.is_empty() {
@@ -71,15 +85,12 @@ pub fn headline(policy: &Policy) -> String {
     }
     format!(
         "Touch {}: the rank correlation of the allocators' times is at least 0.9 on {} of {} programs; \
-         of {} pairs of allocators that the programs tell apart (of {}), {} are ordered right; the \
-         predicted time ratio is off by {} and that of peak RSS by {} (medians over programs and \
+         {}; the predicted time ratio is off by {} and that of peak RSS by {} (medians over programs and \
          allocators).",
         policy.touch.name(),
         policy.ranked_well,
         policy.ranked,
-        policy.agreement.told_apart,
-        policy.agreement.pairs,
-        policy.agreement.ordered_right,
+        pairs_clause(&policy.agreement),
         error_words(policy.time_error),
         error_words(policy.rss_error),
     )

@@ -7,7 +7,7 @@ use super::request::{Request, Work};
 use super::session::{Child, Outcome, Session};
 use crate::error::{Error, Result};
 use crate::measure::memory::{allowed_difference_bytes, drift, mean_rss_bytes};
-use crate::measure::results::{MemoryParts, MemoryPoint, MemorySample, Status, Touch};
+use crate::measure::results::{MemoryParts, MemoryPoint, MemorySample, Status};
 use crate::replay::memory::MemoryOutcome;
 use crate::replay::parts::PartsOutcome;
 use crate::subject::version::VersionSource;
@@ -151,14 +151,15 @@ fn sample(answer: &Answer, rss_start_bytes: u64) -> MemorySample {
 }
 
 /// Why the allocator's memory is not known, if so: the replay wrote to every page of its blocks, and
-/// less memory than that was found. It must lie where nobody looks: in a file, for instance.
+/// less memory than that was found. It must lie where nobody looks: in a file, for instance. Nothing is
+/// known of replays that leave pages alone as the program did.
 fn unmeasurable(
     request: &Request<'_>,
     found: &MemoryOutcome,
     sample: &MemorySample,
     is_start_known: bool,
 ) -> Option<String> {
-    if request.touch == Touch::None {
+    if !request.touch.reaches_every_page() {
         return None;
     }
     let live_bytes = found.live_bytes_peak;

@@ -215,6 +215,18 @@ pub(crate) fn take(
     order: Order,
     settle: bool,
 ) -> Outcome {
+    take_touching(Touch::Page, subject, trace, pass, order, settle)
+}
+
+/// [`take`] under another touch policy than `page`.
+pub(crate) fn take_touching(
+    touch: Touch,
+    subject: &Subject,
+    trace: &Trace,
+    pass: Pass,
+    order: Order,
+    settle: bool,
+) -> Outcome {
     let session = Session::new().expect("a temporary folder");
     let (work, operations) = match order {
         Order::Serial => {
@@ -236,7 +248,7 @@ pub(crate) fn take(
             work,
             subject,
             pass,
-            touch: Touch::Page,
+            touch,
             order,
             passes: 1,
             timeout: Duration::from_secs(120),

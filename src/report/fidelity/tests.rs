@@ -105,6 +105,21 @@ fn tables_fit_the_terminal() {
 }
 
 #[test]
+fn pairs_that_nobody_can_tell_apart_are_not_counted_as_right() {
+    let none = Agreement {
+        told_apart: 0,
+        ordered_right: 0,
+        ..AGREEMENT
+    };
+    let clause = pairs_clause(&none);
+    assert_eq!(
+        clause,
+        "the programs tell none of the 6 pairs of allocators apart"
+    );
+    assert!(pairs_clause(&AGREEMENT).ends_with("(of 6), 3 are ordered right"));
+}
+
+#[test]
 fn the_page_is_well_formed_and_escaped() {
     for ratios in [
         &[(0.9, 0.95), (1.2, 1.1)][..],
