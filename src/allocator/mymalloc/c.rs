@@ -159,7 +159,7 @@ fn write_info(out: &mut impl Write) -> fmt::Result {
     let (census, stats) = (check::census(), stats());
     writeln!(out, "<malloc version=\"mymalloc-1\">\n<sizes>")?;
     for (class, size) in SIZES.iter().enumerate().skip(1) {
-        let slices = shelf::count_slices(class);
+        let (slices, _) = shelf::slices(class);
         if slices > 0 {
             writeln!(out, "  <size bytes=\"{size}\" slices=\"{slices}\"/>")?;
         }

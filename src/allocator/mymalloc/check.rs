@@ -8,14 +8,13 @@ use core::fmt;
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering::Relaxed;
 
+use super::chunk::Chunk;
 use super::extent::{self, Extent, State};
 use super::pages::{
-    self, CHUNK_BYTES, PAGES_PER_CHUNK, PAGES_PER_REGION, Region, SLICES_PER_CHUNK,
+    self, CHUNK_BYTES, PAGES_PER_CHUNK, PAGES_PER_REGION, PLACES_PER_CHUNK, Region,
 };
-use super::size_class::{
-    CLASSES, SIZES, SLICE_BYTES, blocks_per_slice, places_per_slice, state_shift, states_per_slice,
-};
-use super::slice::{ALLOCATED, AT_HOME, Chunk, Slice, low_bits};
+use super::size_class::{CLASSES, PLACE_BYTES, SIZES, blocks_in, state_shift};
+use super::slice::{ALLOCATED, AT_HOME, Slice, low_bits};
 use super::{fork, large, shelf};
 
 /// What the checker counted.
@@ -135,7 +134,7 @@ impl Walk {
             self.free_extents,
         )?;
         // SAFETY: all locks are held.
-        let chunks = unsafe { super::slice::count_held() };
+        let chunks = unsafe { super::chunk::count_held() };
         ensure(chunks == self.chunks, "chunks", chunks)?;
         for class in 1..CLASSES {
             // SAFETY: all locks are held.
@@ -221,8 +220,8 @@ impl Walk {
             "a slice in use is idle",
             address,
         )?;
-        for index in 0..SLICES_PER_CHUNK {
-            let (start, bit) = (address + index * SLICE_BYTES, 1_u32 << index);
+        for index in 0..PLACES_PER_CHUNK {
+            let (start, bit) = (address + index * PLACE_BYTES, 1_u32 << index);
             ensure(
                 pages::window_agrees(start),
                 "the window and the tree",
@@ -235,11 +234,11 @@ impl Walk {
             }
             let first = usize::from(chunk.firsts[index]);
             let slice = &chunk.slices[first];
-            let slice_start = address + first * SLICE_BYTES;
+            let slice_start = address + first * PLACE_BYTES;
             let is_known = entry.is_some_and(|entry| {
                 entry.class() == slice.class && entry.state_of(slice_start) == slice.states.as_ptr()
             });
-            let is_within = (first..first + places_per_slice(slice.class)).contains(&index);
+            let is_within = (first..first + slice.places).contains(&index);
             ensure(
                 is_known && is_within && slice.start.addr().get() == slice_start,
                 "a slice's entry",
@@ -255,7 +254,7 @@ impl Walk {
     fn slice(&mut self, start: usize, slice: &Slice) -> Result<(), Fault> {
         let (class, size) = (slice.class, SIZES[slice.class]);
         ensure(
-            slice.carved <= blocks_per_slice(class),
+            slice.blocks == blocks_in(class, slice.places) && slice.carved <= slice.blocks,
             "too many blocks",
             start,
         )?;
@@ -266,7 +265,7 @@ impl Walk {
         )?;
         self.slices[class] += 1;
         let (mut next, mut at_home, mut allocated) = (0, 0, 0);
-        for place in 0..states_per_slice(class) {
+        for place in 0..slice.states_count() {
             // SAFETY: the slice has so many state bytes. Whoever has a block may change its byte now.
             let state = unsafe { slice.states.add(place).as_ptr().read_volatile() };
             let is_start = next < slice.carved && place == (next * size) >> state_shift(class);

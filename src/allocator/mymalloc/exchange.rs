@@ -98,7 +98,12 @@ impl Exchange {
 
     /// Whether nobody took a tray since the last call.
     pub(super) fn was_idle(&self) -> bool {
-        !self.was_used.swap(false, Relaxed)
+        // The load first: what nobody uses is not written to, nor touched.
+        if !self.was_used.load(Relaxed) {
+            return true;
+        }
+        self.was_used.store(false, Relaxed);
+        false
     }
 
     /// Trays in all slots.

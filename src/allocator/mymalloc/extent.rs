@@ -85,11 +85,17 @@ impl Extent {
         ptr::with_exposed_provenance_mut((self.end - 1) * OS_PAGE_BYTES)
     }
 
-    /// First page, at a multiple of `alignment_pages`, where `pages` fit. None: they do not.
+    /// First page, at a multiple of `alignment_pages`, a power of two, where `pages` fit. None: they do not.
     pub(super) fn place_for(&self, pages: usize, alignment_pages: usize) -> Option<usize> {
-        let first = self.first.checked_next_multiple_of(alignment_pages)?;
+        let first = align_up(self.first, alignment_pages)?;
         (first.checked_add(pages)? <= self.end).then_some(first)
     }
+}
+
+/// The least multiple of a power of two from a page on. (A division for it would take longer than all the
+/// rest of a look.)
+pub(super) fn align_up(page: usize, power: usize) -> Option<usize> {
+    Some(page.checked_add(power - 1)? & !(power - 1))
 }
 
 /// The extent entered at this page, if there is one: it begins or ends there.
@@ -363,7 +369,9 @@ impl Set {
                 }
                 looks += 1;
                 // With a fit in hand the search has an end; without one every extent is looked at.
-                if looks >= LOOKS && best.is_some() {
+                // SAFETY: as above.
+                let is_exact = best.is_some_and(|best| unsafe { best.as_ref() }.pages() == pages);
+                if is_exact || looks >= LOOKS && best.is_some() {
                     break;
                 }
             }

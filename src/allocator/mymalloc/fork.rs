@@ -15,7 +15,7 @@
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::super::os;
-use super::{large, metadata, shelf, slice, thread, tray};
+use super::{chunk, large, metadata, shelf, thread, tray};
 
 /// Has the locks taken around every fork. May allocate, so the caller holds none.
 pub(super) fn watch() {
@@ -68,7 +68,7 @@ fn acquire() {
     thread::acquire();
     shelf::acquire();
     tray::acquire();
-    slice::acquire();
+    chunk::acquire();
     large::acquire();
     metadata::acquire();
 }
@@ -80,7 +80,7 @@ unsafe fn release() {
     unsafe {
         metadata::release();
         large::release();
-        slice::release();
+        chunk::release();
         tray::release();
         shelf::release();
         thread::release();

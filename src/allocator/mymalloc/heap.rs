@@ -8,6 +8,7 @@
 //! magazine. Whose block it was does not matter: it is anybody's now. Neither path touches the block.
 
 use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::super::FreeError;
 use super::super::{c_abi, os};
@@ -15,8 +16,8 @@ use super::pages::Direct;
 use super::size_class::{
     self, BINS, CLASSES, LARGE, SMALL_BYTES_MAX, block_bytes, class_of, class_of_medium,
 };
-use super::slice::{self, ALLOCATED, low_bits};
-use super::tray::{Entry, Tray, capacity};
+use super::slice::{self, ALLOCATED, Slice, low_bits};
+use super::tray::{Entry, KINDS, Stack, Tray, capacity};
 use super::{Process, large, pages, shelf, thread, tick};
 
 /// Whether pointers are checked. Compiled out for measuring what it costs.
@@ -64,17 +65,25 @@ pub(super) struct Heap {
     offsets: [u16; SHORT_BYTES_MAX / 16 + 1],
     /// Where each magazine is. Null: in `first_magazines`.
     pub(super) trays: [*mut Tray; BINS],
-    /// The second magazines: full, or nearly. Null: none.
-    pub(super) spares: [*mut Tray; BINS],
+    /// More magazines: full, or nearly.
+    pub(super) spares: [Stack; BINS],
+    /// Empty ones of each kind, for the next time.
+    pub(super) empties: [Stack; KINDS],
     /// Classes that took blocks from, or gave blocks to, others since the last look, a bit each.
     pub(super) active: u128,
     /// How often each class turned to the slow paths, up to [`TURNS_MAX`]: magazines grow by use.
     pub(super) turns: [u8; BINS],
     /// How many blocks each class has got from its stand-in.
     pub(super) lent: [u16; BINS],
+    /// The slice of each class that this thread carves. Null: none.
+    pub(super) carving: [*mut Slice; CLASSES],
     pub(super) looked_ms: u32,
     /// Turns to the slow paths until the next look at the clock.
     pub(super) turns_left: u32,
+    /// Classes that got blocks from elsewhere since they last had too many, a bit each.
+    pub(super) fetched: u128,
+    /// Whether a thread has it. Others look, too.
+    has_thread: AtomicBool,
     /// The next of the heaps without a thread.
     pub(super) next: *mut Heap,
     /// Magazines of programs that need a few blocks. Not touched before.
@@ -466,6 +475,20 @@ pub(super) fn find(block: NonNull<u8>) -> Result<Found, FreeError> {
 }
 
 impl Heap {
+    /// Whether a thread has it now. Anyone may ask: no more of the heap is looked at.
+    ///
+    /// # Safety
+    /// A heap that was made.
+    pub(super) unsafe fn has_thread(heap: *const Self) -> bool {
+        // SAFETY: heaps stay, and the flag is atomic.
+        unsafe { &(*heap).has_thread }.load(Relaxed)
+    }
+
+    /// Says that no thread has it any more.
+    pub(super) fn leave(&self) {
+        self.has_thread.store(false, Relaxed);
+    }
+
     /// Makes the memory at `place` an empty heap.
     ///
     /// # Safety
@@ -479,10 +502,14 @@ impl Heap {
             (&raw mut (*heap).direct).write(pages::direct());
             (&raw mut (*heap).offsets).write(fresh.offsets);
             (&raw mut (*heap).trays).write([ptr::null_mut(); BINS]);
-            (&raw mut (*heap).spares).write([ptr::null_mut(); BINS]);
+            (&raw mut (*heap).spares).write([Stack::EMPTY; BINS]);
+            (&raw mut (*heap).empties).write([Stack::EMPTY; KINDS]);
             (&raw mut (*heap).turns).write([0; BINS]);
             (&raw mut (*heap).lent).write([0; BINS]);
+            (&raw mut (*heap).carving).write([ptr::null_mut(); CLASSES]);
             ((*heap).active, (*heap).looked_ms, (*heap).turns_left) = (0, tick::last_ms(), 0);
+            (*heap).fetched = 0;
+            (&raw mut (*heap).has_thread).write(AtomicBool::new(true));
             for class in (1..BINS).filter(|class| *class != LARGE) {
                 let first = (&raw mut (*heap).first_magazines[class]).cast::<Entry>();
                 let bin = &mut (*heap).bins[class];

@@ -77,8 +77,8 @@ impl Store {
         let start = before.map_or(dirty.first, |(first, _)| first);
         let end = Self::free_at_end_of(dirty.end).map_or(dirty.end, |(_, end)| end);
         let wished = dirty.first.min(end.checked_sub(pages)?);
-        let below = wished - wished % alignment_pages;
-        let above = wished.checked_next_multiple_of(alignment_pages)?;
+        let below = wished & !(alignment_pages - 1);
+        let above = extent::align_up(wished, alignment_pages)?;
         let fits = |first: &usize| {
             *first >= start
                 && *first + pages <= end

@@ -9,8 +9,8 @@ use super::super::os::{self, OS_PAGE_BYTES};
 use super::super::{FreeError, c_abi::ReallocFailure};
 use super::extent::{self, State};
 use super::heap::IS_CHECKED;
-use super::pages::{self, PAGES_PER_CHUNK, SLICES_PER_CHUNK};
-use super::size_class::{SLICE_BYTES, block_bytes, class_of_medium, class_of_pages};
+use super::pages::{self, PAGES_PER_CHUNK, PLACES_PER_CHUNK};
+use super::size_class::{PLACE_BYTES, block_bytes, class_of_medium, class_of_pages};
 use super::slice::ALLOCATED;
 use super::store::Store;
 use super::tray::Entry;
@@ -210,11 +210,11 @@ pub(super) fn allocate_chunk() -> Option<(NonNull<u8>, u32)> {
     let extent = unsafe { extent.as_ref() };
     let address = extent.first * OS_PAGE_BYTES;
     // No large block starts here any more.
-    for slice in 0..SLICES_PER_CHUNK {
-        pages::clear(address + slice * SLICE_BYTES);
+    for place in 0..PLACES_PER_CHUNK {
+        pages::clear(address + place * PLACE_BYTES);
     }
     let dirty = if extent.is_dirty {
-        u32::MAX >> (32 - SLICES_PER_CHUNK)
+        u32::MAX >> (32 - PLACES_PER_CHUNK)
     } else {
         0
     };

@@ -10,10 +10,16 @@ use core::ptr::{self, NonNull};
 use super::heap::{FIRST_ENTRIES, Heap, TURNS_MAX, TURNS_PER_DOUBLING};
 use super::size_class::{BINS, LARGE, STAND_INS, block_bytes};
 use super::tray::{self, Entry, Rack, Tray, capacity};
-use super::{shelf, tick};
+use super::{shelf, thread, tick};
 
 /// Turns to the slow paths between two looks at the clock.
 const TURNS_BETWEEN_LOOKS: u32 = 7;
+
+/// Trays that a heap keeps of each class beside the magazine, before it offers one to others. Blocks that
+/// change threads lie among those of the thread that they come from, whose state bytes both then write to.
+const SPARES_MAX: usize = 1;
+/// Empty trays that a heap keeps of each kind.
+const EMPTIES_MAX: usize = 8;
 
 /// Bytes from its stand-in that make a class warm.
 const LENT_MAX: u16 = 4096;
@@ -89,12 +95,12 @@ impl Heap {
 
     /// Gets blocks for an empty magazine. False: no memory.
     pub(super) fn get_blocks(&mut self, class: usize) -> bool {
-        if let Some(spare) = NonNull::new(self.spares[class]) {
-            self.spares[class] = ptr::null_mut();
+        if let Some(spare) = self.spares[class].pop() {
             self.replace_magazine(class, spare);
             return true;
         }
         self.active |= 1 << class;
+        self.fetched |= 1 << class;
         self.count_turn(class);
         self.look_around();
         if let Some(tray) = shelf::take_offer(class) {
@@ -102,13 +108,17 @@ impl Heap {
             return true;
         }
         self.grow(class);
+        let heap = ptr::from_ref(self);
         let bin = &mut self.bins[class];
         // SAFETY: the magazine is empty and has room up to its limit.
         unsafe {
             // There is room for one even where none may stay.
             let room = (bin.limit.addr() - bin.first.addr()) / size_of::<Entry>();
             let mut rack = Rack::new(bin.first);
-            shelf::fill(class, &mut rack, room.max(1));
+            // Medium blocks are not carved.
+            let (own, mut none) = (self.carving.get_mut(class), ptr::null_mut());
+            let own = own.unwrap_or(&mut none);
+            shelf::fill(class, &mut rack, room.max(1), heap, own);
             bin.top = bin.first.add(rack.count);
             rack.count > 0
         }
@@ -117,10 +127,29 @@ impl Heap {
     /// Puts a filled tray in the place of an empty magazine.
     fn replace_magazine(&mut self, class: usize, tray: NonNull<Tray>) {
         if let Some(empty) = self.take_magazine(class) {
-            // SAFETY: the tray was this heap's.
-            unsafe { tray::give(class, empty) };
+            self.drop_tray(class, empty);
         }
         self.set_magazine(class, tray);
+    }
+
+    /// An empty tray for a class. None: no memory.
+    fn take_tray(&mut self, class: usize) -> Option<NonNull<Tray>> {
+        let own = self.empties[tray::kind_of(class)].pop();
+        own.or_else(|| tray::take(class))
+    }
+
+    /// Keeps an empty tray for the next time, or gives it to others.
+    fn drop_tray(&mut self, class: usize, mut tray: NonNull<Tray>) {
+        let empties = &mut self.empties[tray::kind_of(class)];
+        // SAFETY: the tray was this heap's.
+        unsafe {
+            if empties.count < EMPTIES_MAX {
+                tray.as_mut().count = 0;
+                empties.push(tray);
+            } else {
+                tray::give(class, tray);
+            }
+        }
     }
 
     /// Lets the magazine have as many blocks as it may by now.
@@ -136,7 +165,7 @@ impl Heap {
         } else if capacity <= FIRST_ENTRIES {
             // SAFETY: the first magazine has room for so many.
             bin.limit = unsafe { bin.first.add(capacity) };
-        } else if let Some(tray) = tray::take(class) {
+        } else if let Some(tray) = self.take_tray(class) {
             self.move_to(class, tray);
         }
     }
@@ -152,23 +181,41 @@ impl Heap {
         if self.turns[class] < TURNS_MAX {
             return self.send_part_home(class);
         }
-        let Some(fresh) = tray::take(class) else {
+        let Some(fresh) = self.take_tray(class) else {
             return self.send_home(class);
         };
         if let Some(full) = self.take_magazine(class) {
-            if let Some(spare) = NonNull::new(self.spares[class]) {
-                // SAFETY: the tray was this heap's, and its blocks.
-                unsafe { shelf::give(class, spare) };
+            if self.spares[class].count >= SPARES_MAX
+                && let Some(spare) = self.spares[class].pop()
+            {
+                self.part_with(class, spare);
                 self.active |= 1 << class;
                 self.look_around();
             }
-            self.spares[class] = full.as_ptr();
+            // SAFETY: the tray was the magazine.
+            unsafe { self.spares[class].push(full) };
             // `look_around` frees no block, so the magazine is still the empty first one.
             self.set_magazine(class, fresh);
         } else {
             // A class of so few blocks that the first magazine was enough: from now on in trays.
             self.move_to(class, fresh);
             self.make_room(class);
+        }
+    }
+
+    /// Offers a tray to other threads. Where this one gets blocks of the class from elsewhere as well, what it
+    /// has too many of goes home instead, so that it can get its own again.
+    fn part_with(&mut self, class: usize, tray: NonNull<Tray>) {
+        let has_fetched = self.fetched & (1 << class) != 0;
+        self.fetched &= !(1 << class);
+        // SAFETY: the tray was this heap's, and its blocks.
+        unsafe {
+            if has_fetched && class < LARGE && thread::has_threads() {
+                shelf::take_home(class, tray::entries_of(tray));
+                self.drop_tray(class, tray);
+            } else {
+                shelf::give(class, tray);
+            }
         }
     }
 
@@ -212,17 +259,21 @@ impl Heap {
 
     /// Gives all blocks of a class to whoever needs them.
     fn give_class(&mut self, class: usize) {
-        if let Some(spare) = NonNull::new(self.spares[class]) {
-            self.spares[class] = ptr::null_mut();
+        while let Some(spare) = self.spares[class].pop() {
             // SAFETY: the tray was this heap's, and its blocks.
             unsafe { shelf::give(class, spare) };
         }
         if self.count(class) > 0 {
             self.send_home(class);
         }
+        if let Some(slice) = self.carving.get_mut(class)
+            && let Some(slice) = NonNull::new(core::mem::replace(slice, ptr::null_mut()))
+        {
+            // SAFETY: `fill` has set it, and it is this heap's no more.
+            unsafe { shelf::open(class, slice) };
+        }
         if let Some(empty) = self.take_magazine(class) {
-            // SAFETY: the tray was this heap's.
-            unsafe { tray::give(class, empty) };
+            self.drop_tray(class, empty);
         }
         let count = self.capacity_now(class).min(FIRST_ENTRIES);
         let bin = &mut self.bins[class];
@@ -234,6 +285,12 @@ impl Heap {
     pub(super) fn give_all(&mut self) {
         for class in (1..BINS).filter(|class| *class != LARGE) {
             self.give_class(class);
+        }
+        for kind in 0..tray::KINDS {
+            while let Some(empty) = self.empties[kind].pop() {
+                // SAFETY: the tray was this heap's.
+                unsafe { tray::give_kind(kind, empty) };
+            }
         }
     }
 

@@ -8,7 +8,7 @@
 //!    the thread's second magazine takes its place; else a tray that another thread has offered (one
 //!    swap); else blocks come from the class's slices, under the class's lock: free ones, or newly
 //!    carved ones, a magazine full of them, the lowest address first.
-//! 3. No slice has any: a new one (32 or 128 KiB) from a chunk (256 KiB), a chunk from the large store, and
+//! 3. No slice has any: a new one (8 to 128 KiB) from a chunk (256 KiB), a chunk from the large store, and
 //!    that from the system. A thread without a heap gets one; the first one reserves the maps.
 //! 4. `free(p)`: the slice map's word for `p`, by one load: the class, and where its state bytes are. The
 //!    byte of `p` must say that exactly here an allocated block starts; it is marked free. Then `p` goes
@@ -51,7 +51,8 @@
 //! | `tray` | arrays of free blocks |
 //! | `exchange` | slots through which threads hand trays to each other without a lock |
 //! | `shelf` | a class's store: offers, and the slices behind them |
-//! | `slice` | 32 or 128 KiB of blocks of one class, their state bytes; chunks of slices |
+//! | `slice` | 8 to 128 KiB of blocks of one class, their state bytes |
+//! | `chunk` | 256 KiB of places that slices are put in |
 //! | `pages` | what is at an address: the maps |
 //! | `large` | blocks beyond 16 KiB |
 //! | `store`, `extent` | all memory got from the system, as runs of OS pages |
@@ -80,6 +81,7 @@ mod allocator_api;
 mod background;
 pub mod c;
 mod check;
+mod chunk;
 mod exchange;
 mod extent;
 mod fork;

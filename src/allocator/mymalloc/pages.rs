@@ -1,11 +1,11 @@
 //! What is at an address.
 //!
 //! * The radix tree: a record per MiB of address space that holds memory of ours, found from any address
-//!   by two loads. It has a word for each 32 KiB: the offset of the slice's class in a heap's
+//!   by two loads. It has a word for each place of 8 KiB: the offset of the slice's class in a heap's
 //!   table of bins, and where the state bytes of its blocks are. 0: none of ours.
 //! * The window: the same words once more in one flat array, for the short path of `free`, by one load.
-//!   It covers the TiB of addresses from which the system gives memory, is reserved and not committed
-//!   (256 MiB of addresses; 4 KiB of memory per 16 MiB of heap), and is smaller where addresses are
+//!   It covers the 256 GiB of addresses from which the system gives memory, is reserved and not committed
+//!   (256 MiB of addresses; 4 KiB of memory per 4 MiB of heap), and is smaller where addresses are
 //!   scarce. What lies outside of it (the program may have mapped more than that itself) is freed by the
 //!   long path, as is everything if no window can be had.
 
@@ -16,18 +16,18 @@ use core::sync::atomic::{
 };
 
 use super::super::os;
+use super::chunk::Chunk;
 use super::extent::Extent;
-use super::size_class::{LARGE, SLICE_BYTES, SLICE_SHIFT, places_per_slice, state_shift};
-use super::slice::Chunk;
+use super::size_class::{LARGE, PLACE_BYTES, PLACE_SHIFT, state_shift};
 use super::{heap, metadata};
 
 /// Bytes of a region.
 pub(super) const REGION_BYTES: usize = 1 << REGION_SHIFT;
 pub(super) const REGION_SHIFT: u32 = 20;
-const SLICES_PER_REGION: usize = REGION_BYTES / SLICE_BYTES;
+const PLACES_PER_REGION: usize = REGION_BYTES / PLACE_BYTES;
 /// Bytes of a chunk: a part of a region that is cut into slices as a whole.
 pub(super) const CHUNK_BYTES: usize = 256 << 10;
-pub(super) const SLICES_PER_CHUNK: usize = CHUNK_BYTES / SLICE_BYTES;
+pub(super) const PLACES_PER_CHUNK: usize = CHUNK_BYTES / PLACE_BYTES;
 /// OS pages of a chunk.
 pub(super) const PAGES_PER_CHUNK: usize = CHUNK_BYTES / os::OS_PAGE_BYTES;
 /// OS pages of a region.
@@ -38,7 +38,7 @@ pub(super) struct Region {
     /// What is known of its parts that are, or once were, cut into slices.
     pub(super) chunks: [*mut Chunk; REGION_BYTES / CHUNK_BYTES],
     /// What the slices are.
-    entries: [AtomicU64; SLICES_PER_REGION],
+    entries: [AtomicU64; PLACES_PER_REGION],
     /// Large blocks and free extents, at their first and at their last OS page. Null elsewhere.
     /// Written under the lock of the large store.
     pub(super) extents: [AtomicPtr<Extent>; PAGES_PER_REGION],
@@ -53,11 +53,11 @@ type Leaf = [AtomicPtr<Region>; 1 << LEAF_SHIFT];
 static LEAVES: [AtomicPtr<Leaf>; 1 << (ADDRESS_BITS - REGION_SHIFT - LEAF_SHIFT)] =
     [const { AtomicPtr::new(ptr::null_mut()) }; 1 << (ADDRESS_BITS - REGION_SHIFT - LEAF_SHIFT)];
 
-/// Slices of the largest window, 1 TiB, and of those that are tried if it cannot be had: 64 GiB, 8 GiB.
+/// Slices of the largest window, 256 GiB, and of those that are tried if it cannot be had: 16 GiB, 2 GiB.
 const WINDOWS_SLICES: [usize; 3] = [
-    1 << (40 - SLICE_SHIFT),
-    1 << (36 - SLICE_SHIFT),
-    1 << (33 - SLICE_SHIFT),
+    1 << (38 - PLACE_SHIFT),
+    1 << (34 - PLACE_SHIFT),
+    1 << (31 - PLACE_SHIFT),
 ];
 
 /// The window. Set once, before any memory is got.
@@ -120,7 +120,7 @@ impl Direct {
     /// The word of the slice that this address is in, if it is in the window.
     #[inline(always)]
     pub(super) fn entry(&self, address: usize) -> Option<Entry> {
-        let slice = (address >> SLICE_SHIFT).wrapping_sub(self.first);
+        let slice = (address >> PLACE_SHIFT).wrapping_sub(self.first);
         if slice >= self.slices {
             return None;
         }
@@ -145,7 +145,7 @@ pub(super) fn reserve_window() {
             continue;
         };
         // Mappings lie side by side, and most systems place each below the one before.
-        let here = map.expose_provenance().get() >> SLICE_SHIFT;
+        let here = map.expose_provenance().get() >> PLACE_SHIFT;
         WINDOW_FIRST.store(here.saturating_sub(slices / 4 * 3), Relaxed);
         WINDOW_MAP.store(map.as_ptr().cast(), Relaxed);
         WINDOW_SLICES.store(slices, Relaxed);
@@ -242,19 +242,19 @@ fn word_of(address: usize) -> Option<&'static AtomicU64> {
     let region = region_at(address)?;
     // SAFETY: regions are never taken away again, and the words are atomic.
     let entries = unsafe { &(*region.as_ptr()).entries };
-    Some(&entries[(address >> SLICE_SHIFT) % SLICES_PER_REGION])
+    Some(&entries[(address >> PLACE_SHIFT) % PLACES_PER_REGION])
 }
 
 /// Says of the slice that starts here that it has a class, and where its state bytes are. False: its
 /// region is not known.
-pub(super) fn set_class(start: usize, class: usize, states: NonNull<u8>) -> bool {
+pub(super) fn set_class(start: usize, class: usize, places: usize, states: NonNull<u8>) -> bool {
     let base = states
         .expose_provenance()
         .get()
         .wrapping_sub(start >> state_shift(class));
     let word = (base as u64) << 16 | (class * heap::BIN_BYTES) as u64;
     // All places of a slice are in one chunk, so either all are known or none.
-    (0..places_per_slice(class)).all(|place| set(start + place * SLICE_BYTES, word))
+    (0..places).all(|place| set(start + place * PLACE_BYTES, word))
 }
 
 /// Says of the slice that this address is in that a large block starts there. False: its region is not
@@ -276,7 +276,7 @@ fn set(address: usize, word: u64) -> bool {
     };
     place.store(word, Relaxed);
     let Direct { first, slices, map } = direct();
-    let index = (address >> SLICE_SHIFT).wrapping_sub(first);
+    let index = (address >> PLACE_SHIFT).wrapping_sub(first);
     // Where the map does not become writable it says 0, and the long path of `free` does the work.
     if index < slices && make_granule_writable(map, index) {
         // SAFETY: a word of the map, in a granule that is writable.

@@ -10,38 +10,48 @@ use core::ptr::{self, NonNull};
 
 use super::super::lock::Lock;
 use super::exchange::{Exchange, SLOTS};
-use super::size_class::{BINS, CLASSES, LARGE, SLICE_SHIFT, blocks_per_slice};
-use super::slice::{self, Slice, Standing};
+use super::heap::Heap;
+use super::size_class::{BINS, CLASSES, LARGE, SIZES, blocks_in, places_of_next};
+use super::slice::{Slice, Standing};
 use super::tray::{self, Entry, Rack, Tray};
-use super::{large, options, secure, tick};
+use super::{chunk, large, options, secure, tick};
 
 static OFFERS: [Exchange; BINS] = [const { Exchange::new() }; BINS];
 
 static SLICES: [Lock<Slices>; CLASSES] = [const {
     Lock::new(Slices {
         ready: ptr::null_mut(),
+        ready_blocks: 0,
         sparse: ptr::null_mut(),
         sparse_blocks: 0,
-        carving: ptr::null_mut(),
+        open: ptr::null_mut(),
         count: 0,
+        bytes: 0,
     })
 }; CLASSES];
 
 /// The slices of a class.
 struct Slices {
-    /// With enough free blocks to be worth a visit.
+    /// With enough free blocks to be worth a visit, and how many those are in all.
     ready: *mut Slice,
+    ready_blocks: usize,
     /// With few free blocks, and how many those are in all.
     sparse: *mut Slice,
     sparse_blocks: usize,
-    /// The slice that is not carved up yet.
-    carving: *mut Slice,
-    /// Slices in all.
+    /// Those that are not carved up yet, and that no thread carves.
+    open: *mut Slice,
+    /// Slices in all, and the bytes of address space that they take.
     count: usize,
+    bytes: usize,
 }
 
 // SAFETY: slices belong to no thread.
 unsafe impl Send for Slices {}
+
+/// Slices that are looked at for free blocks of the thread's own.
+const READY_LOOKS: usize = 8;
+/// Where more is free than this, it does not matter who carved it.
+const PLENTY_BYTES: usize = 64 << 10;
 
 /// Slots of a class. Medium blocks are few and long, so few of them are kept on offer.
 fn slots_of(class: usize) -> usize {
@@ -53,14 +63,25 @@ pub(super) fn take_offer(class: usize) -> Option<NonNull<Tray>> {
     OFFERS[class].take()
 }
 
-/// Fills an empty rack with `wanted` blocks, or fewer. It stays empty if there is no memory.
+/// Fills an empty rack with `wanted` blocks, or fewer, for a heap. It stays empty if there is no memory. `own`
+/// is the slice that the heap carves: so its blocks have OS pages of their own.
 ///
 /// # Safety
-/// The rack has room for so many.
-pub(super) unsafe fn fill(class: usize, rack: &mut Rack, wanted: usize) {
+/// The rack has room for so many. The slice is one of this class that an earlier call has set, or null.
+pub(super) unsafe fn fill(
+    class: usize,
+    rack: &mut Rack,
+    wanted: usize,
+    heap: *const Heap,
+    own: &mut *mut Slice,
+) {
     if class < CLASSES {
         // SAFETY: the caller says so.
-        unsafe { SLICES[class].lock_spinning().fill(class, rack, wanted) };
+        unsafe {
+            SLICES[class]
+                .lock_spinning()
+                .fill(class, rack, wanted, heap, own)
+        };
         if options::is_secure() {
             secure::shuffle(rack.entries_mut());
         }
@@ -68,6 +89,17 @@ pub(super) unsafe fn fill(class: usize, rack: &mut Rack, wanted: usize) {
         // SAFETY: the rack is empty.
         unsafe { rack.push(entry) };
     }
+}
+
+/// Lets other threads carve a slice.
+///
+/// # Safety
+/// [`fill`] has set it, and the caller carves it no more.
+pub(super) unsafe fn open(class: usize, slice: NonNull<Slice>) {
+    let mut slices = SLICES[class].lock_spinning();
+    // SAFETY: a slice of this class, whose lock is held, and which is in no such list.
+    unsafe { ((*slice.as_ptr()).next_open, (*slice.as_ptr()).owner) = (slices.open, ptr::null()) };
+    slices.open = slice.as_ptr();
 }
 
 /// Offers a tray to whoever needs it next, or takes its blocks home.
@@ -123,53 +155,72 @@ pub(super) unsafe fn take_home(class: usize, entries: &[Entry]) {
     }
     let mut slices = SLICES[class].lock_spinning();
     let mut rest = entries;
-    while let [first, ..] = rest {
-        // Blocks that follow each other in a tray are often of one slice.
-        let number = |entry: &Entry| entry.block.addr().get() >> SLICE_SHIFT;
-        let count = rest
-            .iter()
-            .take_while(|entry| number(entry) == number(first))
-            .count();
+    while !rest.is_empty() {
         // SAFETY: blocks of the class that the caller hands over.
-        unsafe { slices.give(&rest[..count]) };
+        let count = unsafe { slices.give(rest) };
         rest = &rest[count..];
     }
 }
 
 impl Slices {
     /// # Safety
-    /// The rack has room for what is wanted.
-    unsafe fn fill(&mut self, class: usize, rack: &mut Rack, wanted: usize) {
+    /// As for [`fill`].
+    unsafe fn fill(
+        &mut self,
+        class: usize,
+        rack: &mut Rack,
+        wanted: usize,
+        heap: *const Heap,
+        own: &mut *mut Slice,
+    ) {
         // SAFETY: the lock is held, as `self` is borrowed; slices in the lists have free blocks, and the
         // rack has room for what is wanted.
         unsafe {
-            while !self.ready.is_null() && rack.count < wanted.div_ceil(2) {
-                self.fill_from(self.ready, rack, wanted);
+            let is_plenty = self.ready_blocks * SIZES[class] >= PLENTY_BYTES;
+            let (mut slice, mut looks) = (self.ready, 0);
+            while !slice.is_null() && rack.count < wanted.div_ceil(2) && looks < READY_LOOKS {
+                let next = (*slice).next;
+                if is_plenty || !(*slice).is_of_another(heap) {
+                    self.fill_from(slice, rack, wanted);
+                }
+                (slice, looks) = (next, looks + 1);
             }
             if rack.count > 0 {
                 return;
             }
-            if self.carving.is_null() {
+            if own.is_null()
+                && let Some(open) = NonNull::new(self.open)
+            {
+                self.open = open.as_ref().next_open;
+                *own = open.as_ptr();
+                (**own).owner = heap;
+            }
+            if own.is_null() {
                 // A new slice only when the sparse ones would not fill half of one.
-                if self.sparse_blocks >= blocks_per_slice(class).div_ceil(2) {
+                let next_blocks = blocks_in(class, places_of_next(class, self.count));
+                if self.sparse_blocks >= next_blocks.div_ceil(2) {
                     while !self.sparse.is_null() && rack.count < wanted {
                         self.fill_from(self.sparse, rack, wanted);
                     }
                     return;
                 }
-                let Some(slice) = slice::take(class) else {
+                let Some(slice) = chunk::take(class, self.count) else {
                     // Anything is better than nothing.
-                    if !self.sparse.is_null() {
-                        self.fill_from(self.sparse, rack, wanted);
+                    for slice in [self.ready, self.sparse] {
+                        if !slice.is_null() && rack.count == 0 {
+                            self.fill_from(slice, rack, wanted);
+                        }
                     }
                     return;
                 };
-                self.carving = slice.as_ptr();
+                *own = slice.as_ptr();
+                (**own).owner = heap;
                 self.count += 1;
+                self.bytes += slice.as_ref().bytes();
             }
-            (*self.carving).carve(rack, wanted);
-            if (*self.carving).is_carved_up() {
-                self.carving = ptr::null_mut();
+            (**own).carve(rack, wanted);
+            if (**own).is_carved_up() {
+                *own = ptr::null_mut();
             }
         }
     }
@@ -187,51 +238,68 @@ impl Slices {
         }
     }
 
-    /// Takes blocks back that are all of one slice.
+    /// Takes those blocks back, from the first on, that are of the first one's slice: blocks that follow
+    /// each other in a tray often are. How many those are.
     ///
     /// # Safety
-    /// There are such blocks; they are of this class, free, and the caller's.
-    unsafe fn give(&mut self, entries: &[Entry]) {
+    /// There are blocks; they are of this class, free, and the caller's.
+    unsafe fn give(&mut self, entries: &[Entry]) -> usize {
         // SAFETY: the slice of a block that was in use has a class, and the lock is held.
         unsafe {
-            let slice = slice::slice_of(entries[0].block).as_ptr();
-            for entry in entries {
-                (*slice).give_block(*entry);
-            }
-            if (*slice).standing == Standing::Sparse {
-                self.sparse_blocks += entries.len();
+            let slice = chunk::slice_of(entries[0].block).as_ptr();
+            let count = (*slice).give_blocks(entries);
+            match (*slice).standing {
+                Standing::Sparse => self.sparse_blocks += count,
+                Standing::Ready => self.ready_blocks += count,
+                Standing::Apart => {}
             }
             // The last slice of a class stays, so that a program at the edge does not take and give
             // it in turns.
             let is_last = self.ready.is_null() || (self.ready == slice && (*slice).next.is_null());
-            if (*slice).is_idle() && slice != self.carving && !is_last {
-                self.unlist(slice);
-                self.count -= 1;
-                slice::give_back(NonNull::new_unchecked(slice), tick::last_ms());
+            if (*slice).is_idle() && (*slice).is_carved_up() && !is_last {
+                self.release(NonNull::new_unchecked(slice));
             } else if (*slice).standing != (*slice).standing_due() {
                 self.unlist(slice);
                 self.enlist(slice);
             }
+            count
         }
     }
 
-    /// Gives all slices back of which no block is in use.
+    /// Gives all slices back of which no block is in use, but for those that threads carve.
     fn release_idle(&mut self) {
-        let mut slice = self.ready;
-        // SAFETY: slices in the list are this shelf's, whose lock is held.
+        // SAFETY: slices in the lists are this shelf's, whose lock is held.
         unsafe {
-            while !slice.is_null() {
-                let next = (*slice).next;
-                if (*slice).is_idle() {
-                    self.unlist(slice);
-                    if slice == self.carving {
-                        self.carving = ptr::null_mut();
-                    }
-                    self.count -= 1;
-                    slice::give_back(NonNull::new_unchecked(slice), tick::last_ms());
+            let mut slice = self.ready;
+            while let Some(found) = NonNull::new(slice) {
+                slice = found.as_ref().next;
+                if found.as_ref().is_idle() && found.as_ref().is_carved_up() {
+                    self.release(found);
                 }
-                slice = next;
             }
+            let mut link = &raw mut self.open;
+            while let Some(found) = NonNull::new(*link) {
+                if found.as_ref().is_idle() {
+                    *link = found.as_ref().next_open;
+                    self.release(found);
+                } else {
+                    link = &raw mut (*found.as_ptr()).next_open;
+                }
+            }
+        }
+    }
+
+    /// Gives a slice back.
+    ///
+    /// # Safety
+    /// The slice is this shelf's and idle, and no thread carves it, nor may.
+    unsafe fn release(&mut self, slice: NonNull<Slice>) {
+        // SAFETY: the caller says so.
+        unsafe {
+            self.unlist(slice.as_ptr());
+            self.count -= 1;
+            self.bytes -= slice.as_ref().bytes();
+            chunk::give_back(slice, tick::last_ms());
         }
     }
 
@@ -245,7 +313,10 @@ impl Slices {
             (*slice).standing = (*slice).standing_due();
             let first = match (*slice).standing {
                 Standing::Apart => return,
-                Standing::Ready => &mut self.ready,
+                Standing::Ready => {
+                    self.ready_blocks += (*slice).free;
+                    &mut self.ready
+                }
                 Standing::Sparse => {
                     self.sparse_blocks += (*slice).free;
                     &mut self.sparse
@@ -269,7 +340,10 @@ impl Slices {
         unsafe {
             let first = match (*slice).standing {
                 Standing::Apart => return,
-                Standing::Ready => &mut self.ready,
+                Standing::Ready => {
+                    self.ready_blocks -= (*slice).free;
+                    &mut self.ready
+                }
                 Standing::Sparse => {
                     self.sparse_blocks -= (*slice).free;
                     &mut self.sparse
@@ -297,7 +371,7 @@ pub(super) unsafe fn is_sound(class: usize, seen: usize) -> bool {
     // SAFETY: the caller says so; slices in the lists are of this class.
     unsafe {
         let slices = SLICES[class].held();
-        let mut sparse_blocks = 0;
+        let mut blocks = [0; 2];
         for (first, standing) in [
             (slices.ready, Standing::Ready),
             (slices.sparse, Standing::Sparse),
@@ -312,19 +386,18 @@ pub(super) unsafe fn is_sound(class: usize, seen: usize) -> bool {
                 if !is_sound || count > seen {
                     return false;
                 }
-                if standing == Standing::Sparse {
-                    sparse_blocks += (*slice).free;
-                }
+                blocks[usize::from(standing == Standing::Sparse)] += (*slice).free;
                 (previous, slice) = (slice, (*slice).next);
             }
         }
-        sparse_blocks == slices.sparse_blocks && seen == slices.count
+        blocks == [slices.ready_blocks, slices.sparse_blocks] && seen == slices.count
     }
 }
 
-/// Slices of a class of small blocks.
-pub(super) fn count_slices(class: usize) -> usize {
-    SLICES[class].lock().count
+/// Slices of a class of small blocks, and the bytes of address space that they take.
+pub(super) fn slices(class: usize) -> (usize, usize) {
+    let slices = SLICES[class].lock();
+    (slices.count, slices.bytes)
 }
 
 /// Trays of a class on offer.

@@ -6,14 +6,9 @@
 //! are all among them, so that a request with an alignment finds a class whose blocks have it: a slice
 //! starts at a multiple of its length, and a block at a multiple of its size.
 
-/// Bytes of a short slice: the unit in which memory is given to size classes.
-pub(super) const SLICE_BYTES: usize = 1 << SLICE_SHIFT;
-pub(super) const SLICE_SHIFT: u32 = 15;
-/// Places, of a short slice each, that a long slice takes: of which the classes with long blocks are cut,
-/// so that their sizes need not be far apart.
-pub(super) const LONG_PLACES: usize = 4;
-/// Blocks up to this size are cut from short slices.
-const SHORT_BLOCK_BYTES_MAX: usize = 4096;
+/// Bytes of a place: the unit in which memory is given to size classes.
+pub(super) const PLACE_BYTES: usize = 1 << PLACE_SHIFT;
+pub(super) const PLACE_SHIFT: u32 = 13;
 
 /// Requests beyond this are large blocks.
 pub(super) const SMALL_BYTES_MAX: usize = 16384;
@@ -65,34 +60,44 @@ pub(super) fn class_of_aligned(size: usize, alignment: usize) -> Option<usize> {
         return None;
     }
     let mut class = class_of(size.max(alignment));
-    while !SIZES[class].is_multiple_of(alignment) {
+    // No division: the alignment is a power of two.
+    while SIZES[class] & (alignment - 1) != 0 {
         class += 1;
     }
     Some(class)
 }
 
-/// Places that a slice of a class takes.
-pub(super) const fn places_per_slice(class: usize) -> usize {
-    if SIZES[class] > SHORT_BLOCK_BYTES_MAX {
-        LONG_PLACES
-    } else {
-        1
+/// Places that the first slice of a class takes, and that a later one takes at most: powers of two. A
+/// program that needs a few blocks of many sizes keeps little of each, and one that needs many has long
+/// slices. The sizes beyond 1 KiB are such that little of either is left over.
+const fn places_of(class: usize) -> (usize, usize) {
+    match SIZES[class] {
+        ..=1024 => (1, SHORT_PLACES_MAX),
+        ..=4096 => (2, SHORT_PLACES_MAX),
+        _ => (8, LONG_PLACES),
     }
 }
 
-/// Bytes of a slice of a class.
-pub(super) const fn slice_bytes(class: usize) -> usize {
-    SLICE_BYTES * places_per_slice(class)
+/// Places of the longest slices of short blocks, and of those of long ones (beyond 4 KiB).
+pub(super) const SHORT_PLACES_MAX: usize = 4;
+pub(super) const LONG_PLACES: usize = 16;
+
+/// Places that the next slice takes of a class that has so many slices.
+pub(super) const fn places_of_next(class: usize, slices: usize) -> usize {
+    let (first, most) = places_of(class);
+    let doubled = first << if slices < 4 { slices } else { 4 };
+    if doubled < most { doubled } else { most }
 }
 
-/// Blocks in a slice.
-pub(super) const fn blocks_per_slice(class: usize) -> usize {
-    slice_bytes(class) / SIZES[class]
+/// Places of the longest slices of a class.
+pub(super) const fn places_max(class: usize) -> usize {
+    places_of(class).1
 }
 
-/// The least [`state_shift`], and how many there are.
-pub(super) const STATE_SHIFT_MIN: u32 = 4;
-pub(super) const STATE_SHIFTS: usize = 3;
+/// Blocks in a slice of so many places.
+pub(super) const fn blocks_in(class: usize, places: usize) -> usize {
+    places * PLACE_BYTES / SIZES[class]
+}
 
 /// Bits of an address that stay out of a block's place among the state bytes of its slice: there is one
 /// per 64 bytes, for smaller blocks one per 32 or 16, at most as many as a block has. So the state bytes
@@ -100,15 +105,15 @@ pub(super) const STATE_SHIFTS: usize = 3;
 /// not disturb each other.
 pub(super) const fn state_shift(class: usize) -> u32 {
     match SIZES[class] {
-        ..32 => STATE_SHIFT_MIN,
+        ..32 => 4,
         32..64 => 5,
         64.. => 6,
     }
 }
 
-/// State bytes of a slice.
-pub(super) const fn states_per_slice(class: usize) -> usize {
-    slice_bytes(class) >> state_shift(class)
+/// State bytes of a slice of so many places.
+pub(super) const fn states_in(class: usize, places: usize) -> usize {
+    (places * PLACE_BYTES) >> state_shift(class)
 }
 
 /// Medium blocks are whole OS pages from the large store, kept in magazines as small blocks are. Their
@@ -223,11 +228,30 @@ mod tests {
     #[test]
     fn no_two_blocks_of_a_slice_share_a_state_byte() {
         for (class, size) in SIZES.iter().enumerate().skip(1) {
-            let places = (0..blocks_per_slice(class)).map(|block| block * size);
+            let in_all = places_max(class);
+            let places = (0..blocks_in(class, in_all)).map(|block| block * size);
             let mut last = None;
             for place in places.map(|place| place >> state_shift(class)) {
-                assert!(last < Some(place) && place < states_per_slice(class));
+                assert!(last < Some(place) && place < states_in(class, in_all));
                 last = Some(place);
+            }
+        }
+    }
+
+    #[test]
+    fn slices_grow_and_waste_little() {
+        for (class, size) in SIZES.iter().enumerate().skip(1) {
+            let places: Vec<usize> = (0..9).map(|have| places_of_next(class, have)).collect();
+            assert!(places.is_sorted() && places[8] == places_max(class));
+            assert!(places.iter().all(|places| places.is_power_of_two()));
+            // A block of a power of two lies at a multiple of its size.
+            assert!(places[0] * PLACE_BYTES >= size.next_power_of_two());
+            for places in places {
+                let bytes = places * PLACE_BYTES;
+                let rest = bytes - blocks_in(class, places) * size;
+                assert!(rest * 8 <= bytes, "{size} in {bytes}: {rest}");
+                // Read a word at a time.
+                assert!(states_in(class, places).is_multiple_of(8));
             }
         }
     }

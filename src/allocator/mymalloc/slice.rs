@@ -1,5 +1,6 @@
-//! Slices: 32 KiB of address space each, for blocks beyond 4 KiB 128 KiB, all blocks of one class. Where
-//! blocks are carved from, and where they go back to when the caches above hold enough.
+//! Slices: address space of one class, 8 to 32 KiB, for blocks beyond 4 KiB 64 or 128 KiB. Where blocks are
+//! carved from, and where they go back to when the caches above hold enough. A slice takes places of a
+//! [`Chunk`](super::chunk::Chunk): one, or as many as a power of two.
 //!
 //! A slice has state bytes, by which every pointer is judged. The byte of the place where a block starts
 //! holds the lowest six bits of the block's address, and above them what the block is: allocated,
@@ -8,22 +9,16 @@
 //! and only if its byte is `ALLOCATED | address & 63`: nothing else passes, wherever it points, and
 //! whatever the program wrote into its blocks.
 //!
-//! A chunk is 256 KiB, eight places of 32 KiB, of which a slice takes one or four. What is known of slices
-//! and chunks lies apart from them, so a stray write into a block cannot reach it.
+//! What is known of slices lies apart from them, so a stray write into a block cannot reach it.
 
-use core::ptr::{self, NonNull};
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::super::FreeError;
-use super::super::lock::Lock;
-use super::super::os;
-use super::pages::{self, CHUNK_BYTES, REGION_BYTES, SLICES_PER_CHUNK};
-use super::size_class::{
-    LONG_PLACES, SIZES, SLICE_BYTES, SLICE_SHIFT, STATE_SHIFT_MIN, STATE_SHIFTS, blocks_per_slice,
-    places_per_slice, state_shift, states_per_slice,
-};
+use super::chunk;
+use super::heap::{Heap, IS_CHECKED};
+use super::size_class::{PLACE_BYTES, SIZES, blocks_in, state_shift, states_in};
 use super::tray::{Entry, Rack};
-use super::{large, metadata, options, secure};
 
 /// Bit of a state byte: the block is the program's.
 pub(super) const ALLOCATED: u8 = 0x40;
@@ -41,8 +36,10 @@ pub(super) const fn low_bits(address: usize) -> u8 {
 pub(super) struct Slice {
     pub(super) start: NonNull<u8>,
     pub(super) states: NonNull<u8>,
-    /// Arrays of state bytes, kept for the next time: one for each shift, and for long slices.
-    arrays: [*mut u8; STATE_SHIFTS + 1],
+    /// Places that it takes.
+    pub(super) places: usize,
+    /// Blocks that it has room for.
+    pub(super) blocks: usize,
     /// Blocks at home.
     pub(super) free: usize,
     /// No block before this place among the state bytes is at home.
@@ -54,6 +51,10 @@ pub(super) struct Slice {
     pub(super) next: *mut Slice,
     pub(super) previous: *mut Slice,
     pub(super) standing: Standing,
+    /// The next of those that are not carved up, and that no thread carves.
+    pub(super) next_open: *mut Slice,
+    /// The heap that carved it, or carves it. Null: none.
+    pub(super) owner: *const Heap,
 }
 
 /// In which list of its shelf a slice is.
@@ -76,7 +77,7 @@ impl Slice {
     pub(super) unsafe fn carve(&mut self, rack: &mut Rack, count_max: usize) {
         let block_bytes = SIZES[self.class];
         let from = self.carved * block_bytes;
-        let count = count_max.min(blocks_per_slice(self.class) - self.carved);
+        let count = count_max.min(self.blocks - self.carved);
         debug_assert!(count > 0);
         for index in (0..count).rev() {
             let place = from + index * block_bytes;
@@ -133,32 +134,46 @@ impl Slice {
         rack.reverse_from(from);
     }
 
-    /// Takes a block home.
+    /// Takes blocks home, as many from the first on as are its own. How many those are.
     ///
     /// # Safety
-    /// The caller guards the slice; the block is one of its own, free, and the caller's.
-    pub(super) unsafe fn give_block(&mut self, entry: Entry) {
-        let place = self.place_of(entry);
-        // SAFETY: the block's state byte, which is the caller's.
-        unsafe {
-            let state = self.states.add(place);
-            state.write(low_bits(entry.block.addr().get()) | AT_HOME);
+    /// The caller guards the slice; the blocks are free, and the caller's.
+    pub(super) unsafe fn give_blocks(&mut self, entries: &[Entry]) -> usize {
+        let (start, bytes) = (self.start.addr().get(), self.bytes());
+        let (mut count, mut lowest) = (0, usize::MAX);
+        for entry in entries {
+            if entry.block.addr().get().wrapping_sub(start) >= bytes {
+                break;
+            }
+            let state = self.state_of(entry);
+            // SAFETY: the block's state byte, which is the caller's.
+            unsafe { *state.as_ptr() |= AT_HOME };
+            lowest = lowest.min(state.addr().get());
+            count += 1;
         }
-        self.first_free = self.first_free.min(place);
-        self.free += 1;
+        let first = lowest.saturating_sub(self.states.addr().get());
+        self.first_free = self.first_free.min(first);
+        self.free += count;
+        count
     }
 
-    /// Where the block's state byte stands.
-    fn place_of(&self, entry: Entry) -> usize {
+    /// The state byte of a block of its own.
+    #[inline(always)]
+    fn state_of(&self, entry: &Entry) -> NonNull<u8> {
+        if IS_CHECKED {
+            return entry.state;
+        }
+        // Nobody looked for it when the block was freed.
         let from_start = entry.block.addr().get() - self.start.addr().get();
-        from_start >> state_shift(self.class)
+        // SAFETY: the block lies in the slice, its state byte among the slice's.
+        unsafe { self.states.add(from_start >> state_shift(self.class)) }
     }
 
     /// In which list it belongs.
     pub(super) fn standing_due(&self) -> Standing {
         if self.free == 0 {
             Standing::Apart
-        } else if self.free >= blocks_per_slice(self.class).div_ceil(8) {
+        } else if self.free >= self.blocks.div_ceil(8) {
             Standing::Ready
         } else {
             Standing::Sparse
@@ -166,7 +181,7 @@ impl Slice {
     }
 
     pub(super) fn is_carved_up(&self) -> bool {
-        self.carved == blocks_per_slice(self.class)
+        self.carved == self.blocks
     }
 
     /// Whether no block of it is in anybody's hands.
@@ -174,114 +189,42 @@ impl Slice {
         self.free == self.carved
     }
 
-    /// Gets state bytes for a class, all 0. False: no memory.
-    fn prepare_states(&mut self, class: usize) -> bool {
-        let kind = if places_per_slice(class) > 1 {
-            STATE_SHIFTS
-        } else {
-            (state_shift(class) - STATE_SHIFT_MIN) as usize
-        };
-        let array = &mut self.arrays[kind];
-        if array.is_null() {
-            const LONG: usize = SLICE_BYTES * LONG_PLACES;
-            let fresh = match kind {
-                0 => metadata::allocate::<[u64; SLICE_BYTES >> 4 >> 3]>().map(NonNull::cast),
-                1 => metadata::allocate::<[u64; SLICE_BYTES >> 5 >> 3]>().map(NonNull::cast),
-                2 => metadata::allocate::<[u64; SLICE_BYTES >> 6 >> 3]>().map(NonNull::cast),
-                _ => metadata::allocate::<[u64; LONG >> 6 >> 3]>().map(NonNull::cast),
-            };
-            let Some(fresh) = fresh else { return false };
-            *array = fresh.as_ptr();
-        } else {
-            // SAFETY: the array has so many bytes, and the slice is the caller's.
-            unsafe { array.write_bytes(0, states_per_slice(class)) };
-        }
-        // SAFETY: not null.
-        self.states = unsafe { NonNull::new_unchecked(*array) };
-        true
+    /// Whether its blocks are better left to another heap, which has a thread and may have others of them: two
+    /// threads that use blocks of one OS page take the state bytes from each other with each call.
+    pub(super) fn is_of_another(&self, heap: *const Heap) -> bool {
+        // SAFETY: a heap that carved a slice was made.
+        self.owner != heap && !self.owner.is_null() && unsafe { Heap::has_thread(self.owner) }
     }
-}
 
-/// What is known of a chunk. Guarded by the lock of [`CHUNKS`].
-pub(super) struct Chunk {
-    /// The slice that begins at each place.
-    pub(super) slices: [Slice; SLICES_PER_CHUNK],
-    /// The first place of the slice that each place belongs to, if it has a class.
-    pub(super) firsts: [u8; SLICES_PER_CHUNK],
-    pub(super) start: NonNull<u8>,
-    /// Whether its guards, if it has any, leave room for long slices, and for these alone.
-    is_long: bool,
-    /// Places that are no guards, a bit each.
-    pub(super) usable: u32,
-    /// Those of them without a class.
-    pub(super) free: u32,
-    /// Those of them that hold memory.
-    pub(super) dirty: u32,
-    /// When the last place became free.
-    freed_ms: u32,
-    next: *mut Chunk,
-    previous: *mut Chunk,
-}
-
-/// Chunks that are looked at for one where a slice fits.
-const CHUNK_LOOKS: usize = 16;
-
-const ALL: u32 = u32::MAX >> (32 - SLICES_PER_CHUNK);
-
-/// Places from which on a slice of so many is free, a bit each.
-const fn starts_of(free: u32, places: usize) -> u32 {
-    let (mut starts, mut place) = (free, 1);
-    while place < places {
-        starts &= free >> place;
-        place += 1;
+    /// Bytes of address space that it takes.
+    pub(super) fn bytes(&self) -> usize {
+        self.places * PLACE_BYTES
     }
-    if places == 1 {
-        starts
-    } else {
-        // At multiples of its length.
-        starts & 0x1111_1111
+
+    /// State bytes that it has.
+    pub(super) fn states_count(&self) -> usize {
+        states_in(self.class, self.places)
     }
-}
 
-/// Chunks that have a free place, the latest used first.
-struct Chunks {
-    first: *mut Chunk,
-    /// Chunks in all.
-    count: usize,
-}
-
-// SAFETY: chunks belong to no thread.
-unsafe impl Send for Chunks {}
-
-static CHUNKS: Lock<Chunks> = Lock::new(Chunks {
-    first: ptr::null_mut(),
-    count: 0,
-});
-
-/// The chunk around an address.
-///
-/// # Safety
-/// The address lies in one.
-unsafe fn chunk_of(address: usize) -> *mut Chunk {
-    // SAFETY: a chunk is entered in its region.
-    let region = unsafe { pages::region_at(address).unwrap_unchecked() };
-    // SAFETY: regions stay; the pointer to a chunk that has a slice with a class does not change.
-    unsafe { region.as_ref() }.chunks[address % REGION_BYTES / CHUNK_BYTES]
-}
-
-/// The slice that holds this block of ours.
-///
-/// # Safety
-/// The address lies in a slice that has a class.
-#[inline]
-pub(super) unsafe fn slice_of(block: NonNull<u8>) -> NonNull<Slice> {
-    let address = block.addr().get();
-    let index = (address >> SLICE_SHIFT) % SLICES_PER_CHUNK;
-    // SAFETY: slices with a class are part of a chunk.
-    unsafe {
-        let chunk = chunk_of(address);
-        let first = usize::from((*chunk).firsts[index]);
-        NonNull::new_unchecked(&raw mut (*chunk).slices[first])
+    /// Makes the record that of a slice with no block carved.
+    ///
+    /// # Safety
+    /// The memory and the state bytes, which are 0, are the caller's.
+    pub(super) unsafe fn begin(
+        &mut self,
+        class: usize,
+        places: usize,
+        start: NonNull<u8>,
+        states: NonNull<u8>,
+    ) {
+        (self.start, self.states) = (start, states);
+        (self.class, self.places) = (class, places);
+        self.blocks = blocks_in(class, places);
+        (self.free, self.first_free, self.carved) = (0, 0, 0);
+        let none = core::ptr::null_mut();
+        (self.next, self.previous, self.next_open) = (none, none, none);
+        self.owner = core::ptr::null();
+        self.standing = Standing::Apart;
     }
 }
 
@@ -297,7 +240,7 @@ pub(super) unsafe fn reason(pointer: NonNull<u8>) -> FreeError {
     // SAFETY: the caller says so. The count is read without the lock; it only grows while the slice has
     // its class, and the answer is for a message.
     let (start, class, carved) = unsafe {
-        let slice = slice_of(pointer).as_ref();
+        let slice = chunk::slice_of(pointer).as_ref();
         (slice.start.addr().get(), slice.class, slice.carved)
     };
     let place = address - start;
@@ -308,278 +251,4 @@ pub(super) unsafe fn reason(pointer: NonNull<u8>) -> FreeError {
     } else {
         FreeError::Interior
     }
-}
-
-/// A slice for a class, with no block carved. None: no memory.
-pub(super) fn take(class: usize) -> Option<NonNull<Slice>> {
-    let places = places_per_slice(class);
-    let mut chunks = CHUNKS.lock_spinning();
-    let chunk = match chunks.find(places) {
-        Some(chunk) => chunk.as_ptr(),
-        None => {
-            let chunk = new_chunk(places > 1)?.as_ptr();
-            chunks.count += 1;
-            // SAFETY: a chunk that is in no list.
-            unsafe { chunks.link(chunk) };
-            chunk
-        }
-    };
-    // SAFETY: a chunk in the list where the slice fits; the lock is held.
-    unsafe {
-        let preferred = starts_of((*chunk).free & (*chunk).dirty, places);
-        let candidates = if preferred == 0 {
-            starts_of((*chunk).free, places)
-        } else {
-            preferred
-        };
-        let index = if options::is_secure() {
-            secure::pick(candidates)
-        } else {
-            candidates.trailing_zeros()
-        } as usize;
-        let record = &mut *chunk;
-        let start = record.start.add(index * SLICE_BYTES);
-        record.firsts[index..index + places].fill(index as u8);
-        let slice = &mut record.slices[index];
-        if !slice.prepare_states(class)
-            || !pages::set_class(start.addr().get(), class, slice.states)
-        {
-            return None;
-        }
-        record.free &= !run_of(index, places);
-        record.dirty &= !run_of(index, places);
-        if record.free == 0 {
-            chunks.unlink(chunk);
-        }
-        let slice = &mut (*chunk).slices[index];
-        slice.start = start;
-        (slice.free, slice.first_free, slice.carved, slice.class) = (0, 0, 0, class);
-        (slice.next, slice.previous) = (ptr::null_mut(), ptr::null_mut());
-        slice.standing = Standing::Apart;
-        Some(NonNull::from(slice))
-    }
-}
-
-/// Takes a slice back of which no block is in use.
-///
-/// # Safety
-/// The slice is the caller's, in no list, and idle.
-pub(super) unsafe fn give_back(slice: NonNull<Slice>, now_ms: u32) {
-    let mut chunks = CHUNKS.lock_spinning();
-    // SAFETY: the slice is part of a chunk, and the lock is held.
-    unsafe {
-        let address = slice.as_ref().start.addr().get();
-        debug_assert!(slice.as_ref().is_idle());
-        let places = places_per_slice(slice.as_ref().class);
-        for place in 0..places {
-            pages::clear(address + place * SLICE_BYTES);
-        }
-        let chunk = chunk_of(address);
-        let run = run_of((address >> SLICE_SHIFT) % SLICES_PER_CHUNK, places);
-        if (*chunk).free == 0 {
-            chunks.link(chunk);
-        }
-        (*chunk).free |= run;
-        (*chunk).dirty |= run;
-        (*chunk).freed_ms = now_ms;
-        // One free chunk stays, so that a program at the edge does not take and give it in turns.
-        let is_last = chunks.first == chunk && (*chunk).next.is_null();
-        if (*chunk).free == (*chunk).usable && !is_last {
-            chunks.unlink(chunk);
-            if !remove_guards(&mut *chunk) {
-                // It cannot be taken back whole; its slices serve on.
-                chunks.link(chunk);
-                return;
-            }
-            chunks.count -= 1;
-            large::free_chunk((*chunk).start, (*chunk).dirty, now_ms);
-        }
-    }
-}
-
-/// Gives the memory of slices back to the system that have been free for `delay_ms`.
-pub(super) fn purge(now_ms: u32, delay_ms: u32) {
-    let chunks = CHUNKS.lock_spinning();
-    let mut chunk = chunks.first;
-    while !chunk.is_null() {
-        // SAFETY: a chunk in the list; the lock is held.
-        unsafe {
-            if (*chunk).dirty != 0 && now_ms.wrapping_sub((*chunk).freed_ms) >= delay_ms {
-                purge_chunk(&mut *chunk);
-            }
-            chunk = (*chunk).next;
-        }
-    }
-}
-
-/// Gives back what the free slices of a chunk hold, run by run.
-fn purge_chunk(chunk: &mut Chunk) {
-    let mut left = chunk.dirty;
-    while left != 0 {
-        let first = left.trailing_zeros();
-        let length = (left >> first).trailing_ones();
-        let run = (u32::MAX >> (32 - length)) << first;
-        // SAFETY: the run lies in the chunk, and free slices hold nothing that is needed.
-        let is_clean = unsafe {
-            let start = chunk.start.add(first as usize * SLICE_BYTES);
-            os::discard(start, length as usize * SLICE_BYTES)
-        };
-        if is_clean {
-            chunk.dirty &= !run;
-        }
-        left &= !run;
-    }
-}
-
-/// Bits of the places of a slice.
-const fn run_of(first: usize, places: usize) -> u32 {
-    u32::MAX >> (32 - places) << first
-}
-
-/// A chunk whose places are all free, for slices that are long or not.
-fn new_chunk(is_long: bool) -> Option<NonNull<Chunk>> {
-    let (start, dirty) = large::allocate_chunk()?;
-    let address = start.addr().get();
-    let Some(region) = pages::region_at(address) else {
-        large::free_chunk(start, dirty, os::now_ms());
-        return None;
-    };
-    // SAFETY: regions are never taken away, and the pointers to chunks are guarded by the lock held.
-    let known = unsafe { &mut (*region.as_ptr()).chunks[address % REGION_BYTES / CHUNK_BYTES] };
-    if known.is_null() {
-        let Some(chunk) = metadata::allocate::<Chunk>() else {
-            large::free_chunk(start, dirty, os::now_ms());
-            return None;
-        };
-        *known = chunk.as_ptr();
-    }
-    let chunk = *known;
-    // SAFETY: a chunk's record, which nobody else uses now. `slices` stays as it is: each is made ready
-    // when it is taken, and keeps its arrays.
-    unsafe {
-        (*chunk).start = start;
-        (*chunk).is_long = is_long;
-        (*chunk).usable = ALL & !place_guards(start, is_long);
-        (*chunk).free = (*chunk).usable;
-        (*chunk).dirty = dirty & (*chunk).usable;
-        (*chunk).freed_ms = 0;
-        (*chunk).next = ptr::null_mut();
-        (*chunk).previous = ptr::null_mut();
-    }
-    NonNull::new(chunk)
-}
-
-/// Makes every second slice of a fresh chunk a guard, if that is asked for: a bit for each place.
-fn place_guards(start: NonNull<u8>, is_long: bool) -> u32 {
-    let places = if is_long { LONG_PLACES } else { 1 };
-    let mut guards = 0;
-    if options::is_secure() {
-        for index in (0..SLICES_PER_CHUNK).filter(|index| index / places % 2 == 1) {
-            // SAFETY: a place of a chunk that is the caller's.
-            if unsafe { secure::guard(start.add(index * SLICE_BYTES), SLICE_BYTES) } {
-                guards |= 1 << index;
-            }
-        }
-    }
-    guards
-}
-
-/// Makes the guards of a chunk usable. False: not all of them.
-fn remove_guards(chunk: &mut Chunk) -> bool {
-    let mut guards = ALL & !chunk.usable;
-    while guards != 0 {
-        let index = guards.trailing_zeros();
-        guards &= guards - 1;
-        // SAFETY: `place_guards` made it a guard.
-        if unsafe { secure::unguard(chunk.start.add(index as usize * SLICE_BYTES), SLICE_BYTES) } {
-            chunk.usable |= 1 << index;
-            chunk.free |= 1 << index;
-        }
-    }
-    chunk.usable == ALL
-}
-
-impl Chunks {
-    /// A chunk of the list where a slice of so many places fits. None: none of those looked at.
-    fn find(&self, places: usize) -> Option<NonNull<Chunk>> {
-        let mut candidate = self.first;
-        for _ in 0..CHUNK_LOOKS {
-            let chunk = NonNull::new(candidate)?;
-            // SAFETY: a chunk in the list; the lock is held, as `self` is borrowed.
-            let record = unsafe { chunk.as_ref() };
-            let suits = !options::is_secure() || record.is_long == (places > 1);
-            if suits && starts_of(record.free, places) != 0 {
-                return Some(chunk);
-            }
-            candidate = record.next;
-        }
-        None
-    }
-
-    /// # Safety
-    /// The chunk is in no list.
-    unsafe fn link(&mut self, chunk: *mut Chunk) {
-        // SAFETY: chunks are never unmapped; the lock is held, as `self` is.
-        unsafe {
-            (*chunk).previous = ptr::null_mut();
-            (*chunk).next = self.first;
-            if !self.first.is_null() {
-                (*self.first).previous = chunk;
-            }
-        }
-        self.first = chunk;
-    }
-
-    /// # Safety
-    /// The chunk is in the list.
-    unsafe fn unlink(&mut self, chunk: *mut Chunk) {
-        // SAFETY: chunks are never unmapped; the lock is held, as `self` is.
-        unsafe {
-            let (next, previous) = ((*chunk).next, (*chunk).previous);
-            if previous.is_null() {
-                self.first = next;
-            } else {
-                (*previous).next = next;
-            }
-            if !next.is_null() {
-                (*next).previous = previous;
-            }
-        }
-    }
-}
-
-/// Chunks, and the slices in them that have no class but hold memory.
-pub(super) fn count() -> (usize, usize) {
-    let chunks = CHUNKS.lock();
-    let mut dirty = 0;
-    let mut chunk = chunks.first;
-    while !chunk.is_null() {
-        // SAFETY: a chunk in the list; the lock is held.
-        unsafe {
-            dirty += (*chunk).dirty.count_ones() as usize;
-            chunk = (*chunk).next;
-        }
-    }
-    (chunks.count, dirty)
-}
-
-/// Chunks, for the checker.
-///
-/// # Safety
-/// After [`acquire`], while the lock is held.
-pub(super) unsafe fn count_held() -> usize {
-    // SAFETY: the caller says so.
-    unsafe { CHUNKS.held() }.count
-}
-
-/// Around `fork`.
-pub(super) fn acquire() {
-    CHUNKS.acquire();
-}
-
-/// # Safety
-/// After [`acquire`], as for `Lock::release`.
-pub(super) unsafe fn release() {
-    // SAFETY: the caller says so.
-    unsafe { CHUNKS.release() }
 }

@@ -2,8 +2,8 @@
 
 use super::super::os;
 use super::pages::CHUNK_BYTES;
-use super::size_class::{CLASSES, SIZES, SLICE_BYTES, slice_bytes};
-use super::{large, metadata, shelf, slice, thread};
+use super::size_class::{CLASSES, SIZES};
+use super::{chunk, large, metadata, shelf, thread};
 
 /// What the process's MyMalloc holds now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,16 +25,14 @@ pub struct Stats {
 /// Counts what the process's MyMalloc holds.
 pub fn stats() -> Stats {
     let (mapped_bytes, used_bytes, idle_bytes) = large::bytes();
-    let slices_bytes = (1..CLASSES)
-        .map(|class| shelf::count_slices(class) * slice_bytes(class))
-        .sum();
-    let (chunks, dirty) = slice::count();
+    let slices_bytes = (1..CLASSES).map(|class| shelf::slices(class).1).sum();
+    let (chunks, dirty) = chunk::count();
     Stats {
         mapped_bytes,
         // Threads may have taken a chunk between the two counts.
         large_bytes: used_bytes.saturating_sub(chunks * CHUNK_BYTES),
         slices_bytes,
-        idle_bytes: idle_bytes + dirty * SLICE_BYTES,
+        idle_bytes: idle_bytes + dirty,
         metadata_bytes: metadata::mapped_bytes(),
         heaps: thread::count_heaps(),
     }
@@ -53,7 +51,7 @@ pub(super) fn print() {
         stats.heaps,
     ));
     for (class, size) in SIZES.iter().enumerate().skip(1) {
-        let (slices, offered) = (shelf::count_slices(class), shelf::count_offers(class));
+        let (slices, offered) = (shelf::slices(class).0, shelf::count_offers(class));
         if slices > 0 {
             os::error_line(format_args!(
                 "mymalloc:   blocks of {size:5} bytes: {slices:6} slices, {offered:6} trays offered",

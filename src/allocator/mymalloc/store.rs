@@ -132,14 +132,22 @@ impl Store {
         let idle_pages_allowed = (self.used_pages / 4).max(IDLE_PAGES_MIN);
         let to_grow =
             to_grow && (pages > COPY_PAGES_MAX || self.free.dirty_pages() <= idle_pages_allowed);
+        let dirty = if to_grow || to_guard {
+            None
+        } else {
+            self.free.find_dirty(pages, alignment_pages)
+        };
         if !to_grow
             && !to_guard
-            && self.free.find_dirty(pages, alignment_pages).is_none()
+            && dirty.is_none()
             && let Some(extent) = self.take_joint(pages, alignment_pages, state)
         {
             return Some(extent);
         }
-        let mut extent = self.find_or_grow(pages, alignment_pages, to_grow)?;
+        let mut extent = match dirty {
+            Some(dirty) => dirty,
+            None => self.find_or_grow(pages, alignment_pages, to_grow)?,
+        };
         // SAFETY: a free extent in its bin, in which the pages fit.
         unsafe {
             let mut first = extent.as_ref().place_for(pages, alignment_pages)?;

@@ -13,7 +13,7 @@ use core::sync::atomic::{
 use super::super::lock::Lock;
 use super::super::os;
 use super::heap::{Heap, NO_HEAP};
-use super::{fork, metadata, options, pages, secure};
+use super::{fork, metadata, options, pages, secure, tick};
 
 #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
 mod word {
@@ -108,6 +108,14 @@ static PROCESS: Lock<Process> = Lock::new(Process {
     heaps: 0,
 });
 
+/// Whether there ever were two heaps.
+static HAS_THREADS: AtomicBool = AtomicBool::new(false);
+
+/// Whether there ever were two threads with a heap.
+pub(super) fn has_threads() -> bool {
+    HAS_THREADS.load(Relaxed)
+}
+
 /// Whether [`make_process_ready`] has nothing to do.
 static IS_READY: AtomicBool = AtomicBool::new(false);
 
@@ -132,6 +140,7 @@ fn prepare() {
         secure::seed();
     }
     pages::reserve_window();
+    tick::start();
     process.key = os::thread_key(leave);
     // Release pairs with the Acquire in `make_process_ready`.
     IS_READY.store(true, Release);
@@ -158,6 +167,9 @@ pub(super) fn enter() -> Option<NonNull<Heap>> {
         None => {
             let heap = metadata::allocate::<Heap>()?;
             process.heaps += 1;
+            if process.heaps > 1 {
+                HAS_THREADS.store(true, Relaxed);
+            }
             heap
         }
     };
@@ -187,7 +199,10 @@ unsafe extern "C" fn leave(heap: *mut c_void) {
     let heap = heap.cast::<Heap>();
     word::set((&raw const NO_HEAP).cast_mut().cast());
     // SAFETY: the heap of the thread that is ending, which nobody else uses.
-    unsafe { (*heap).give_all() };
+    unsafe {
+        (*heap).give_all();
+        (*heap).leave();
+    }
     let mut process = PROCESS.lock();
     // SAFETY: no thread has this heap now.
     unsafe { (*heap).next = process.idle };

@@ -4,8 +4,7 @@
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use super::super::os;
-use super::size_class::SLICE_BYTES;
-use super::{large, options, shelf, slice, thread};
+use super::{chunk, large, options, shelf, thread};
 
 /// Time between two rounds of work.
 const ROUND_MS: u32 = 100;
@@ -13,6 +12,11 @@ const ROUND_MS: u32 = 100;
 pub(super) const THREAD_MS: u32 = 500;
 
 static LAST_MS: AtomicU32 = AtomicU32::new(0);
+
+/// Lets the first round be due a while from now. Before anything is allocated.
+pub(super) fn start() {
+    LAST_MS.store(os::now_ms(), Relaxed);
+}
 
 /// The time when somebody last looked at the clock and found work due.
 pub(super) fn last_ms() -> u32 {
@@ -39,14 +43,14 @@ pub(super) fn trim() -> usize {
     shelf::settle();
     shelf::settle();
     let before = idle_bytes();
-    slice::purge(os::now_ms(), 0);
+    chunk::purge(os::now_ms(), 0);
     large::trim();
     before.saturating_sub(idle_bytes())
 }
 
 /// Free memory that has not gone back to the system yet.
 fn idle_bytes() -> usize {
-    large::bytes().2 + slice::count().1 * SLICE_BYTES
+    large::bytes().2 + chunk::count().1
 }
 
 /// A round: batches that nobody needed go back to their slices, and memory that has been idle for long
@@ -54,7 +58,7 @@ fn idle_bytes() -> usize {
 pub(super) fn work(now_ms: u32) {
     shelf::settle();
     if let Some(delay_ms) = options::purge_delay_ms() {
-        slice::purge(now_ms, delay_ms);
+        chunk::purge(now_ms, delay_ms);
         large::purge(now_ms, delay_ms);
     }
 }

@@ -17,6 +17,14 @@ pub(super) struct Entry {
     pub(super) state: NonNull<u8>,
 }
 
+/// Kinds of trays, by the room that they have.
+pub(super) const KINDS: usize = ROOMS.len();
+
+/// The kind of tray that a class needs.
+pub(super) fn kind_of(class: usize) -> usize {
+    kind_for(capacity(class))
+}
+
 /// Entries that trays have room for: those of classes of long blocks, of which few lie in a magazine, are
 /// short, too. With the header, whole cache lines, and parts of an OS page.
 const ROOMS: [usize; 4] = [11, 31, 63, 127];
@@ -64,8 +72,39 @@ pub(super) fn capacity(class: usize) -> usize {
 #[repr(C)]
 pub(super) struct Tray {
     pub(super) count: usize,
-    /// The next of the trays that are not in use.
+    /// The next in a [`Stack`], or of the trays that are not in use.
     next: *mut Tray,
+}
+
+/// Some trays of one owner, the last one on top.
+#[derive(Clone, Copy)]
+pub(super) struct Stack {
+    top: *mut Tray,
+    pub(super) count: usize,
+}
+
+impl Stack {
+    pub(super) const EMPTY: Self = Self {
+        top: ptr::null_mut(),
+        count: 0,
+    };
+
+    /// # Safety
+    /// The tray is the caller's, who leaves it here.
+    pub(super) unsafe fn push(&mut self, tray: NonNull<Tray>) {
+        // SAFETY: the caller's tray.
+        unsafe { (*tray.as_ptr()).next = self.top };
+        self.top = tray.as_ptr();
+        self.count += 1;
+    }
+
+    pub(super) fn pop(&mut self) -> Option<NonNull<Tray>> {
+        let tray = NonNull::new(self.top)?;
+        // SAFETY: a tray that was pushed.
+        self.top = unsafe { tray.as_ref() }.next;
+        self.count -= 1;
+        Some(tray)
+    }
 }
 
 /// The memory of a tray.
@@ -136,7 +175,7 @@ static POOL: Lock<Pool> = Lock::new(Pool([ptr::null_mut(); ROOMS.len()]));
 
 /// An empty tray with room for a class's [`capacity`]. None: no memory.
 pub(super) fn take(class: usize) -> Option<NonNull<Tray>> {
-    let kind = kind_for(capacity(class));
+    let kind = kind_of(class);
     let mut pool = POOL.lock_spinning();
     let Some(tray) = NonNull::new(pool.0[kind]) else {
         drop(pool);
@@ -158,7 +197,15 @@ pub(super) fn take(class: usize) -> Option<NonNull<Tray>> {
 /// # Safety
 /// The tray, of this class, is the caller's, and is used no more.
 pub(super) unsafe fn give(class: usize, tray: NonNull<Tray>) {
-    let kind = kind_for(capacity(class));
+    // SAFETY: the caller says so.
+    unsafe { give_kind(kind_of(class), tray) }
+}
+
+/// The same, for a tray of this kind.
+///
+/// # Safety
+/// As for [`give`].
+pub(super) unsafe fn give_kind(kind: usize, tray: NonNull<Tray>) {
     let mut pool = POOL.lock_spinning();
     // SAFETY: the caller's tray.
     unsafe {
