@@ -16,8 +16,8 @@ use crate::error::{Error, Result};
 use crate::trace::{Operation, Trace};
 
 /// One operation in eight bytes: tag in bits 0-2, slot in bits 3-31, and in bits 32-63 the size of
-/// a `malloc`, whether a block that is freed has no bytes, or the index of a [`ColdOperation`]. So bits 0-31 less the tag are the slot's place in
-/// a table of pointers, in bytes.
+/// a `malloc`, whether a block that is freed has no bytes, or the index of a [`ColdOperation`]. So bits
+/// 0-31 less the tag are the slot's place in a table of pointers, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(transparent)]
 pub struct Word(pub u64);

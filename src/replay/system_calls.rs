@@ -116,19 +116,21 @@ mod dispatch {
             // The address behind the instruction is what the kernel compares, so one byte more.
             let length = mymalloc_dispatch_return_end as *const () as usize - start + 1;
             let selector = SELECTOR.with(AtomicU8::as_ptr);
+            if set != 0 {
+                return None;
+            }
             // SAFETY: the range is code of ours, and the selector lives as long as its thread, which
             // this value does not leave; dropping it ends the dispatch.
-            let dispatched = set == 0
-                && unsafe {
-                    libc::prctl(
-                        PR_SET_SYSCALL_USER_DISPATCH,
-                        PR_SYS_DISPATCH_ON,
-                        start,
-                        length,
-                        selector,
-                    )
-                } == 0;
-            dispatched.then_some(Self(core::marker::PhantomData))
+            let set = unsafe {
+                libc::prctl(
+                    PR_SET_SYSCALL_USER_DISPATCH,
+                    PR_SYS_DISPATCH_ON,
+                    start,
+                    length,
+                    selector,
+                )
+            };
+            (set == 0).then_some(Self(core::marker::PhantomData))
         }
 
         /// The thread is about to call the allocator.

@@ -211,8 +211,8 @@ impl Observer for Checker<'_> {
         }
         let usable = self.enter(returned)?;
         if returned.zeroed {
-            // SAFETY: the caller's promise.
             let bytes =
+                // SAFETY: the caller's promise.
                 unsafe { core::slice::from_raw_parts(returned.block.cast::<u8>(), returned.size) };
             if bytes.iter().any(|byte| *byte != 0) {
                 return Err(Fault::NotZeroed);

@@ -122,8 +122,8 @@ impl AnswerFile {
             .create_new(true)
             .open(path)?;
         // Not set_len: writing into a hole of a full file system would kill the process that writes.
-        // SAFETY: a descriptor of ours and numbers.
         let error =
+            // SAFETY: a descriptor of ours and numbers.
             unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, size_of::<Answer>() as i64) };
         if error != 0 {
             return Err(std::io::Error::from_raw_os_error(error));

@@ -80,9 +80,9 @@ pub fn slowed(iterations: Iterations) -> Functions {
 unsafe extern "C" fn slowed_realloc(block: *mut c_void, size: usize) -> *mut c_void {
     fast_loop(FAST.load(Relaxed));
     slow_loop(SLOW.load(Relaxed));
-    // SAFETY: `slowed` stored the address of the C library's `realloc` before it gave this function to
-    // anyone.
     let realloc: unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void =
+        // SAFETY: `slowed` stored the address of the C library's `realloc` before it gave this function to
+        // anyone.
         unsafe { std::mem::transmute(REALLOC.load(Relaxed)) };
     // SAFETY: the caller's promise is realloc's.
     unsafe { realloc(block, size) }

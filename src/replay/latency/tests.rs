@@ -44,8 +44,8 @@ fn bench() -> Bench<Scripted> {
 fn timed(operations: usize, tally: &mut Tally) -> Vec<Option<u64>> {
     let mut times = vec![0; operations];
     let bench = bench();
-    // SAFETY: a place for each operation.
     let mut stopwatch =
+        // SAFETY: a place for each operation.
         unsafe { Stopwatch::new(&bench, Touch::None, SlotTable::new(&mut times), 0, tally) };
     for operation in 0..operations {
         stopwatch.step(operation + 100);

@@ -160,9 +160,9 @@ impl<'a> Crew<'a> {
     pub fn drain<O: Observer>(&mut self, observer: &mut O) -> Result<(), Failure> {
         // The words are more than the operations.
         let operations = self.view.operations() as usize;
-        // SAFETY: the caller of `new` vouched for functions and program; every thread of a replay
-        // has ended when that returns, so the table is ours.
         let mut replayer =
+            // SAFETY: the caller of `new` vouched for functions and program; every thread of a replay
+            // has ended when that returns, so the table is ours.
             unsafe { Replayer::sharing(*self.view.program(), self.table, self.functions) };
         replayer.drain_numbered(operations, observer)
     }
@@ -382,9 +382,9 @@ struct Player<'s, 'a, W: Watcher> {
 
 impl<'s, 'a, W: Watcher> Player<'s, 'a, W> {
     fn new(shared: &'s Shared<'a, W>, thread: u32) -> Self {
-        // SAFETY: the caller of `Crew::new` vouched for functions and program. Compiling gave each
-        // slot to one thread at a time (see `compile`), and the waiting in `control` keeps to it.
         let replayer =
+            // SAFETY: the caller of `Crew::new` vouched for functions and program. Compiling gave each
+            // slot to one thread at a time (see `compile`), and the waiting in `control` keeps to it.
             unsafe { Replayer::sharing(*shared.view.program(), shared.table, shared.functions) };
         Self {
             shared,

@@ -234,9 +234,8 @@ impl Observer for Weigher<'_, '_> {
     unsafe fn releasing(&mut self, slot: usize, block: *mut c_void) -> Result<(), Fault> {
         if !block.is_null() {
             // SAFETY: slots are the program's.
-            self.0
-                .scales
-                .add(-(unsafe { self.0.sizes.get(slot) } as i64));
+            let bytes = unsafe { self.0.sizes.get(slot) };
+            self.0.scales.add(-(bytes as i64));
         }
         Ok(())
     }
