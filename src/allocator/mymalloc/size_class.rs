@@ -73,7 +73,7 @@ pub(super) fn class_of_aligned(size: usize, alignment: usize) -> Option<usize> {
 const fn places_of(class: usize) -> (usize, usize) {
     match SIZES[class] {
         ..=1024 => (1, SHORT_PLACES_MAX),
-        ..=4096 => (2, SHORT_PLACES_MAX),
+        1025..=4096 => (2, SHORT_PLACES_MAX),
         _ => (8, LONG_PLACES),
     }
 }
