@@ -93,9 +93,6 @@ fn assert_told(name: &str, output: &Output) {
     let reason = match name {
         // Gone to other classes, or back to the system.
         "twice_after_thousands" | "twice_after_trim" => "",
-        // Far from the start of a large block nothing is known of it.
-        "inside_large" | "inside_huge" => "not of this allocator",
-        "inside_by_realloc_large" => "",
         "misaligned_large" => "lies inside a block",
         _ if name.starts_with("twice") || name == "size_of_freed" => "was freed already",
         _ if name.starts_with("inside") || name == "size_of_inside" => "lies inside a block",

@@ -107,6 +107,21 @@ pub(super) fn at(page: usize) -> Option<NonNull<Extent>> {
     NonNull::new(entry.load(Acquire))
 }
 
+/// Regions that are looked at for [`entered_before`]: 16 GiB.
+const REGIONS_BEFORE: usize = 1 << 14;
+
+/// The extent that is entered next before this page, by the end or the beginning of it. For those who have
+/// time: a long block is looked through.
+pub(super) fn entered_before(page: usize) -> Option<NonNull<Extent>> {
+    let here = page / PAGES_PER_REGION;
+    let numbers = (here.saturating_sub(REGIONS_BEFORE)..=here).rev();
+    let known = numbers.filter(|number| pages::region_at(number * pages::REGION_BYTES).is_some());
+    known
+        .flat_map(|number| (number * PAGES_PER_REGION..(number + 1) * PAGES_PER_REGION).rev())
+        .filter(|entered| *entered < page)
+        .find_map(at)
+}
+
 /// Makes sure that an extent can be entered at this page. False: no memory.
 pub(super) fn can_enter(page: usize) -> bool {
     pages::enter_region(page * OS_PAGE_BYTES)

@@ -460,7 +460,9 @@ pub(super) enum Found {
 #[inline]
 pub(super) fn find(block: NonNull<u8>) -> Result<Found, FreeError> {
     let address = block.addr().get();
-    let entry = pages::entry_at(address).ok_or(FreeError::Foreign)?;
+    let Some(entry) = pages::entry_at(address) else {
+        return Err(large::reason(block));
+    };
     if entry.class() == LARGE {
         return Ok(Found::Large);
     }

@@ -153,6 +153,13 @@ pub(super) fn usable_bytes(block: NonNull<u8>) -> Result<usize, FreeError> {
     Ok(unsafe { STORE.lock_spinning().find(block)?.as_ref() }.bytes())
 }
 
+/// Why this is the start of no block: of an address that no slice and no start of a large block is known at.
+#[cold]
+pub(super) fn reason(block: NonNull<u8>) -> FreeError {
+    let found = STORE.lock_spinning().find(block);
+    found.err().unwrap_or(FreeError::Foreign)
+}
+
 /// Changes the size of a large block to another large size; it may move.
 ///
 /// # Errors

@@ -11,7 +11,7 @@ use super::super::FreeError;
 use super::super::os::{self, OS_PAGE_BYTES};
 use super::extent::{self, Bins, Extent, State};
 use super::heap::IS_CHECKED;
-use super::pages::{self, PAGES_PER_REGION, REGION_BYTES, Region};
+use super::pages::{self, REGION_BYTES, Region};
 use super::slice::ALLOCATED;
 use super::{metadata, options, secure};
 
@@ -95,21 +95,21 @@ impl Store {
                 }
             }
             State::Free => Err(FreeError::AlreadyFreed),
-            State::Block | State::Chunk => Err(FreeError::Interior),
+            State::Block => Err(FreeError::Interior),
+            State::Chunk => Err(FreeError::Foreign),
         }
     }
 
-    /// Why there is no extent at this page: the one around it says so. Looks back as far as a region
-    /// goes.
+    /// Why no block starts at this page, at which no extent is entered: the one around it says so.
     fn reason(page: usize) -> FreeError {
-        let region_first = page - page % PAGES_PER_REGION;
-        let before = (region_first..page).rev().find_map(extent::at);
         // SAFETY: the store's record, under its lock, which the caller holds.
-        match before.map(|extent| unsafe { extent.as_ref() }) {
-            Some(extent) if extent.end > page && extent.state == State::Free => {
-                FreeError::AlreadyFreed
-            }
-            Some(extent) if extent.end > page => FreeError::Interior,
+        match extent::entered_before(page).map(|extent| unsafe { extent.as_ref() }) {
+            Some(extent) if extent.end > page => match extent.state {
+                State::Free => FreeError::AlreadyFreed,
+                State::Block => FreeError::Interior,
+                // A place of a chunk that no class has.
+                State::Chunk => FreeError::Foreign,
+            },
             _ => FreeError::Foreign,
         }
     }
