@@ -78,6 +78,8 @@ pub(super) struct Heap {
     /// The slice of each class that this thread carves. Null: none.
     pub(super) carving: [*mut Slice; CLASSES],
     pub(super) looked_ms: u32,
+    /// Growths of the process that this heap has seen.
+    pub(super) growths: u32,
     /// Turns to the slow paths until the next look at the clock.
     pub(super) turns_left: u32,
     /// Classes that got blocks from elsewhere since they last had too many, a bit each.
@@ -509,8 +511,8 @@ impl Heap {
             (&raw mut (*heap).turns).write([0; BINS]);
             (&raw mut (*heap).lent).write([0; BINS]);
             (&raw mut (*heap).carving).write([ptr::null_mut(); CLASSES]);
-            ((*heap).active, (*heap).looked_ms, (*heap).turns_left) = (0, tick::last_ms(), 0);
-            (*heap).fetched = 0;
+            ((*heap).active, (*heap).fetched, (*heap).turns_left) = (0, 0, 0);
+            ((*heap).looked_ms, (*heap).growths) = (tick::last_ms(), tick::growths());
             (&raw mut (*heap).has_thread).write(AtomicBool::new(true));
             for class in (1..BINS).filter(|class| *class != LARGE) {
                 let first = (&raw mut (*heap).first_magazines[class]).cast::<Entry>();

@@ -17,7 +17,11 @@ const TURNS_BETWEEN_LOOKS: u32 = 7;
 
 /// Trays that a heap keeps of each class beside the magazine, before it offers one to others. Blocks that
 /// change threads lie among those of the thread that they come from, whose state bytes both then write to.
-const SPARES_MAX: usize = 1;
+/// Medium ones have no such bytes, and are long.
+const fn spares_max(class: usize) -> usize {
+    if class > LARGE { 0 } else { 1 }
+}
+
 /// Empty trays that a heap keeps of each kind.
 const EMPTIES_MAX: usize = 8;
 
@@ -185,15 +189,15 @@ impl Heap {
             return self.send_home(class);
         };
         if let Some(full) = self.take_magazine(class) {
-            if self.spares[class].count >= SPARES_MAX
-                && let Some(spare) = self.spares[class].pop()
+            // SAFETY: the tray was the magazine.
+            unsafe { self.spares[class].push(full) };
+            if self.spares[class].count > spares_max(class)
+                && let Some(spare) = self.spares[class].pop_first()
             {
                 self.part_with(class, spare);
                 self.active |= 1 << class;
                 self.look_around();
             }
-            // SAFETY: the tray was the magazine.
-            unsafe { self.spares[class].push(full) };
             // `look_around` frees no block, so the magazine is still the empty first one.
             self.set_magazine(class, fresh);
         } else {
@@ -294,9 +298,15 @@ impl Heap {
         }
     }
 
-    /// From time to time: gives away what this thread has not needed lately, and has the process's idle
-    /// memory go back to the system.
+    /// From time to time, and when the store has grown: gives away what this thread has not needed lately.
+    /// From time to time it also has the process's idle memory go back to the system.
     fn look_around(&mut self) {
+        let growths = tick::growths();
+        if self.growths != growths {
+            self.growths = growths;
+            self.give_inactive(true);
+            return tick::answer_growth();
+        }
         // The clock costs as much as half a tray does.
         if self.turns_left > 0 {
             self.turns_left -= 1;
@@ -307,16 +317,25 @@ impl Heap {
         let now_ms = due_ms.unwrap_or_else(tick::last_ms);
         if now_ms.wrapping_sub(self.looked_ms) >= tick::THREAD_MS {
             self.looked_ms = now_ms;
-            for class in (1..BINS).filter(|class| *class != LARGE) {
-                if self.active & (1 << class) == 0 {
-                    self.turns[class] = 0;
-                    self.give_class(class);
-                }
-            }
-            self.active = 0;
+            self.give_inactive(false);
         }
         if let Some(now_ms) = due_ms {
             tick::work(now_ms);
         }
+    }
+
+    /// Gives away what was not needed since the last time; where the store has grown, medium blocks that
+    /// were as well.
+    fn give_inactive(&mut self, has_grown: bool) {
+        for class in (1..BINS).filter(|class| *class != LARGE) {
+            let is_active = self.active & (1 << class) != 0;
+            if !is_active {
+                self.turns[class] = 0;
+            }
+            if !is_active || has_grown && class > LARGE {
+                self.give_class(class);
+            }
+        }
+        self.active = 0;
     }
 }

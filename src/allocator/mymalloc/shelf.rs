@@ -125,14 +125,13 @@ pub(super) unsafe fn give(class: usize, tray: NonNull<Tray>) {
 pub(super) fn settle() {
     for class in 1..BINS {
         let offers = &OFFERS[class];
-        if !offers.was_idle() {
-            continue;
-        }
-        while let Some(tray) = offers.take_unseen() {
-            // SAFETY: ours since it was taken.
-            unsafe {
-                take_home(class, tray::entries_of(tray));
-                tray::give(class, tray);
+        if offers.was_idle() {
+            while let Some(tray) = offers.take_unseen() {
+                // SAFETY: ours since it was taken.
+                unsafe {
+                    take_home(class, tray::entries_of(tray));
+                    tray::give(class, tray);
+                }
             }
         }
         if class < CLASSES {

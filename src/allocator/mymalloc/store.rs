@@ -13,7 +13,7 @@ use super::extent::{self, Bins, Extent, State};
 use super::heap::IS_CHECKED;
 use super::pages::{self, REGION_BYTES, Region};
 use super::slice::ALLOCATED;
-use super::{metadata, options, secure};
+use super::{metadata, options, secure, tick};
 
 /// Idle memory beyond the most in use lately that is always allowed, in pages: 64 MiB.
 const DIRTY_PAGES_ALLOWED: usize = (64 << 20) / OS_PAGE_BYTES;
@@ -26,6 +26,10 @@ const IDLE_PAGES_MIN: usize = (1 << 20) / OS_PAGE_BYTES;
 /// What is got from the system at a time: at least, and at most unless a block needs more.
 const GROWTH_BYTES_MIN: usize = 1 << 20;
 const GROWTH_BYTES_MAX: usize = 64 << 20;
+/// The heap has grown when so many pages without memory were handed out: a part of what is in use, and so
+/// many at least.
+const GROWTH_PART: usize = 16;
+const GROWTH_PAGES_MIN: usize = 64;
 
 /// Records that a mapping may need: of its first and last region, and of itself.
 const RECORDS_BYTES: usize = 2 * size_of::<Region>() + size_of::<Extent>() + 256;
@@ -39,6 +43,8 @@ pub(super) struct Store {
     /// In blocks and chunks, and the most of them lately.
     used_pages: usize,
     used_pages_peak: usize,
+    /// Pages without memory that were handed out since the last growth was counted.
+    fresh_pages: usize,
 }
 
 // SAFETY: extents belong to no thread.
@@ -53,6 +59,7 @@ impl Store {
             mapped_pages: 0,
             used_pages: 0,
             used_pages_peak: 0,
+            fresh_pages: 0,
         }
     }
 
@@ -285,10 +292,22 @@ impl Store {
             (record.first, record.end, record.state) = (first, end, state);
             record.tag = ALLOCATED;
             extent::enter(first, end, extent.as_ptr());
+            if !record.is_dirty {
+                self.count_fresh(end - first);
+            }
             self.used_pages += end - first;
             self.used_pages_peak = self.used_pages_peak.max(self.used_pages);
         }
         Some(())
+    }
+
+    /// Counts pages without memory that are handed out.
+    fn count_fresh(&mut self, pages: usize) {
+        self.fresh_pages += pages;
+        if self.fresh_pages >= (self.used_pages / GROWTH_PART).max(GROWTH_PAGES_MIN) {
+            self.fresh_pages = 0;
+            tick::count_growth();
+        }
     }
 
     /// Makes a block free that was in use.

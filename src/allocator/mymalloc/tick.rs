@@ -1,5 +1,6 @@
 //! What happens from time to time, without a thread of its own: threads that leave their magazines
-//! look at the clock, and one of them does the work that is due.
+//! look at the clock, and one of them does the work that is due. A part of it is also due whenever the store
+//! has grown: memory that nobody uses is used before more is got.
 
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -12,6 +13,35 @@ const ROUND_MS: u32 = 100;
 pub(super) const THREAD_MS: u32 = 500;
 
 static LAST_MS: AtomicU32 = AtomicU32::new(0);
+
+/// How often the store has grown by a part of what was in use. Programs that do in a few milliseconds what
+/// others do in seconds are not told from them by the clock.
+static GROWTHS: AtomicU32 = AtomicU32::new(0);
+/// The count when batches last went back for it.
+static ANSWERED: AtomicU32 = AtomicU32::new(0);
+
+/// Says that the store has grown.
+pub(super) fn count_growth() {
+    GROWTHS.fetch_add(1, Relaxed);
+}
+
+/// How often it has.
+pub(super) fn growths() -> u32 {
+    GROWTHS.load(Relaxed)
+}
+
+/// Has batches go back that nobody needed since the store grew the last time: one thread per growth.
+pub(super) fn answer_growth() {
+    let (answered, growths) = (ANSWERED.load(Relaxed), growths());
+    let is_due = answered != growths;
+    if is_due
+        && ANSWERED
+            .compare_exchange(answered, growths, Relaxed, Relaxed)
+            .is_ok()
+    {
+        shelf::settle();
+    }
+}
 
 /// Lets the first round be due a while from now. Before anything is allocated.
 pub(super) fn start() {

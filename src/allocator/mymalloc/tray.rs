@@ -105,6 +105,17 @@ impl Stack {
         self.count -= 1;
         Some(tray)
     }
+
+    /// Takes the one that was pushed first.
+    pub(super) fn pop_first(&mut self) -> Option<NonNull<Tray>> {
+        let last = self.pop()?;
+        let Some(first) = self.pop_first() else {
+            return Some(last);
+        };
+        // SAFETY: a tray that was pushed.
+        unsafe { self.push(last) };
+        Some(first)
+    }
 }
 
 /// The memory of a tray.
