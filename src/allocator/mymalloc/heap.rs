@@ -56,6 +56,23 @@ pub(super) const TURNS_PER_DOUBLING: u8 = 4;
 /// From here on a class has a full magazine, a second one, and offers to others.
 pub(super) const TURNS_MAX: u8 = 4 * TURNS_PER_DOUBLING;
 
+/// What a heap carves of a class.
+#[derive(Clone, Copy)]
+pub(super) struct Carving {
+    /// The slice. Null: none.
+    pub(super) slice: *mut Slice,
+    /// Slices that it got new so far. The next is as long as that says: a thread that needs a few blocks of a
+    /// size that others need much of has a short one.
+    pub(super) count: usize,
+}
+
+impl Carving {
+    pub(super) const NONE: Self = Self {
+        slice: ptr::null_mut(),
+        count: 0,
+    };
+}
+
 /// A thread's heap.
 #[repr(C, align(64))]
 pub(super) struct Heap {
@@ -75,8 +92,8 @@ pub(super) struct Heap {
     pub(super) turns: [u8; BINS],
     /// How many blocks each class has got from its stand-in.
     pub(super) lent: [u16; BINS],
-    /// The slice of each class that this thread carves. Null: none.
-    pub(super) carving: [*mut Slice; CLASSES],
+    /// What this thread carves of each class.
+    pub(super) carving: [Carving; CLASSES],
     pub(super) looked_ms: u32,
     /// Growths of the process that this heap has seen.
     pub(super) growths: u32,
@@ -510,7 +527,7 @@ impl Heap {
             (&raw mut (*heap).empties).write([Stack::EMPTY; KINDS]);
             (&raw mut (*heap).turns).write([0; BINS]);
             (&raw mut (*heap).lent).write([0; BINS]);
-            (&raw mut (*heap).carving).write([ptr::null_mut(); CLASSES]);
+            (&raw mut (*heap).carving).write([Carving::NONE; CLASSES]);
             ((*heap).active, (*heap).fetched, (*heap).turns_left) = (0, 0, 0);
             ((*heap).looked_ms, (*heap).growths) = (tick::last_ms(), tick::growths());
             (&raw mut (*heap).has_thread).write(AtomicBool::new(true));

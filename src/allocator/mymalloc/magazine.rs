@@ -7,7 +7,7 @@
 
 use core::ptr::{self, NonNull};
 
-use super::heap::{FIRST_ENTRIES, Heap, TURNS_MAX, TURNS_PER_DOUBLING};
+use super::heap::{Carving, FIRST_ENTRIES, Heap, TURNS_MAX, TURNS_PER_DOUBLING};
 use super::size_class::{BINS, LARGE, STAND_INS, block_bytes};
 use super::tray::{self, Entry, Rack, Tray, capacity};
 use super::{shelf, thread, tick};
@@ -120,7 +120,7 @@ impl Heap {
             let room = (bin.limit.addr() - bin.first.addr()) / size_of::<Entry>();
             let mut rack = Rack::new(bin.first);
             // Medium blocks are not carved.
-            let (own, mut none) = (self.carving.get_mut(class), ptr::null_mut());
+            let (own, mut none) = (self.carving.get_mut(class), Carving::NONE);
             let own = own.unwrap_or(&mut none);
             shelf::fill(class, &mut rack, room.max(1), heap, own);
             bin.top = bin.first.add(rack.count);
@@ -270,8 +270,9 @@ impl Heap {
         if self.count(class) > 0 {
             self.send_home(class);
         }
-        if let Some(slice) = self.carving.get_mut(class)
-            && let Some(slice) = NonNull::new(core::mem::replace(slice, ptr::null_mut()))
+        if let Some(carving) = self.carving.get_mut(class)
+            && let Some(slice) =
+                NonNull::new(core::mem::replace(&mut carving.slice, ptr::null_mut()))
         {
             // SAFETY: `fill` has set it, and it is this heap's no more.
             unsafe { shelf::open(class, slice) };

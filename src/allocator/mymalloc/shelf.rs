@@ -10,7 +10,7 @@ use core::ptr::{self, NonNull};
 
 use super::super::lock::Lock;
 use super::exchange::{Exchange, SLOTS};
-use super::heap::Heap;
+use super::heap::{Carving, Heap};
 use super::size_class::{BINS, CLASSES, LARGE, SIZES, blocks_in, places_of_next};
 use super::slice::{Slice, Standing};
 use super::tray::{self, Entry, Rack, Tray};
@@ -64,7 +64,7 @@ pub(super) fn take_offer(class: usize) -> Option<NonNull<Tray>> {
 }
 
 /// Fills an empty rack with `wanted` blocks, or fewer, for a heap. It stays empty if there is no memory. `own`
-/// is the slice that the heap carves: so its blocks have OS pages of their own.
+/// is what the heap carves: so its blocks have OS pages of their own.
 ///
 /// # Safety
 /// The rack has room for so many. The slice is one of this class that an earlier call has set, or null.
@@ -73,7 +73,7 @@ pub(super) unsafe fn fill(
     rack: &mut Rack,
     wanted: usize,
     heap: *const Heap,
-    own: &mut *mut Slice,
+    own: &mut Carving,
 ) {
     if class < CLASSES {
         // SAFETY: the caller says so.
@@ -120,12 +120,12 @@ pub(super) unsafe fn give(class: usize, tray: NonNull<Tray>) {
     }
 }
 
-/// Takes those trays home that nobody has needed since the last time, and gives slices without a block
-/// in use to the other classes.
-pub(super) fn settle() {
+/// Takes those trays home that nobody has needed since the last time, or all of them, and gives slices without
+/// a block in use to the other classes.
+pub(super) fn settle(all: bool) {
     for class in 1..BINS {
         let offers = &OFFERS[class];
-        if offers.was_idle() {
+        if all || offers.was_idle() {
             while let Some(tray) = offers.take_unseen() {
                 // SAFETY: ours since it was taken.
                 unsafe {
@@ -170,7 +170,7 @@ impl Slices {
         rack: &mut Rack,
         wanted: usize,
         heap: *const Heap,
-        own: &mut *mut Slice,
+        own: &mut Carving,
     ) {
         // SAFETY: the lock is held, as `self` is borrowed; slices in the lists have free blocks, and the
         // rack has room for what is wanted.
@@ -187,23 +187,24 @@ impl Slices {
             if rack.count > 0 {
                 return;
             }
-            if own.is_null()
+            if own.slice.is_null()
                 && let Some(open) = NonNull::new(self.open)
             {
                 self.open = open.as_ref().next_open;
-                *own = open.as_ptr();
-                (**own).owner = heap;
+                own.slice = open.as_ptr();
+                (*own.slice).owner = heap;
             }
-            if own.is_null() {
+            if own.slice.is_null() {
                 // A new slice only when the sparse ones would not fill half of one.
-                let next_blocks = blocks_in(class, places_of_next(class, self.count));
+                let count = self.count.min(own.count);
+                let next_blocks = blocks_in(class, places_of_next(class, count));
                 if self.sparse_blocks >= next_blocks.div_ceil(2) {
                     while !self.sparse.is_null() && rack.count < wanted {
                         self.fill_from(self.sparse, rack, wanted);
                     }
                     return;
                 }
-                let Some(slice) = chunk::take(class, self.count) else {
+                let Some(slice) = chunk::take(class, count) else {
                     // Anything is better than nothing.
                     for slice in [self.ready, self.sparse] {
                         if !slice.is_null() && rack.count == 0 {
@@ -212,14 +213,15 @@ impl Slices {
                     }
                     return;
                 };
-                *own = slice.as_ptr();
-                (**own).owner = heap;
+                own.slice = slice.as_ptr();
+                (*own.slice).owner = heap;
                 self.count += 1;
+                own.count += 1;
                 self.bytes += slice.as_ref().bytes();
             }
-            (**own).carve(rack, wanted);
-            if (**own).is_carved_up() {
-                *own = ptr::null_mut();
+            (*own.slice).carve(rack, wanted);
+            if (*own.slice).is_carved_up() {
+                own.slice = ptr::null_mut();
             }
         }
     }

@@ -30,7 +30,7 @@ pub(super) fn growths() -> u32 {
     GROWTHS.load(Relaxed)
 }
 
-/// Has batches go back that nobody needed since the store grew the last time: one thread per growth.
+/// Has all batches on offer go back, so that the slices they pin serve others: one thread per growth.
 pub(super) fn answer_growth() {
     let (answered, growths) = (ANSWERED.load(Relaxed), growths());
     let is_due = answered != growths;
@@ -39,7 +39,7 @@ pub(super) fn answer_growth() {
             .compare_exchange(answered, growths, Relaxed, Relaxed)
             .is_ok()
     {
-        shelf::settle();
+        shelf::settle(true);
     }
 }
 
@@ -70,8 +70,8 @@ pub(super) fn now_if_due() -> Option<u32> {
 pub(super) fn trim() -> usize {
     thread::give_all();
     // Trays that were taken since the last time are idle the second time.
-    shelf::settle();
-    shelf::settle();
+    shelf::settle(false);
+    shelf::settle(false);
     let before = idle_bytes();
     chunk::purge(os::now_ms(), 0);
     large::trim();
@@ -86,7 +86,7 @@ fn idle_bytes() -> usize {
 /// A round: batches that nobody needed go back to their slices, and memory that has been idle for long
 /// enough to the system.
 pub(super) fn work(now_ms: u32) {
-    shelf::settle();
+    shelf::settle(false);
     if let Some(delay_ms) = options::purge_delay_ms() {
         chunk::purge(now_ms, delay_ms);
         large::purge(now_ms, delay_ms);
