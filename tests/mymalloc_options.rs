@@ -55,6 +55,7 @@ fn a_bad_value_is_one_line_and_is_ignored() {
         ("MYMALLOC_LIMIT", "64MB", "a number of bytes of at least 4M"),
         ("MYMALLOC_SECURE", "yes", "0 or 1"),
         ("MYMALLOC_BACKGROUND", "", "0 or 1"),
+        ("MYMALLOC_HUGE_PAGES", "2M", "0 or 1"),
         ("MYMALLOC_VERBOSE", "\u{1b}[31m", "0 or 1"),
     ] {
         let output = run(&program, "nothing", &[(name, value)]);
@@ -75,6 +76,7 @@ fn a_bad_value_is_one_line_and_is_ignored() {
         ("MYMALLOC_LIMIT", "1G"),
         ("MYMALLOC_SECURE", "1"),
         ("MYMALLOC_BACKGROUND", "1"),
+        ("MYMALLOC_HUGE_PAGES", "1"),
         ("MYMALLOC_VERBOSE", "0"),
     ];
     let output = run(&program, "nothing", &good);
@@ -111,6 +113,25 @@ fn a_thread_gives_memory_back_for_a_program_that_sleeps() {
         ("MYMALLOC_PURGE_DELAY", "100"),
     ];
     assert_eq!(text_of(&run(&program, "idle", &environment)), "ok\n");
+}
+
+/// Fewer faults where the system has huge pages, and nothing else changes. It may have none at hand.
+#[test]
+fn huge_pages_are_asked_for() {
+    let folder = folder();
+    let program = options_program(folder.path());
+    let faults = |environment: &[(&str, &str)]| -> u64 {
+        let output = run(&program, "huge", environment);
+        let text = text_of(&output);
+        let count = text
+            .strip_suffix(" faults\n")
+            .and_then(|count| count.parse().ok());
+        count.unwrap_or_else(|| panic!("{text}"))
+    };
+    let (without, with) = (faults(&[]), faults(&[("MYMALLOC_HUGE_PAGES", "1")]));
+    assert!(without > 15_000, "64 MiB in pages of 4 KiB: {without}");
+    println!("{without} faults, {with} with huge pages");
+    assert!(with <= without + 100, "{without} without, {with} with");
 }
 
 /// What runs over the end of a slice, or of a large block, faults.

@@ -20,6 +20,8 @@ pub(super) use threads::{
 
 /// Bytes of one page of the system's.
 pub(super) const OS_PAGE_BYTES: usize = 4096;
+/// Bytes of one of its huge pages.
+pub(super) const HUGE_PAGE_BYTES: usize = 2 << 20;
 
 /// `errno` for "out of memory".
 pub(super) const ENOMEM: c_int = 12;
@@ -36,6 +38,8 @@ const MREMAP_FIXED: c_int = 2;
 const MREMAP_DONTUNMAP: c_int = 4;
 const MAP_NORESERVE: c_int = 0x4000;
 const MADV_DONTNEED: c_int = 4;
+const MADV_COLLAPSE: c_int = 25;
+const CLOCK_MONOTONIC: c_int = 1;
 const CLOCK_MONOTONIC_COARSE: c_int = 6;
 const STDERR_FILENO: c_int = 2;
 const GRND_NONBLOCK: c_uint = 1;
@@ -224,6 +228,20 @@ pub(super) unsafe fn discard(address: NonNull<u8>, bytes: usize) -> bool {
     keeping_errno(|| unsafe { madvise(address.as_ptr().cast(), bytes, MADV_DONTNEED) == 0 })
 }
 
+/// Makes a huge page of memory that holds nothing, at a multiple of 2 MiB and as long. It reads as zeroes. False:
+/// the system has none, or knows no such request (it needs Linux 6.1).
+///
+/// # Safety
+/// The memory is mapped, and the caller's.
+pub(super) unsafe fn make_huge(address: NonNull<u8>) -> bool {
+    // SAFETY: the caller's memory. Where no page is there yet, there would be nothing to make it of.
+    unsafe { address.write_volatile(0) };
+    // SAFETY: the caller's memory, whose content stays.
+    keeping_errno(|| unsafe {
+        madvise(address.as_ptr().cast(), HUGE_PAGE_BYTES, MADV_COLLAPSE) == 0
+    })
+}
+
 /// Moves the content of whole OS pages without copying: `from` stays mapped and reads as zeroes, what
 /// was at `to` is lost. False: the system cannot (it needs Linux 5.7), nothing has changed.
 ///
@@ -248,14 +266,25 @@ pub(super) unsafe fn move_pages(from: NonNull<u8>, to: NonNull<u8>, bytes: usize
 
 /// Milliseconds of a clock that never goes back, to a few milliseconds; wraps after 49 days.
 pub(super) fn now_ms() -> u32 {
+    let time = now(CLOCK_MONOTONIC_COARSE);
+    (time.seconds as u64 * 1000 + time.nanoseconds as u64 / 1_000_000) as u32
+}
+
+/// Microseconds of a clock that never goes back.
+pub(super) fn now_us() -> u64 {
+    let time = now(CLOCK_MONOTONIC);
+    time.seconds as u64 * 1_000_000 + time.nanoseconds as u64 / 1000
+}
+
+fn now(clock: c_int) -> Timespec {
     let mut time = Timespec {
         seconds: 0,
         nanoseconds: 0,
     };
-    // Cannot fail for a clock that exists since Linux 2.6.32; if it did, time would stand still.
+    // Cannot fail for clocks that exist since Linux 2.6.32; if it did, time would stand still.
     // SAFETY: the answer goes to a local variable.
-    unsafe { clock_gettime(CLOCK_MONOTONIC_COARSE, &raw mut time) };
-    (time.seconds as u64 * 1000 + time.nanoseconds as u64 / 1_000_000) as u32
+    unsafe { clock_gettime(clock, &raw mut time) };
+    time
 }
 
 /// An environment variable's text, if it is set.
@@ -402,6 +431,8 @@ mod tests {
     fn constants_are_those_of_the_libc_crate() {
         assert_eq!(ENOMEM, libc::ENOMEM);
         assert_eq!(EINVAL, libc::EINVAL);
+        assert_eq!(MADV_COLLAPSE, libc::MADV_COLLAPSE);
+        assert_eq!(CLOCK_MONOTONIC, libc::CLOCK_MONOTONIC);
         assert_eq!(PROT_READ, libc::PROT_READ);
         assert_eq!(PROT_WRITE, libc::PROT_WRITE);
         assert_eq!(MAP_PRIVATE, libc::MAP_PRIVATE);

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define CHECK(condition) \
@@ -78,6 +79,24 @@ static void idle(void) {
     puts("ok");
 }
 
+/* Faults while 64 MiB of small blocks are written, of which half come after the first 24 MiB; zeroes from a huge
+ * page; and what is idle goes back. */
+static void huge(void) {
+    enum { COUNT = 65536 };
+    static unsigned char *blocks[COUNT];
+    struct rusage before, after;
+    long start = resident_pages();
+    getrusage(RUSAGE_SELF, &before);
+    for (int i = 0; i < COUNT; i++) memset(blocks[i] = hide(malloc(1000)), 1, 1000);
+    getrusage(RUSAGE_SELF, &after);
+    unsigned char *zeroes = hide(calloc(1, 300000));
+    for (int i = 0; i < 300000; i++) CHECK(zeroes[i] == 0);
+    for (int i = 0; i < COUNT; i++) free(blocks[i]);
+    malloc_trim(0);
+    CHECK(resident_pages() < start + 2000);
+    printf("%ld faults\n", after.ru_minflt - before.ru_minflt);
+}
+
 static sigjmp_buf out;
 static void on_fault(int number) {
     (void)number;
@@ -115,7 +134,7 @@ int main(int count, char **arguments) {
     static const struct {
         const char *name;
         void (*run)(void);
-    } cases[] = {{"nothing", nothing}, {"limit", limit}, {"idle", idle},
+    } cases[] = {{"nothing", nothing}, {"limit", limit}, {"idle", idle}, {"huge", huge},
                  {"overflow_small", overflow_small}, {"overflow_medium", overflow_medium},
                  {"overflow_large", overflow_large}, {"order", order}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)

@@ -239,7 +239,7 @@ impl Bins {
     /// one, and the shortest of those looked at in the first bin that has one.
     pub(super) fn find(&self, pages: usize, alignment_pages: usize) -> Option<NonNull<Extent>> {
         self.find_dirty(pages, alignment_pages)
-            .or_else(|| self.clean.find(pages, alignment_pages))
+            .or_else(|| self.find_clean(pages, alignment_pages))
     }
 
     /// The same, of dirty ones alone.
@@ -249,6 +249,15 @@ impl Bins {
         alignment_pages: usize,
     ) -> Option<NonNull<Extent>> {
         self.dirty.find(pages, alignment_pages)
+    }
+
+    /// The same, of clean ones alone.
+    pub(super) fn find_clean(
+        &self,
+        pages: usize,
+        alignment_pages: usize,
+    ) -> Option<NonNull<Extent>> {
+        self.clean.find(pages, alignment_pages)
     }
 
     /// The first result of `test` among the longest dirty extents, of which `looks` are looked at.

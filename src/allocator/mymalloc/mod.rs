@@ -86,6 +86,7 @@ mod exchange;
 mod extent;
 mod fork;
 mod heap;
+mod huge;
 mod joint;
 mod large;
 mod magazine;

@@ -6,6 +6,7 @@
 //! | `MYMALLOC_LIMIT` | bytes of memory for blocks, idle memory included: `4M` at least, with `K`, `M`, `G` or `T` for powers of 1024. Beyond it there is no memory: null and `ENOMEM` | none |
 //! | `MYMALLOC_SECURE` | 1: slices lie between pages that fault, large blocks end at one, blocks are handed out in random order | 0 |
 //! | `MYMALLOC_BACKGROUND` | 1: a thread of the allocator's own gives idle memory back, also while the program does nothing | 0 |
+//! | `MYMALLOC_HUGE_PAGES` | 1: once 24 MiB are in use, fresh memory is got in huge pages of 2 MiB, even if they are switched off for the system as a whole | 0 |
 //! | `MYMALLOC_VERBOSE` | 1: statistics on standard error when the process ends | 0 |
 //!
 //! A value that is none of these is told in one line on standard error, and counts as not set.
@@ -21,6 +22,7 @@ static PURGE_DELAY_MS: AtomicI64 = AtomicI64::new(1000);
 static LIMIT_PAGES: AtomicUsize = AtomicUsize::new(usize::MAX);
 static IS_SECURE: AtomicBool = AtomicBool::new(false);
 static IS_BACKGROUND: AtomicBool = AtomicBool::new(false);
+static HAS_HUGE_PAGES: AtomicBool = AtomicBool::new(false);
 static IS_VERBOSE: AtomicBool = AtomicBool::new(false);
 
 /// With less not even the smallest program would start.
@@ -39,6 +41,7 @@ pub(super) fn read() {
     for (name, switch) in [
         (c"MYMALLOC_SECURE", &IS_SECURE),
         (c"MYMALLOC_BACKGROUND", &IS_BACKGROUND),
+        (c"MYMALLOC_HUGE_PAGES", &HAS_HUGE_PAGES),
         (c"MYMALLOC_VERBOSE", &IS_VERBOSE),
     ] {
         if let Some(is_on) = value(name, "0 or 1", on_or_off) {
@@ -66,6 +69,11 @@ pub(super) fn purge_delay_ms() -> Option<u32> {
 /// OS pages for blocks, idle ones included. `usize::MAX`: no limit.
 pub(super) fn limit_pages() -> usize {
     LIMIT_PAGES.load(Relaxed)
+}
+
+/// Whether huge pages are wanted.
+pub(super) fn has_huge_pages() -> bool {
+    HAS_HUGE_PAGES.load(Relaxed)
 }
 
 /// Whether what overflows should meet a guard page.

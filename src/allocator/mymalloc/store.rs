@@ -11,6 +11,7 @@ use super::super::FreeError;
 use super::super::os::{self, OS_PAGE_BYTES};
 use super::extent::{self, Bins, Extent, State};
 use super::heap::IS_CHECKED;
+use super::huge::Huge;
 use super::pages::{self, REGION_BYTES, Region};
 use super::slice::ALLOCATED;
 use super::{metadata, options, secure, tick};
@@ -45,6 +46,7 @@ pub(super) struct Store {
     used_pages_peak: usize,
     /// Pages without memory that were handed out since the last growth was counted.
     fresh_pages: usize,
+    pub(super) huge: Huge,
 }
 
 // SAFETY: extents belong to no thread.
@@ -60,6 +62,7 @@ impl Store {
             used_pages: 0,
             used_pages_peak: 0,
             fresh_pages: 0,
+            huge: Huge::new(),
         }
     }
 
@@ -151,6 +154,11 @@ impl Store {
         {
             return Some(extent);
         }
+        // What grows, or ends at a guard, is to have clean memory.
+        let dirty = dirty.or_else(|| {
+            let is_any = !to_grow && !to_guard;
+            is_any.then(|| self.take_huge(pages, alignment_pages))?
+        });
         let mut extent = match dirty {
             Some(dirty) => dirty,
             None => self.find_or_grow(pages, alignment_pages, to_grow)?,
@@ -192,6 +200,11 @@ impl Store {
             .flatten()
             .or_else(|| self.free.find(pages, alignment_pages))
             .or_else(|| self.grow(pages, alignment_pages))
+    }
+
+    /// Pages in blocks and chunks.
+    pub(super) fn used_pages(&self) -> usize {
+        self.used_pages
     }
 
     /// Gives idle memory back, if so many more pages in use would otherwise be beyond the limit. False:
