@@ -80,6 +80,12 @@ pub trait ProcessAllocator {
         unsafe { Self::free_or_null(block) }
     }
 
+    /// Whether this is an allocated block that is as it should be for a size, as far as that is known at once.
+    #[inline(always)]
+    fn may_stay(_block: NonNull<u8>, _size: usize) -> bool {
+        false
+    }
+
     /// Changes a block's size, moving it if need be.
     ///
     /// # Errors
@@ -187,6 +193,20 @@ pub unsafe fn realloc<A: ProcessAllocator>(block: *mut c_void, size: usize) -> *
     let Some(old) = NonNull::new(block.cast::<u8>()) else {
         return malloc::<A>(size);
     };
+    if A::may_stay(old, size) {
+        return block;
+    }
+    // SAFETY: the caller hands over the block.
+    unsafe { realloc_elsewhere::<A>(old, size) }
+}
+
+/// [`realloc`] of a block that may not stay as it is, or of which that is not known.
+///
+/// # Safety
+/// As [`realloc`].
+#[inline(never)]
+unsafe fn realloc_elsewhere<A: ProcessAllocator>(old: NonNull<u8>, size: usize) -> *mut c_void {
+    let block = old.as_ptr().cast();
     if size == 0 {
         // SAFETY: the caller hands over the block.
         unsafe { free::<A>(block) };

@@ -363,6 +363,29 @@ pub(super) unsafe fn free_sized(address: *mut u8, size: usize) {
     }
 }
 
+/// Whether this is an allocated small block that has the size and would not be half empty with it. False also of
+/// those of which this is not known at once.
+#[inline(always)]
+pub(super) fn may_stay(block: NonNull<u8>, size: usize) -> bool {
+    let (address, heap) = (block.addr().get(), thread::heap());
+    // SAFETY: the thread's heap, or `NO_HEAP`, which begins as heaps do; the map as in `free_sized`.
+    unsafe {
+        let Some(entry) = (*heap).direct.entry(address) else {
+            return false;
+        };
+        let bin = heap.byte_add(entry.bin_offset()).cast::<Bin>();
+        if IS_CHECKED {
+            let states = (*bin).bias.cast_mut().wrapping_add(entry.states());
+            let state = states.wrapping_add(address >> ((*bin).shift & 63));
+            if *state != low_bits(address) | ALLOCATED {
+                return false;
+            }
+        }
+        let bytes = (*bin).block_bytes as usize;
+        size <= bytes && size > bytes / 2
+    }
+}
+
 /// `free` of a block that is marked free already, but for which the magazine has no room.
 ///
 /// # Safety
@@ -479,7 +502,10 @@ pub(super) enum Found {
 #[inline]
 pub(super) fn find(block: NonNull<u8>) -> Result<Found, FreeError> {
     let address = block.addr().get();
-    let Some(entry) = pages::entry_at(address) else {
+    // SAFETY: the thread's heap, or `NO_HEAP`, which begins as heaps do.
+    let direct = unsafe { (*thread::heap()).direct };
+    let known = direct.entry(address).filter(|entry| entry.is_known());
+    let Some(entry) = known.or_else(|| pages::entry_at(address)) else {
         return Err(large::reason(block));
     };
     if entry.class() == LARGE {

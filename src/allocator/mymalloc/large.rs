@@ -12,7 +12,7 @@ use super::heap::IS_CHECKED;
 use super::pages::{self, PAGES_PER_CHUNK, PLACES_PER_CHUNK};
 use super::size_class::{PLACE_BYTES, block_bytes, class_of_medium, class_of_pages};
 use super::slice::ALLOCATED;
-use super::store::Store;
+use super::store::{self, Store};
 use super::tray::Entry;
 use super::{thread, tick};
 
@@ -160,19 +160,46 @@ pub(super) fn reason(block: NonNull<u8>) -> FreeError {
     found.err().unwrap_or(FreeError::Foreign)
 }
 
-/// Changes the size of a large block to another large size; it may move.
+/// Whether this is an allocated block that is long enough, and not so long that it would be shortened. Without the
+/// lock, as in [`keep_medium`].
+fn is_enough(block: NonNull<u8>, size: usize) -> bool {
+    let address = block.addr().get();
+    let Some(extent) = extent::at(address / OS_PAGE_BYTES) else {
+        return false;
+    };
+    // SAFETY: as in `keep_medium`.
+    unsafe {
+        let record = extent.as_ptr();
+        let pages = size.div_ceil(OS_PAGE_BYTES);
+        ((*record).tag == ALLOCATED || !IS_CHECKED)
+            && (*record).state == State::Block
+            && (*record).first * OS_PAGE_BYTES == address
+            && (*record).usable_pages() >= pages
+            && !store::is_too_long((*record).usable_pages(), pages)
+    }
+}
+
+/// What became of a block that was given to [`resize`].
+pub(super) enum Resized {
+    /// It has the size, and may have moved.
+    Done(NonNull<u8>),
+    /// It has so many bytes as before, and is to be copied to a longer block.
+    TooShort(usize),
+}
+
+/// Changes the size of a large block to another large size; it may move, if that can be done without copying.
 ///
 /// # Errors
 /// If no large block starts here, or there is no memory; nothing has changed then.
 ///
 /// # Safety
 /// As for [`free`]; after success only the pointer returned is used.
-pub(super) unsafe fn resize(
-    block: NonNull<u8>,
-    size: usize,
-) -> Result<NonNull<u8>, ReallocFailure> {
+pub(super) unsafe fn resize(block: NonNull<u8>, size: usize) -> Result<Resized, ReallocFailure> {
     if size > isize::MAX as usize {
         return Err(ReallocFailure::OutOfMemory);
+    }
+    if is_enough(block, size) {
+        return Ok(Resized::Done(block));
     }
     let size = class_of_medium(size).map_or(size, block_bytes);
     let pages = size.div_ceil(OS_PAGE_BYTES);
@@ -183,18 +210,19 @@ pub(super) unsafe fn resize(
     // SAFETY: as above.
     if unsafe { store.resize_in_place(extent, pages) } {
         store.limit_dirty();
-        return Ok(block);
+        return Ok(Resized::Done(block));
     }
     drop(store);
-    // A block that grew once will grow again. What is too short to move by pages takes memory that is
-    // there already.
-    let to_grow = old_bytes >= MOVE_BYTES_MIN;
+    if old_bytes < MOVE_BYTES_MIN {
+        return Ok(Resized::TooShort(old_bytes));
+    }
+    // A block that grew once will grow again.
     let (moved, is_dirty) =
-        allocate_block(size, OS_PAGE_BYTES, to_grow).ok_or(ReallocFailure::OutOfMemory)?;
+        allocate_block(size, OS_PAGE_BYTES, true).ok_or(ReallocFailure::OutOfMemory)?;
     // Blocks that end at a guard move when they become shorter, too.
     let kept_bytes = old_bytes.min(pages * OS_PAGE_BYTES);
     // Moving pages loses what memory is there already, which copying would use.
-    let is_to_move = old_bytes >= MOVE_BYTES_MIN && kept_bytes == old_bytes && !is_dirty;
+    let is_to_move = kept_bytes == old_bytes && !is_dirty;
     // SAFETY: two blocks of the caller's, apart, that both have the bytes; both are whole pages.
     unsafe {
         let is_moved = is_to_move && os::move_pages(block, moved, old_bytes);
@@ -206,7 +234,7 @@ pub(super) unsafe fn resize(
         store.put(extent, !is_moved, os::now_ms());
         store.limit_dirty();
     }
-    Ok(moved)
+    Ok(Resized::Done(moved))
 }
 
 /// Memory for a chunk, and which of its slices hold memory, a bit each. None: no memory.

@@ -89,6 +89,11 @@ impl Entry {
         (self.0 as i64 >> 16) as usize
     }
 
+    /// Whether it says anything.
+    pub(super) fn is_known(self) -> bool {
+        self.0 != 0
+    }
+
     pub(super) fn class(self) -> usize {
         self.bin_offset() / heap::BIN_BYTES
     }

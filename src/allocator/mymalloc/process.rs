@@ -7,10 +7,12 @@ use super::super::FreeError;
 use super::super::c_abi::{self, ProcessAllocator, ReallocFailure};
 use super::super::os;
 use super::heap::{self, Found};
+use super::large::{self, Resized};
+use super::pages;
 use super::size_class::{
-    LARGE, SIZES, SMALL_BYTES_MAX, STAND_INS, class_of, class_of_aligned, class_of_medium,
+    LARGE, MEDIUM_BYTES_MAX, SIZES, SMALL_BYTES_MAX, STAND_INS, class_of, class_of_aligned,
+    class_of_medium,
 };
-use super::{large, pages};
 
 /// The process's MyMalloc, for the functions of [`c_abi`].
 pub struct Process;
@@ -84,10 +86,20 @@ impl ProcessAllocator for Process {
         Ok(())
     }
 
+    #[inline(always)]
+    fn may_stay(block: NonNull<u8>, size: usize) -> bool {
+        heap::may_stay(block, size)
+    }
+
     unsafe fn reallocate(block: NonNull<u8>, size: usize) -> Result<NonNull<u8>, ReallocFailure> {
         let (old_bytes, moved) = match heap::find(block)? {
-            // SAFETY: the caller hands over the block.
-            Found::Large if size > SMALL_BYTES_MAX => return unsafe { large::resize(block, size) },
+            Found::Large if size > SMALL_BYTES_MAX => {
+                // SAFETY: the caller hands over the block.
+                match unsafe { large::resize(block, size)? } {
+                    Resized::Done(resized) => return Ok(resized),
+                    Resized::TooShort(bytes) => (bytes, Self::allocate(with_room(size, bytes))),
+                }
+            }
             Found::Large => (large::usable_bytes(block)?, Self::allocate(size)),
             Found::Small(class, _) => {
                 // It stays unless it is too small, or another class would save half of it.
@@ -100,7 +112,7 @@ impl ProcessAllocator for Process {
                     let roomy = STAND_INS[class_of(size)];
                     NonNull::new(heap::allocate_class(usize::from(roomy)))
                 } else {
-                    Self::allocate(size)
+                    Self::allocate(with_room(size, SIZES[class]))
                 };
                 (SIZES[class], moved)
             }
@@ -188,6 +200,15 @@ unsafe impl GlobalAlloc for MyMalloc {
             moved
         }
     }
+}
+
+/// What to ask for in the place of `size` for a block of so many bytes that grows to it: if that is a medium one,
+/// three eighths more than it had. What is not touched of it is no memory, unless it was before.
+fn with_room(size: usize, bytes: usize) -> usize {
+    if size <= bytes || size > MEDIUM_BYTES_MAX {
+        return size;
+    }
+    size.max(bytes + bytes / 8 * 3).min(MEDIUM_BYTES_MAX)
 }
 
 /// Whether every block of this size has the alignment: those beyond the small ones are whole OS pages.

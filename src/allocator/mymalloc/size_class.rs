@@ -20,7 +20,7 @@ pub(super) const CLASSES: usize = SIZES.len();
 pub(super) const LARGE: usize = CLASSES;
 
 /// Block size of each class, in bytes.
-pub(super) const SIZES: [usize; 50] = [
+pub(super) static SIZES: [usize; 50] = [
     0, 16, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640, 768,
     896, 1024, 1088, 1152, 1280, 1408, 1536, 1664, 1792, 1920, 2048, 2176, 2336, 2512, 2720, 2976,
     3264, 3632, 4096, 4368, 5040, 5952, 7280, 8192, 9360, 10912, 11904, 13104, 14560, 16384,
@@ -119,7 +119,7 @@ pub(super) const fn states_in(class: usize, places: usize) -> usize {
 /// Medium blocks are whole OS pages from the large store, kept in magazines as small blocks are. Their
 /// classes follow [`LARGE`]: four per doubling up to 32 KiB, then eight.
 pub(super) const MEDIUM_BYTES_MAX: usize = 256 << 10;
-const MEDIUM_PAGES: [usize; 28] = [
+static MEDIUM_PAGES: [usize; 28] = [
     5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 20, 22, 24, 26, 28, 30, 32, 36, 40, 44, 48, 52,
     56, 60, 64,
 ];
@@ -144,7 +144,7 @@ pub(super) fn class_of_pages(pages: usize) -> Option<usize> {
 
 /// Which class serves a class as long as that is cold: a longer one, so that programs which need a few
 /// blocks of each size touch fewer OS pages. Its blocks have the alignment of the cold class's.
-pub(super) const STAND_INS: [u8; BINS] = {
+pub(super) static STAND_INS: [u8; BINS] = {
     let mut stand_ins = [0; BINS];
     let mut class = 1;
     while class < BINS {

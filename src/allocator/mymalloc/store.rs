@@ -13,6 +13,7 @@ use super::extent::{self, Bins, Extent, State};
 use super::heap::IS_CHECKED;
 use super::huge::Huge;
 use super::pages::{self, REGION_BYTES, Region};
+use super::size_class::MEDIUM_BYTES_MAX;
 use super::slice::ALLOCATED;
 use super::{metadata, options, secure, tick};
 
@@ -51,6 +52,17 @@ pub(super) struct Store {
 
 // SAFETY: extents belong to no thread.
 unsafe impl Send for Store {}
+
+/// Whether a block of so many OS pages is to be shortened, if `pages` are wanted. A little too long is as good;
+/// medium ones that grow have room to do so, and up to half of what they need is left to them.
+pub(super) fn is_too_long(have: usize, pages: usize) -> bool {
+    let allowed = if have <= MEDIUM_BYTES_MAX / OS_PAGE_BYTES {
+        pages / 2
+    } else {
+        pages / 8
+    };
+    have - pages > allowed
+}
 
 impl Store {
     /// A store that has got nothing from the system yet.
@@ -404,9 +416,7 @@ impl Store {
             let (first, old_end) = (extent.as_ref().first, extent.as_ref().end);
             let end = first + pages;
             if end < old_end {
-                // A little too long is as good.
-                let is_worth_it = old_end - end > pages / 8;
-                if is_worth_it {
+                if is_too_long(old_end - first, pages) {
                     self.shorten(extent, end);
                 }
                 return true;

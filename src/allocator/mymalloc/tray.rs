@@ -30,7 +30,7 @@ pub(super) fn kind_of(class: usize) -> usize {
 const ROOMS: [usize; 4] = [11, 31, 63, 127];
 
 /// Blocks that a magazine, and a tray, of each class may have.
-const CAPACITIES: [u8; BINS] = {
+static CAPACITIES: [u8; BINS] = {
     let mut capacities = [0; BINS];
     let mut class = 1;
     while class < BINS {
