@@ -28,8 +28,8 @@ const IDLE_PAGES_MIN: usize = (1 << 20) / OS_PAGE_BYTES;
 /// What is got from the system at a time: at least, and at most unless a block needs more.
 const GROWTH_BYTES_MIN: usize = 1 << 20;
 const GROWTH_BYTES_MAX: usize = 64 << 20;
-/// The heap has grown when so many pages without memory were handed out: a part of what is in use, and so
-/// many at least.
+/// The heap has grown when it holds so many pages more than it ever did lately: a part of what is in use, and so many
+/// at least.
 const GROWTH_PART: usize = 16;
 const GROWTH_PAGES_MIN: usize = 64;
 
@@ -45,8 +45,8 @@ pub(super) struct Store {
     /// In blocks and chunks, and the most of them lately.
     used_pages: usize,
     used_pages_peak: usize,
-    /// Pages without memory that were handed out since the last growth was counted.
-    fresh_pages: usize,
+    /// Those and idle ones that hold memory: the most of them lately.
+    held_pages_peak: usize,
     pub(super) huge: Huge,
 }
 
@@ -73,7 +73,7 @@ impl Store {
             mapped_pages: 0,
             used_pages: 0,
             used_pages_peak: 0,
-            fresh_pages: 0,
+            held_pages_peak: 0,
             huge: Huge::new(),
         }
     }
@@ -96,6 +96,8 @@ impl Store {
     pub(super) fn purge(&mut self, now_ms: u32, delay_ms: u32) {
         // What was in use once counts for less each time.
         self.used_pages_peak -= (self.used_pages_peak - self.used_pages) / 8;
+        let held = self.used_pages + self.free.dirty_pages();
+        self.held_pages_peak -= self.held_pages_peak.saturating_sub(held) / 8;
         self.purge_while(|_, extent| now_ms.wrapping_sub(extent.freed_ms) >= delay_ms);
     }
 
@@ -317,20 +319,21 @@ impl Store {
             (record.first, record.end, record.state) = (first, end, state);
             record.tag = ALLOCATED;
             extent::enter(first, end, extent.as_ptr());
-            if !record.is_dirty {
-                self.count_fresh(end - first);
-            }
             self.used_pages += end - first;
             self.used_pages_peak = self.used_pages_peak.max(self.used_pages);
+            if !record.is_dirty {
+                self.see_growth();
+            }
         }
         Some(())
     }
 
-    /// Counts pages without memory that are handed out.
-    fn count_fresh(&mut self, pages: usize) {
-        self.fresh_pages += pages;
-        if self.fresh_pages >= (self.used_pages / GROWTH_PART).max(GROWTH_PAGES_MIN) {
-            self.fresh_pages = 0;
+    /// Sees whether memory is held that never was, after pages without memory were handed out.
+    fn see_growth(&mut self) {
+        let held = self.used_pages + self.free.dirty_pages();
+        let step = (self.used_pages / GROWTH_PART).max(GROWTH_PAGES_MIN);
+        if held >= self.held_pages_peak + step {
+            self.held_pages_peak = held;
             tick::count_growth();
         }
     }
