@@ -97,7 +97,7 @@ impl ProcessAllocator for Process {
                 // SAFETY: the caller hands over the block.
                 match unsafe { large::resize(block, size)? } {
                     Resized::Done(resized) => return Ok(resized),
-                    Resized::TooShort(bytes) => (bytes, Self::allocate(with_room(size, bytes))),
+                    Resized::TooShort(bytes) => (bytes, allocate_with_room(size, bytes)),
                 }
             }
             Found::Large => (large::usable_bytes(block)?, Self::allocate(size)),
@@ -112,7 +112,7 @@ impl ProcessAllocator for Process {
                     let roomy = STAND_INS[class_of(size)];
                     NonNull::new(heap::allocate_class(usize::from(roomy)))
                 } else {
-                    Self::allocate(with_room(size, SIZES[class]))
+                    allocate_with_room(size, SIZES[class])
                 };
                 (SIZES[class], moved)
             }
@@ -202,13 +202,14 @@ unsafe impl GlobalAlloc for MyMalloc {
     }
 }
 
-/// What to ask for in the place of `size` for a block of so many bytes that grows to it: if that is a medium one,
-/// three eighths more than it had. What is not touched of it is no memory, unless it was before.
-fn with_room(size: usize, bytes: usize) -> usize {
+/// A block of `size` bytes for one of so many that grows to it: if it is to be a medium one, with three eighths more
+/// than that had. What is not touched of it is no memory, unless it was before.
+fn allocate_with_room(size: usize, bytes: usize) -> Option<NonNull<u8>> {
     if size <= bytes || size > MEDIUM_BYTES_MAX {
-        return size;
+        return Process::allocate(size);
     }
-    size.max(bytes + bytes / 8 * 3).min(MEDIUM_BYTES_MAX)
+    let roomy = size.max(bytes + bytes / 8 * 3).min(MEDIUM_BYTES_MAX);
+    Process::allocate(roomy).or_else(|| Process::allocate(size))
 }
 
 /// Whether every block of this size has the alignment: those beyond the small ones are whole OS pages.
