@@ -115,7 +115,7 @@ pub(super) fn set_errno(value: c_int) {
 }
 
 /// Runs `action` and puts `errno` back as it was.
-fn keeping_errno<T>(action: impl FnOnce() -> T) -> T {
+pub(super) fn keeping_errno<T>(action: impl FnOnce() -> T) -> T {
     let before = errno();
     let result = action();
     set_errno(before);
@@ -237,9 +237,14 @@ pub(super) unsafe fn make_huge(address: NonNull<u8>) -> bool {
     // SAFETY: the caller's memory. Where no page is there yet, there would be nothing to make it of.
     unsafe { address.write_volatile(0) };
     // SAFETY: the caller's memory, whose content stays.
-    keeping_errno(|| unsafe {
+    let is_huge = keeping_errno(|| unsafe {
         madvise(address.as_ptr().cast(), HUGE_PAGE_BYTES, MADV_COLLAPSE) == 0
-    })
+    });
+    if !is_huge {
+        // SAFETY: the page touched above; if it stays all the same, it reads as zeroes, too.
+        unsafe { discard(address, OS_PAGE_BYTES) };
+    }
+    is_huge
 }
 
 /// Moves the content of whole OS pages without copying: `from` stays mapped and reads as zeroes, what

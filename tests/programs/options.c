@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -79,8 +80,20 @@ static void idle(void) {
     puts("ok");
 }
 
-/* Faults while 64 MiB of small blocks are written, of which half come after the first 24 MiB; zeroes from a huge
- * page; and what is idle goes back. */
+/* Whether the system makes a huge page of memory that it is asked to. */
+static int has_huge_pages(void) {
+    enum { HUGE = 2 << 20 };
+    char *memory = mmap(NULL, 2 * HUGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(memory != MAP_FAILED);
+    char *page = (char *)(((uintptr_t)memory + HUGE - 1) & ~(uintptr_t)(HUGE - 1));
+    *page = 1;
+    int has = madvise(page, HUGE, 25) == 0;
+    munmap(memory, 2 * HUGE);
+    return has;
+}
+
+/* Faults while 64 MiB of small blocks are written, of which half come after the first 24 MiB; zeroes in memory that
+ * was used; and what is idle goes back. */
 static void huge(void) {
     enum { COUNT = 65536 };
     static unsigned char *blocks[COUNT];
@@ -94,7 +107,7 @@ static void huge(void) {
     for (int i = 0; i < COUNT; i++) free(blocks[i]);
     malloc_trim(0);
     CHECK(resident_pages() < start + 2000);
-    printf("%ld faults\n", after.ru_minflt - before.ru_minflt);
+    printf("%ld faults, huge pages: %s\n", after.ru_minflt - before.ru_minflt, has_huge_pages() ? "yes" : "no");
 }
 
 static sigjmp_buf out;
@@ -104,8 +117,7 @@ static void on_fault(int number) {
 }
 
 /* Writes on and on from a block's end; how far it may, is the question. */
-static void overflow(size_t size, size_t most) {
-    volatile unsigned char *block = hide(malloc(size));
+static void overflow_of(volatile unsigned char *block, size_t size, size_t most) {
     struct sigaction action = {.sa_handler = on_fault};
     sigaction(SIGSEGV, &action, NULL);
     if (sigsetjmp(out, 1)) {
@@ -116,9 +128,15 @@ static void overflow(size_t size, size_t most) {
     (void)!write(1, "passed\n", 7);
     _exit(0);
 }
+static void overflow(size_t size, size_t most) { overflow_of(hide(malloc(size)), size, most); }
 static void overflow_small(void) { overflow(1000, 33000); }
 static void overflow_medium(void) { overflow(100000, 5000 + 8192); }
 static void overflow_large(void) { overflow(1000000, 5000); }
+
+static void overflow_shrunk(void) {
+    overflow_of(hide(realloc(hide(malloc(9 << 20)), 8 << 20)), 8 << 20, 4096);
+}
+static void overflow_grown(void) { overflow_of(hide(realloc(hide(malloc(100000)), 110592)), 110592, 8192); }
 
 /* Where blocks lie, from the first one on. */
 static void order(void) {
@@ -136,7 +154,8 @@ int main(int count, char **arguments) {
         void (*run)(void);
     } cases[] = {{"nothing", nothing}, {"limit", limit}, {"idle", idle}, {"huge", huge},
                  {"overflow_small", overflow_small}, {"overflow_medium", overflow_medium},
-                 {"overflow_large", overflow_large}, {"order", order}};
+                 {"overflow_large", overflow_large},
+                 {"overflow_shrunk", overflow_shrunk}, {"overflow_grown", overflow_grown}, {"order", order}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         if (count > 1 && !strcmp(arguments[1], cases[i].name)) cases[i].run();
     return 0;

@@ -170,12 +170,15 @@ fn is_enough(block: NonNull<u8>, size: usize) -> bool {
     // SAFETY: as in `keep_medium`.
     unsafe {
         let record = extent.as_ptr();
-        let pages = size.div_ceil(OS_PAGE_BYTES);
+        let (have, pages) = ((*record).usable_pages(), size.div_ceil(OS_PAGE_BYTES));
+        // A guard is to lie right behind the last page that is wanted.
+        let is_tight = have == pages || !(*record).has_guard;
         ((*record).tag == ALLOCATED || !IS_CHECKED)
             && (*record).state == State::Block
             && (*record).first * OS_PAGE_BYTES == address
-            && (*record).usable_pages() >= pages
-            && !store::is_too_long((*record).usable_pages(), pages)
+            && is_tight
+            && have >= pages
+            && !store::is_too_long(have, pages)
     }
 }
 

@@ -106,7 +106,7 @@ impl Heap {
         self.active |= 1 << class;
         self.fetched |= 1 << class;
         self.count_turn(class);
-        self.look_around();
+        self.look_around(class);
         if let Some(tray) = shelf::take_offer(class) {
             self.replace_magazine(class, tray);
             return true;
@@ -196,7 +196,7 @@ impl Heap {
             {
                 self.part_with(class, spare);
                 self.active |= 1 << class;
-                self.look_around();
+                self.look_around(class);
             }
             // `look_around` frees no block, so the magazine is still the empty first one.
             self.set_magazine(class, fresh);
@@ -249,7 +249,7 @@ impl Heap {
             bin.top = bin.first.add(count - part);
         }
         self.active |= 1 << class;
-        self.look_around();
+        self.look_around(class);
     }
 
     /// Gives all blocks of the magazine back to their slices.
@@ -300,12 +300,13 @@ impl Heap {
     }
 
     /// From time to time, and when the store has grown: gives away what this thread has not needed lately.
-    /// From time to time it also has the process's idle memory go back to the system.
-    fn look_around(&mut self) {
+    /// From time to time it also has the process's idle memory go back to the system. `class` is the one that
+    /// turned to a slow path.
+    fn look_around(&mut self, class: usize) {
         let growths = tick::growths();
         if self.growths != growths {
             self.growths = growths;
-            self.give_inactive(true);
+            self.give_inactive(class, true);
             return tick::answer_growth();
         }
         // The clock costs as much as half a tray does.
@@ -318,7 +319,7 @@ impl Heap {
         let now_ms = due_ms.unwrap_or_else(tick::last_ms);
         if now_ms.wrapping_sub(self.looked_ms) >= tick::THREAD_MS {
             self.looked_ms = now_ms;
-            self.give_inactive(false);
+            self.give_inactive(class, false);
         }
         if let Some(now_ms) = due_ms {
             tick::work(now_ms);
@@ -326,8 +327,8 @@ impl Heap {
     }
 
     /// Gives away what was not needed since the last time; where the store has grown, medium blocks that
-    /// were as well.
-    fn give_inactive(&mut self, has_grown: bool) {
+    /// were as well. The class `now` is needed.
+    fn give_inactive(&mut self, now: usize, has_grown: bool) {
         for class in (1..BINS).filter(|class| *class != LARGE) {
             let is_active = self.active & (1 << class) != 0;
             if !is_active {
@@ -337,6 +338,6 @@ impl Heap {
                 self.give_class(class);
             }
         }
-        self.active = 0;
+        self.active = 1 << now;
     }
 }

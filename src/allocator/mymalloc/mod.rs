@@ -56,6 +56,7 @@
 //! | `pages` | what is at an address: the maps |
 //! | `large` | blocks beyond 16 KiB |
 //! | `store`, `extent` | all memory got from the system, as runs of OS pages |
+//! | `huge` | fresh memory in huge pages, if wanted |
 //! | `joint` | blocks made of a dirty extent and clean ones beside it |
 //! | `metadata` | memory for records |
 //! | `thread`, `fork` | the heap of the calling thread; locks around `fork` |

@@ -6,7 +6,7 @@
 //! | `MYMALLOC_LIMIT` | bytes of memory for blocks, idle memory included: `4M` at least, with `K`, `M`, `G` or `T` for powers of 1024. Beyond it there is no memory: null and `ENOMEM` | none |
 //! | `MYMALLOC_SECURE` | 1: slices lie between pages that fault, large blocks end at one, blocks are handed out in random order | 0 |
 //! | `MYMALLOC_BACKGROUND` | 1: a thread of the allocator's own gives idle memory back, also while the program does nothing | 0 |
-//! | `MYMALLOC_HUGE_PAGES` | 1: once 24 MiB are in use, fresh memory is got in huge pages of 2 MiB, even if they are switched off for the system as a whole | 0 |
+//! | `MYMALLOC_HUGE_PAGES` | 1: once 24 MiB are in use, fresh memory for blocks of up to 2 MiB is got in huge pages, even if they are switched off for the system as a whole. Not beside a limit or guard pages | 0 |
 //! | `MYMALLOC_VERBOSE` | 1: statistics on standard error when the process ends | 0 |
 //!
 //! A value that is none of these is told in one line on standard error, and counts as not set.

@@ -8,11 +8,11 @@ use super::super::c_abi::{self, ProcessAllocator, ReallocFailure};
 use super::super::os;
 use super::heap::{self, Found};
 use super::large::{self, Resized};
-use super::pages;
 use super::size_class::{
     LARGE, MEDIUM_BYTES_MAX, SIZES, SMALL_BYTES_MAX, STAND_INS, class_of, class_of_aligned,
     class_of_medium,
 };
+use super::{options, pages};
 
 /// The process's MyMalloc, for the functions of [`c_abi`].
 pub struct Process;
@@ -100,7 +100,10 @@ impl ProcessAllocator for Process {
                     Resized::TooShort(bytes) => (bytes, allocate_with_room(size, bytes)),
                 }
             }
-            Found::Large => (large::usable_bytes(block)?, Self::allocate(size)),
+            Found::Large => {
+                let bytes = large::usable_bytes(block)?;
+                (bytes, allocate_with_room(size, bytes))
+            }
             Found::Small(class, _) => {
                 // It stays unless it is too small, or another class would save half of it.
                 let is_enough = size <= SIZES[class];
@@ -205,11 +208,16 @@ unsafe impl GlobalAlloc for MyMalloc {
 /// A block of `size` bytes for one of so many that grows to it: if it is to be a medium one, with three eighths more
 /// than that had. What is not touched of it is no memory, unless it was before.
 fn allocate_with_room(size: usize, bytes: usize) -> Option<NonNull<u8>> {
-    if size <= bytes || size > MEDIUM_BYTES_MAX {
+    if size <= bytes {
+        // Without memory for it the block stays as it is, and that is no error.
+        return os::keeping_errno(|| Process::allocate(size));
+    }
+    if size > MEDIUM_BYTES_MAX || options::is_secure() {
         return Process::allocate(size);
     }
     let roomy = size.max(bytes + bytes / 8 * 3).min(MEDIUM_BYTES_MAX);
-    Process::allocate(roomy).or_else(|| Process::allocate(size))
+    let block = os::keeping_errno(|| Process::allocate(roomy));
+    block.or_else(|| Process::allocate(size))
 }
 
 /// Whether every block of this size has the alignment: those beyond the small ones are whole OS pages.

@@ -126,7 +126,11 @@ pub(super) fn settle(all: bool) {
     for class in 1..BINS {
         let offers = &OFFERS[class];
         if all || offers.was_idle() {
-            while let Some(tray) = offers.take_unseen() {
+            // Others may offer more meanwhile.
+            for _ in 0..SLOTS {
+                let Some(tray) = offers.take_unseen() else {
+                    break;
+                };
                 // SAFETY: ours since it was taken.
                 unsafe {
                     take_home(class, tray::entries_of(tray));

@@ -44,9 +44,9 @@ pub(super) struct Store {
     mapped_pages: usize,
     /// In blocks and chunks, and the most of them lately.
     used_pages: usize,
-    used_pages_peak: usize,
-    /// Those and idle ones that hold memory: the most of them lately.
-    held_pages_peak: usize,
+    pub(super) used_pages_peak: usize,
+    /// Those and idle ones that hold memory: the most of them lately, when the heap had grown by a step.
+    pub(super) held_pages_peak: usize,
     pub(super) huge: Huge,
 }
 
