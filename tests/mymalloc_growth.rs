@@ -5,11 +5,11 @@ use std::alloc::{GlobalAlloc, Layout};
 
 use mymalloc::allocator::mymalloc::{MyMalloc, check, stats};
 
-/// Bytes of blocks of each size, and the sizes.
+/// The sizes, and how many bytes of blocks of each.
+const SIZES: [usize; 10] = [48, 64, 80, 96, 112, 128, 160, 192, 224, 256];
 const BYTES: usize = 4 << 20;
 /// A prime, so that each block is visited once.
 const STRIDE: usize = 7919;
-const SIZES: [usize; 10] = [48, 64, 80, 96, 112, 128, 160, 192, 224, 256];
 
 #[test]
 fn what_one_size_has_used_serves_the_next() {

@@ -186,11 +186,12 @@ fn is_enough(block: NonNull<u8>, size: usize) -> bool {
 pub(super) enum Resized {
     /// It has the size, and may have moved.
     Done(NonNull<u8>),
-    /// It has so many bytes as before, and is to be copied to a longer block.
+    /// It has so many bytes as before, and its content is to be copied to another block.
     TooShort(usize),
 }
 
-/// Changes the size of a large block to another large size; it may move, if that can be done without copying.
+/// Changes the size of a large block to another large size: in place, or, of blocks from [`MOVE_BYTES_MIN`] on, by
+/// moving it.
 ///
 /// # Errors
 /// If no large block starts here, or there is no memory; nothing has changed then.
