@@ -12,6 +12,7 @@ use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::super::FreeError;
 use super::super::{c_abi, os};
+use super::magazine::TURNS_BETWEEN_LOOKS;
 use super::pages::Direct;
 use super::size_class::{
     self, BINS, CLASSES, LARGE, SMALL_BYTES_MAX, block_bytes, class_of, class_of_medium,
@@ -554,7 +555,8 @@ impl Heap {
             (&raw mut (*heap).turns).write([0; BINS]);
             (&raw mut (*heap).lent).write([0; BINS]);
             (&raw mut (*heap).carving).write([Carving::NONE; CLASSES]);
-            ((*heap).active, (*heap).fetched, (*heap).turns_left) = (0, 0, 0);
+            ((*heap).active, (*heap).fetched) = (0, 0);
+            (*heap).turns_left = TURNS_BETWEEN_LOOKS;
             ((*heap).looked_ms, (*heap).growths) = (tick::last_ms(), tick::growths());
             (&raw mut (*heap).has_thread).write(AtomicBool::new(true));
             for class in (1..BINS).filter(|class| *class != LARGE) {

@@ -13,7 +13,7 @@ use super::tray::{self, Entry, Rack, Tray, capacity};
 use super::{shelf, thread, tick};
 
 /// Turns to the slow paths between two looks at the clock.
-const TURNS_BETWEEN_LOOKS: u32 = 7;
+pub(super) const TURNS_BETWEEN_LOOKS: u32 = 7;
 
 /// Trays that a heap keeps of each class beside the magazine, before it offers one to others. Blocks that
 /// change threads lie among those of the thread that they come from, whose state bytes both then write to.
@@ -317,6 +317,10 @@ impl Heap {
         self.turns_left = TURNS_BETWEEN_LOOKS;
         let due_ms = tick::now_if_due();
         let now_ms = due_ms.unwrap_or_else(tick::last_ms);
+        if self.looked_ms == 0 {
+            // This heap is older than the first look at the clock.
+            self.looked_ms = now_ms;
+        }
         if now_ms.wrapping_sub(self.looked_ms) >= tick::THREAD_MS {
             self.looked_ms = now_ms;
             self.give_inactive(class, false);

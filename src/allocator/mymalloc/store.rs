@@ -538,7 +538,8 @@ impl Store {
                 ..Extent::nowhere()
             });
             extent::enter(first, end, record.as_ptr());
-            self.put(record, false, os::now_ms());
+            // Clean: it does not matter since when it is free.
+            self.put(record, false, tick::last_ms());
         }
         Some(record)
     }

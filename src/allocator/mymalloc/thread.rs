@@ -13,7 +13,7 @@ use core::sync::atomic::{
 use super::super::lock::Lock;
 use super::super::os;
 use super::heap::{Heap, NO_HEAP};
-use super::{fork, metadata, options, pages, secure, tick};
+use super::{fork, metadata, options, pages, secure};
 
 #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
 mod word {
@@ -140,7 +140,6 @@ fn prepare() {
         secure::seed();
     }
     pages::reserve_window();
-    tick::start();
     process.key = os::thread_key(leave);
     // Release pairs with the Acquire in `make_process_ready`.
     IS_READY.store(true, Release);

@@ -12,6 +12,8 @@ const ROUND_MS: u32 = 100;
 /// A thread gives away what it did not need for so long.
 pub(super) const THREAD_MS: u32 = 500;
 
+/// When the last round was. 0: nobody has looked at the clock yet, as in programs that allocate little, and
+/// need not touch its code.
 static LAST_MS: AtomicU32 = AtomicU32::new(0);
 
 /// How often the store has grown by a part of what was in use. Programs that do in a few milliseconds what
@@ -43,19 +45,19 @@ pub(super) fn answer_growth() {
     }
 }
 
-/// Lets the first round be due a while from now. Before anything is allocated.
-pub(super) fn start() {
-    LAST_MS.store(os::now_ms(), Relaxed);
-}
-
-/// The time when somebody last looked at the clock and found work due.
+/// The time when somebody last looked at the clock and found work due, or looked for the first time. 0: nobody
+/// has.
 pub(super) fn last_ms() -> u32 {
     LAST_MS.load(Relaxed)
 }
 
-/// The time, if a round of work is due: to one thread per round.
+/// The time, if a round of work is due: to one thread per round. The first is due a while after the first look.
 pub(super) fn now_if_due() -> Option<u32> {
     let (last_ms, now_ms) = (last_ms(), os::now_ms());
+    if last_ms == 0 {
+        LAST_MS.store(now_ms, Relaxed);
+        return None;
+    }
     if now_ms.wrapping_sub(last_ms) < ROUND_MS {
         return None;
     }
