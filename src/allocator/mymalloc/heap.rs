@@ -15,7 +15,8 @@ use super::super::{c_abi, os};
 use super::magazine::TURNS_BETWEEN_LOOKS;
 use super::pages::Direct;
 use super::size_class::{
-    self, BINS, CLASSES, LARGE, SMALL_BYTES_MAX, block_bytes, class_of, class_of_medium,
+    self, BINS, CLASSES, LARGE, SIZES, SMALL_BYTES_MAX, STAND_INS, block_bytes, class_of,
+    class_of_medium,
 };
 use super::slice::{self, ALLOCATED, Slice, low_bits};
 use super::tray::{Entry, KINDS, Stack, Tray, capacity};
@@ -79,8 +80,10 @@ impl Carving {
 pub(super) struct Heap {
     pub(super) bins: [Bin; BINS],
     direct: Direct,
-    /// Bin of a request, by its size in units of 16 bytes, rounded up.
+    /// Bin of a request, by its size in units of 16 bytes, rounded up: as `serving` says.
     offsets: [u16; SHORT_BYTES_MAX / 16 + 1],
+    /// Which class serves each class: itself, or, as long as it is cold, a longer one.
+    serving: [u8; BINS],
     /// Where each magazine is. Null: in `first_magazines`.
     pub(super) trays: [*mut Tray; BINS],
     /// More magazines: full, or nearly.
@@ -91,8 +94,6 @@ pub(super) struct Heap {
     pub(super) active: u128,
     /// How often each class turned to the slow paths, up to [`TURNS_MAX`]: magazines grow by use.
     pub(super) turns: [u8; BINS],
-    /// How many blocks each class has got from its stand-in.
-    pub(super) lent: [u16; BINS],
     /// What this thread carves of each class.
     pub(super) carving: [Carving; CLASSES],
     pub(super) looked_ms: u32,
@@ -122,6 +123,7 @@ pub(super) struct NoHeap {
     bins: [Bin; BINS],
     direct: Direct,
     offsets: [u16; SHORT_BYTES_MAX / 16 + 1],
+    serving: [u8; BINS],
 }
 
 // SAFETY: never written to.
@@ -133,7 +135,8 @@ impl NoHeap {
         let classes: [u8; SHORT_BYTES_MAX / 16 + 1] = size_class::first_classes();
         let mut units = 0;
         while units < offsets.len() {
-            offsets[units] = (classes[units] as usize * BIN_BYTES) as u16;
+            let class = STAND_INS[classes[units] as usize];
+            offsets[units] = (class as usize * BIN_BYTES) as u16;
             units += 1;
         }
         let mut bins = [const {
@@ -157,6 +160,7 @@ impl NoHeap {
             bins,
             direct: Direct::NONE,
             offsets,
+            serving: STAND_INS,
         }
     }
 }
@@ -242,8 +246,9 @@ fn or_enomem(block: Option<NonNull<u8>>) -> *mut u8 {
 /// A block of a class.
 #[inline]
 pub(super) fn allocate_class(class: usize) -> *mut u8 {
-    // SAFETY: the thread's heap, or `NO_HEAP`, and one of its bins.
-    unsafe { pop(thread::heap(), class * BIN_BYTES) }
+    let heap = thread::heap();
+    // SAFETY: the thread's heap, or `NO_HEAP`, which begins as heaps do, and one of its bins.
+    unsafe { pop(heap, usize::from((*heap).serving[class]) * BIN_BYTES) }
 }
 
 /// # Safety
@@ -292,13 +297,7 @@ unsafe fn refill(offset: usize, heap: *mut Heap) -> *mut u8 {
     };
     // SAFETY: the calling thread's heap, which nobody else uses.
     unsafe {
-        let mut class = offset / BIN_BYTES;
-        if let Some(stand_in) = (*heap.as_ptr()).stand_in(class) {
-            if (*heap.as_ptr()).bins[stand_in].top != (*heap.as_ptr()).bins[stand_in].first {
-                return take_top(&raw mut (*heap.as_ptr()).bins[stand_in]);
-            }
-            class = stand_in;
-        }
+        let class = offset / BIN_BYTES;
         let mut has_blocks = (*heap.as_ptr()).get_blocks(class);
         if !has_blocks {
             // The addresses of idle memory may be what records lack.
@@ -532,6 +531,26 @@ impl Heap {
         unsafe { &(*heap).has_thread }.load(Relaxed)
     }
 
+    /// Has the classes that a class stands in for served by their own from now on.
+    pub(super) fn warm_up(&mut self, stand_in: usize) {
+        let mut class = stand_in - 1;
+        while usize::from(STAND_INS[class]) == stand_in {
+            self.serving[class] = class as u8;
+            if SIZES[class] <= SHORT_BYTES_MAX {
+                let units = SIZES[class - 1] / 16 + 1..=SIZES[class] / 16;
+                self.offsets[units].fill((class * BIN_BYTES) as u16);
+            }
+            class -= 1;
+        }
+    }
+
+    /// Whether the classes that a class stands in for are still cold.
+    pub(super) fn stands_in(&self, class: usize) -> bool {
+        // The shorter ones are all served alike, and the nearest of them precedes it.
+        let before = class - 1;
+        usize::from(STAND_INS[before]) == class && usize::from(self.serving[before]) == class
+    }
+
     /// Says that no thread has it any more.
     pub(super) fn leave(&self) {
         self.has_thread.store(false, Relaxed);
@@ -549,11 +568,11 @@ impl Heap {
             (&raw mut (*heap).bins).write(fresh.bins);
             (&raw mut (*heap).direct).write(pages::direct());
             (&raw mut (*heap).offsets).write(fresh.offsets);
+            (&raw mut (*heap).serving).write(fresh.serving);
             (&raw mut (*heap).trays).write([ptr::null_mut(); BINS]);
             (&raw mut (*heap).spares).write([Stack::EMPTY; BINS]);
             (&raw mut (*heap).empties).write([Stack::EMPTY; KINDS]);
             (&raw mut (*heap).turns).write([0; BINS]);
-            (&raw mut (*heap).lent).write([0; BINS]);
             (&raw mut (*heap).carving).write([Carving::NONE; CLASSES]);
             ((*heap).active, (*heap).fetched) = (0, 0);
             (*heap).turns_left = TURNS_BETWEEN_LOOKS;

@@ -8,7 +8,7 @@
 use core::ptr::{self, NonNull};
 
 use super::heap::{Carving, FIRST_ENTRIES, Heap, TURNS_MAX, TURNS_PER_DOUBLING};
-use super::size_class::{BINS, LARGE, STAND_INS, block_bytes};
+use super::size_class::{BINS, LARGE, block_bytes};
 use super::tray::{self, Entry, Rack, Tray, capacity};
 use super::{shelf, thread, tick};
 
@@ -25,10 +25,15 @@ const fn spares_max(class: usize) -> usize {
 /// Empty trays that a heap keeps of each kind.
 const EMPTIES_MAX: usize = 8;
 
-/// Bytes from its stand-in that make a class warm.
-const LENT_MAX: u16 = 4096;
-/// A block counts for so many at most.
-const LENT_MAX_SHARE: usize = 1024;
+/// Slices that a thread has carved of a class that stands in for others, before those have slices of their own. What
+/// is left over in longer blocks is by then as much as the OS pages would be that each class begins.
+const fn slices_to_warm(class: usize) -> usize {
+    match block_bytes(class) {
+        ..=1024 => 3,
+        1025..=4096 => 6,
+        _ => 2,
+    }
+}
 
 impl Heap {
     /// Makes a tray the magazine.
@@ -54,26 +59,10 @@ impl Heap {
         capacity(class).min(FIRST_ENTRIES << doublings)
     }
 
-    /// Counts a turn to the slow paths.
+    /// Counts a turn to the slow paths: for a class that serves others as well, two.
     fn count_turn(&mut self, class: usize) {
-        self.turns[class] = (self.turns[class] + 1).min(TURNS_MAX);
-    }
-
-    /// The class that serves a class whose magazine is empty, if that is cold: it has asked for few blocks
-    /// yet. Long blocks that the other class has at hand hardly count: they are memory that is there.
-    pub(super) fn stand_in(&mut self, class: usize) -> Option<usize> {
-        let stand_in = usize::from(STAND_INS[class]);
-        if stand_in == class || self.lent[class] >= LENT_MAX {
-            return None;
-        }
-        let is_at_hand = self.bins[stand_in].top != self.bins[stand_in].first;
-        let bytes = block_bytes(class).clamp(LENT_MAX_SHARE / 32, LENT_MAX_SHARE);
-        self.lent[class] += if is_at_hand && bytes == LENT_MAX_SHARE {
-            1
-        } else {
-            bytes as u16
-        };
-        Some(stand_in)
+        let turns = 1 + u8::from(class < LARGE && self.stands_in(class));
+        self.turns[class] = (self.turns[class] + turns).min(TURNS_MAX);
     }
 
     /// Blocks in the magazine.
@@ -124,7 +113,11 @@ impl Heap {
             let own = own.unwrap_or(&mut none);
             shelf::fill(class, &mut rack, room.max(1), heap, own);
             bin.top = bin.first.add(rack.count);
-            rack.count > 0
+            let (has_blocks, slices) = (rack.count > 0, own.count);
+            if slices >= slices_to_warm(class) && self.stands_in(class) {
+                self.warm_up(class);
+            }
+            has_blocks
         }
     }
 
