@@ -99,30 +99,32 @@ impl Slice {
     /// The caller guards the slice.
     pub(super) unsafe fn take_blocks(&mut self, rack: &mut Rack, count_max: usize) {
         let shift = state_shift(self.class);
-        let (from, count) = (rack.count, self.free.min(count_max));
+        let in_step = (1 << shift) - 1;
+        let count = self.free.min(count_max);
+        // SAFETY: there is room for so many.
+        let first = unsafe { rack.extend(count) };
+        // From the last place on backwards, so that the lowest address is taken first.
+        let mut left = count;
         let mut word_place = self.first_free & !7;
-        while rack.count < from + count {
+        while left > 0 {
             // Eight at a time, each word read once: what was written a byte at a time is slow to read
             // as a word. Written a byte at a time, as the other bytes may be other threads'.
             // SAFETY: there are `free` blocks at home from `first_free` on, so the search ends among
-            // the state bytes, whose number is a multiple of 8.
+            // the state bytes, whose number is a multiple of 8; and `left` of the places are empty.
             unsafe {
                 let states = self.states.add(word_place);
-                let word = AtomicU64::from_ptr(states.as_ptr().cast())
-                    .load(Relaxed)
-                    .to_le();
-                let mut at_home = word & u64::from_ne_bytes([AT_HOME; 8]);
-                while at_home != 0 && rack.count < from + count {
-                    let bit = at_home.trailing_zeros();
+                let steps = self.start.add(word_place << shift);
+                let word = AtomicU64::from_ptr(states.as_ptr().cast()).load(Relaxed);
+                let mut at_home = word.to_le() & u64::from_ne_bytes([AT_HOME; 8]);
+                while at_home != 0 && left > 0 {
+                    let in_word = at_home.trailing_zeros() as usize / 8;
                     at_home &= at_home - 1;
-                    let in_word = bit as usize / 8;
-                    let low = (word >> (bit & !7)) as u8 & !AT_HOME;
                     let state = states.add(in_word);
+                    let low = state.read() & !AT_HOME;
                     state.write(low);
-                    let in_step = usize::from(low) & ((1 << shift) - 1);
-                    let place = ((word_place + in_word) << shift) + in_step;
-                    let block = self.start.add(place);
-                    rack.push(Entry { block, state });
+                    let block = steps.add((in_word << shift) + (usize::from(low) & in_step));
+                    left -= 1;
+                    first.add(left).write(Entry { block, state });
                 }
                 if at_home == 0 {
                     word_place += 8;
@@ -131,7 +133,6 @@ impl Slice {
         }
         self.first_free = word_place;
         self.free -= count;
-        rack.reverse_from(from);
     }
 
     /// Takes blocks home, as many from the first on as are its own. How many those are.

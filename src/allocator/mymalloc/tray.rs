@@ -169,9 +169,16 @@ impl Rack {
         unsafe { core::slice::from_raw_parts_mut(self.first, self.count) }
     }
 
-    /// Turns the order of those from `from` on.
-    pub(super) fn reverse_from(&mut self, from: usize) {
-        self.entries_mut()[from..].reverse();
+    /// Adds `count` places, which the caller fills: the first of them.
+    ///
+    /// # Safety
+    /// There is room for so many.
+    #[inline]
+    pub(super) unsafe fn extend(&mut self, count: usize) -> *mut Entry {
+        // SAFETY: the caller says so.
+        let first = unsafe { self.first.add(self.count) };
+        self.count += count;
+        first
     }
 }
 
