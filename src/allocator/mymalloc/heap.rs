@@ -101,8 +101,9 @@ pub(super) struct Heap {
     pub(super) growths: u32,
     /// Turns to the slow paths until the next look at the clock.
     pub(super) turns_left: u32,
-    /// Classes that got blocks from elsewhere since they last had too many, a bit each.
+    /// Classes that got blocks from elsewhere since the last look at the clock, and before it, a bit each.
     pub(super) fetched: u128,
+    pub(super) fetched_before: u128,
     /// Whether a thread has it. Others look, too.
     has_thread: AtomicBool,
     /// The next of the heaps without a thread.
@@ -574,7 +575,7 @@ impl Heap {
             (&raw mut (*heap).empties).write([Stack::EMPTY; KINDS]);
             (&raw mut (*heap).turns).write([0; BINS]);
             (&raw mut (*heap).carving).write([Carving::NONE; CLASSES]);
-            ((*heap).active, (*heap).fetched) = (0, 0);
+            ((*heap).active, (*heap).fetched, (*heap).fetched_before) = (0, 0, 0);
             (*heap).turns_left = TURNS_BETWEEN_LOOKS;
             ((*heap).looked_ms, (*heap).growths) = (tick::last_ms(), tick::growths());
             (&raw mut (*heap).has_thread).write(AtomicBool::new(true));

@@ -203,8 +203,7 @@ impl Heap {
     /// Offers a tray to other threads. Where this one gets blocks of the class from elsewhere as well, what it
     /// has too many of goes home instead, so that it can get its own again.
     fn part_with(&mut self, class: usize, tray: NonNull<Tray>) {
-        let has_fetched = self.fetched & (1 << class) != 0;
-        self.fetched &= !(1 << class);
+        let has_fetched = (self.fetched | self.fetched_before) & (1 << class) != 0;
         // SAFETY: the tray was this heap's, and its blocks.
         unsafe {
             if has_fetched && class < LARGE && thread::has_threads() {
@@ -316,6 +315,7 @@ impl Heap {
         }
         if now_ms.wrapping_sub(self.looked_ms) >= tick::THREAD_MS {
             self.looked_ms = now_ms;
+            (self.fetched_before, self.fetched) = (self.fetched, 0);
             self.give_inactive(class, false);
         }
         if let Some(now_ms) = due_ms {

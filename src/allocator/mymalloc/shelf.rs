@@ -11,7 +11,7 @@ use core::ptr::{self, NonNull};
 use super::super::lock::Lock;
 use super::exchange::{Exchange, SLOTS};
 use super::heap::{Carving, Heap};
-use super::size_class::{BINS, CLASSES, LARGE, SIZES, blocks_in, places_of_next};
+use super::size_class::{BINS, CLASSES, LARGE, blocks_in, places_of_next};
 use super::slice::{Slice, Standing};
 use super::tray::{self, Entry, Rack, Tray};
 use super::{chunk, large, options, secure, tick};
@@ -50,8 +50,6 @@ unsafe impl Send for Slices {}
 
 /// Slices that are looked at for free blocks of the thread's own.
 const READY_LOOKS: usize = 8;
-/// Where more is free than this, it does not matter who carved it.
-const PLENTY_BYTES: usize = 64 << 10;
 
 /// Slots of a class. Medium blocks are few and long, so few of them are kept on offer.
 fn slots_of(class: usize) -> usize {
@@ -179,11 +177,10 @@ impl Slices {
         // SAFETY: the lock is held, as `self` is borrowed; slices in the lists have free blocks, and the
         // rack has room for what is wanted.
         unsafe {
-            let is_plenty = self.ready_blocks * SIZES[class] >= PLENTY_BYTES;
             let (mut slice, mut looks) = (self.ready, 0);
             while !slice.is_null() && rack.count < wanted.div_ceil(2) && looks < READY_LOOKS {
                 let next = (*slice).next;
-                if is_plenty || !(*slice).is_of_another(heap) {
+                if !(*slice).is_of_another(heap) {
                     self.fill_from(slice, rack, wanted);
                 }
                 (slice, looks) = (next, looks + 1);
@@ -199,23 +196,18 @@ impl Slices {
                 (*own.slice).owner = heap;
             }
             if own.slice.is_null() {
-                // A new slice only when the sparse ones would not fill half of one.
+                // A new slice only when the sparse ones would not fill half of one, nor those and what
+                // other threads have carved a whole one.
                 let count = self.count.min(own.count);
                 let next_blocks = blocks_in(class, places_of_next(class, count));
-                if self.sparse_blocks >= next_blocks.div_ceil(2) {
-                    while !self.sparse.is_null() && rack.count < wanted {
-                        self.fill_from(self.sparse, rack, wanted);
-                    }
-                    return;
+                if self.sparse_blocks >= next_blocks.div_ceil(2)
+                    || self.sparse_blocks + self.ready_blocks >= next_blocks
+                {
+                    return self.fill_from_any(rack, wanted);
                 }
                 let Some(slice) = chunk::take(class, count) else {
                     // Anything is better than nothing.
-                    for slice in [self.ready, self.sparse] {
-                        if !slice.is_null() && rack.count == 0 {
-                            self.fill_from(slice, rack, wanted);
-                        }
-                    }
-                    return;
+                    return self.fill_from_any(rack, wanted);
                 };
                 own.slice = slice.as_ptr();
                 (*own.slice).owner = heap;
@@ -227,6 +219,25 @@ impl Slices {
             if (*own.slice).is_carved_up() {
                 own.slice = ptr::null_mut();
             }
+        }
+    }
+
+    /// Moves free blocks of whatever slices have some to a rack, until it has `wanted` or there are none.
+    ///
+    /// # Safety
+    /// The rack has room for `wanted`.
+    unsafe fn fill_from_any(&mut self, rack: &mut Rack, wanted: usize) {
+        while rack.count < wanted {
+            let slice = if self.sparse.is_null() {
+                self.ready
+            } else {
+                self.sparse
+            };
+            if slice.is_null() {
+                return;
+            }
+            // SAFETY: the slice is in a list of this shelf; the caller says the rest.
+            unsafe { self.fill_from(slice, rack, wanted) };
         }
     }
 
