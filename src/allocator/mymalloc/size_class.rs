@@ -132,14 +132,27 @@ pub(super) fn class_of_medium(size: usize) -> Option<usize> {
     if size > MEDIUM_BYTES_MAX {
         return None;
     }
-    let pages = size.div_ceil(4096);
-    Some(LARGE + 1 + MEDIUM_PAGES.partition_point(|have| *have < pages))
+    Some(usize::from(CLASS_OF_PAGES[size.div_ceil(4096)]))
 }
+
+/// The class of medium blocks that hold so many OS pages.
+static CLASS_OF_PAGES: [u8; MEDIUM_BYTES_MAX / 4096 + 1] = {
+    let mut table = [0; MEDIUM_BYTES_MAX / 4096 + 1];
+    let (mut pages, mut index) = (0, 0);
+    while pages < table.len() {
+        if pages > MEDIUM_PAGES[index] {
+            index += 1;
+        }
+        table[pages] = (LARGE + 1 + index) as u8;
+        pages += 1;
+    }
+    table
+};
 
 /// The class of medium blocks of exactly so many OS pages.
 pub(super) fn class_of_pages(pages: usize) -> Option<usize> {
-    let index = MEDIUM_PAGES.binary_search(&pages).ok()?;
-    Some(LARGE + 1 + index)
+    let class = usize::from(*CLASS_OF_PAGES.get(pages)?);
+    (MEDIUM_PAGES[class - LARGE - 1] == pages).then_some(class)
 }
 
 /// Which class serves a class as long as that is cold: a longer one, so that programs which need a few
