@@ -59,6 +59,7 @@ fn a_program_runs_on_the_library_alone() {
         fn main() {
             let words: Vec<String> = (0..1000).map(|n| format!("word {n}")).collect();
             let joined = words.join(" ");
+            // SAFETY: the start of a block of the global allocator's, which is asked only for its size.
             let of = |address: *const u8| unsafe { c::malloc_usable_size(address as *mut _) };
             assert!(of(words[5].as_ptr()) >= words[5].len());
             assert!(of(joined.as_ptr()) >= joined.len());

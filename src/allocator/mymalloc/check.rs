@@ -154,9 +154,10 @@ impl Walk {
             }
         }
         for (index, chunk) in region.chunks.iter().enumerate() {
+            let extent = extent::at(first_page + index * PAGES_PER_CHUNK);
             // SAFETY: as above.
-            let is_chunk = extent::at(first_page + index * PAGES_PER_CHUNK)
-                .is_some_and(|extent| unsafe { extent.as_ref() }.state == State::Chunk);
+            let state = extent.map(|extent| unsafe { extent.as_ref() }.state);
+            let is_chunk = state == Some(State::Chunk);
             if is_chunk && !chunk.is_null() {
                 self.chunks += 1;
                 // SAFETY: chunks stay, and the lock that guards them is held.

@@ -343,9 +343,7 @@ pub(super) unsafe fn free_sized(address: *mut u8, size: usize) {
         let bin = heap.byte_add(entry.bin_offset()).cast::<Bin>();
         let mut state = address;
         if IS_CHECKED {
-            let place = address.addr() >> ((*bin).shift & 63);
-            let states = (*bin).bias.cast_mut().wrapping_add(entry.states());
-            state = states.wrapping_add(place);
+            state = state_at(bin, entry, address.addr());
             let low = low_bits(address.addr());
             if *state != low | ALLOCATED || size > (*bin).block_bytes as usize {
                 return free_slowly(address, size, heap);
@@ -364,6 +362,18 @@ pub(super) unsafe fn free_sized(address: *mut u8, size: usize) {
     }
 }
 
+/// The state byte for an address whose slice has this entry; where no slice is, one that is the state of no block.
+///
+/// # Safety
+/// The entry's bin, of a heap or of `NO_HEAP`.
+#[inline(always)]
+unsafe fn state_at(bin: *mut Bin, entry: pages::Entry, address: usize) -> *mut u8 {
+    // SAFETY: the caller's bin.
+    let (bias, shift) = unsafe { ((*bin).bias, (*bin).shift) };
+    let states = bias.cast_mut().wrapping_add(entry.states());
+    states.wrapping_add(address >> (shift & 63))
+}
+
 /// Whether this is an allocated small block that has the size and would not be half empty with it. False also of
 /// those of which this is not known at once.
 #[inline(always)]
@@ -376,8 +386,7 @@ pub(super) fn may_stay(block: NonNull<u8>, size: usize) -> bool {
         };
         let bin = heap.byte_add(entry.bin_offset()).cast::<Bin>();
         if IS_CHECKED {
-            let states = (*bin).bias.cast_mut().wrapping_add(entry.states());
-            let state = states.wrapping_add(address >> ((*bin).shift & 63));
+            let state = state_at(bin, entry, address);
             if *state != low_bits(address) | ALLOCATED {
                 return false;
             }

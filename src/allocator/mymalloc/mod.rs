@@ -56,6 +56,7 @@
 //! | `pages` | what is at an address: the maps |
 //! | `large` | blocks beyond 16 KiB |
 //! | `store`, `extent` | all memory got from the system, as runs of OS pages |
+//! | `purge` | what goes back to the system, and when |
 //! | `huge` | fresh memory in huge pages, if wanted |
 //! | `joint` | blocks made of a dirty extent and clean ones beside it |
 //! | `metadata` | memory for records |
@@ -95,6 +96,7 @@ mod metadata;
 pub mod options;
 mod pages;
 mod process;
+mod purge;
 mod secure;
 mod shelf;
 mod size_class;
