@@ -84,6 +84,8 @@ pub(super) struct Heap {
     offsets: [u16; SHORT_BYTES_MAX / 16 + 1],
     /// Which class serves each class: itself, or, as long as it is cold, a longer one.
     serving: [u8; BINS],
+    /// Classes that serve others, a bit each.
+    standing_in: u128,
     /// Where each magazine is. Null: in `first_magazines`.
     pub(super) trays: [*mut Tray; BINS],
     /// More magazines: full, or nearly.
@@ -543,22 +545,19 @@ impl Heap {
 
     /// Has the classes that a class stands in for served by their own from now on.
     pub(super) fn warm_up(&mut self, stand_in: usize) {
-        let mut class = stand_in - 1;
-        while usize::from(STAND_INS[class]) == stand_in {
+        self.standing_in &= !(1 << stand_in);
+        for class in size_class::served_by(stand_in) {
             self.serving[class] = class as u8;
             if SIZES[class] <= SHORT_BYTES_MAX {
                 let units = SIZES[class - 1] / 16 + 1..=SIZES[class] / 16;
                 self.offsets[units].fill((class * BIN_BYTES) as u16);
             }
-            class -= 1;
         }
     }
 
     /// Whether the classes that a class stands in for are still cold.
     pub(super) fn stands_in(&self, class: usize) -> bool {
-        // The shorter ones are all served alike, and the nearest of them precedes it.
-        let before = class - 1;
-        usize::from(STAND_INS[before]) == class && usize::from(self.serving[before]) == class
+        self.standing_in & (1 << class) != 0
     }
 
     /// Says that no thread has it any more.
@@ -579,6 +578,7 @@ impl Heap {
             (&raw mut (*heap).direct).write(pages::direct());
             (&raw mut (*heap).offsets).write(fresh.offsets);
             (&raw mut (*heap).serving).write(fresh.serving);
+            (*heap).standing_in = size_class::STAND_IN_CLASSES;
             (&raw mut (*heap).trays).write([ptr::null_mut(); BINS]);
             (&raw mut (*heap).spares).write([Stack::EMPTY; BINS]);
             (&raw mut (*heap).empties).write([Stack::EMPTY; KINDS]);

@@ -61,7 +61,7 @@ impl Heap {
 
     /// Counts a turn to the slow paths: for a class that serves others as well, two.
     fn count_turn(&mut self, class: usize) {
-        let turns = 1 + u8::from(class < LARGE && self.stands_in(class));
+        let turns = 1 + u8::from(self.stands_in(class));
         self.turns[class] = (self.turns[class] + turns).min(TURNS_MAX);
     }
 

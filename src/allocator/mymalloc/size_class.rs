@@ -178,6 +178,26 @@ pub(super) static STAND_INS: [u8; BINS] = {
     stand_ins
 };
 
+/// The classes that stand in for others, a bit each.
+pub(super) const STAND_IN_CLASSES: u128 = {
+    let mut classes = 0;
+    let mut class = 1;
+    while class < CLASSES {
+        let stand_in = STAND_INS[class] as usize;
+        if stand_in != class {
+            classes |= 1 << stand_in;
+        }
+        class += 1;
+    }
+    classes
+};
+
+/// The classes that a class stands in for, and itself. (They need not follow each other: which one can stand in depends
+/// on the alignment, too.)
+pub(super) fn served_by(stand_in: usize) -> impl Iterator<Item = usize> {
+    (1..CLASSES).filter(move |class| usize::from(STAND_INS[*class]) == stand_in)
+}
+
 /// Whether a class stands in for shorter ones: two per doubling do.
 const fn is_shared(class: usize) -> bool {
     let size = SIZES[class];
@@ -210,6 +230,24 @@ mod tests {
             assert!(class == 1 || SIZES[class - 1] < size, "{size}");
         }
         assert_eq!(SIZES[CLASSES - 1], SMALL_BYTES_MAX);
+    }
+
+    #[test]
+    fn what_stands_in_holds_what_it_serves() {
+        let mut served = vec![0; CLASSES];
+        for stand_in in (1..CLASSES).filter(|class| STAND_IN_CLASSES & (1 << class) != 0) {
+            assert!(served_by(stand_in).count() > 1);
+            for class in served_by(stand_in) {
+                let alignment = 1 << SIZES[class].trailing_zeros();
+                assert!(SIZES[stand_in] >= SIZES[class]);
+                assert!(SIZES[stand_in].is_multiple_of(alignment), "{class}");
+                served[class] += 1;
+            }
+        }
+        for class in 1..CLASSES {
+            let is_its_own = usize::from(STAND_INS[class]) == class;
+            assert!(served[class] == 1 || is_its_own && served[class] == 0);
+        }
     }
 
     #[test]
