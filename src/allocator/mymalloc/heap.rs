@@ -103,7 +103,8 @@ pub(super) struct Heap {
     pub(super) growths: u32,
     /// Turns to the slow paths until the next look at the clock.
     pub(super) turns_left: u32,
-    /// Classes that got blocks from elsewhere since the last look at the clock, and before it, a bit each.
+    /// Classes that got blocks from home or from other threads within the present [`tick::THREAD_MS`] and within those
+    /// before it, a bit each.
     pub(super) fetched: u128,
     pub(super) fetched_before: u128,
     /// Whether a thread has it. Others look, too.
@@ -565,11 +566,12 @@ impl Heap {
         self.has_thread.store(false, Relaxed);
     }
 
-    /// Makes the memory at `place` an empty heap.
+    /// Makes the memory at `place` an empty heap. The first one of a process does not look at the clock at once: a
+    /// program that allocates little need not touch its code.
     ///
     /// # Safety
     /// The memory is the caller's, and of no thread.
-    pub(super) unsafe fn initialize(place: NonNull<Self>) {
+    pub(super) unsafe fn initialize(place: NonNull<Self>, is_first: bool) {
         let fresh = NoHeap::new();
         // SAFETY: the caller's memory. The magazines are not touched.
         unsafe {
@@ -585,7 +587,7 @@ impl Heap {
             (&raw mut (*heap).turns).write([0; BINS]);
             (&raw mut (*heap).carving).write([Carving::NONE; CLASSES]);
             ((*heap).active, (*heap).fetched, (*heap).fetched_before) = (0, 0, 0);
-            (*heap).turns_left = TURNS_BETWEEN_LOOKS;
+            (*heap).turns_left = if is_first { TURNS_BETWEEN_LOOKS } else { 0 };
             ((*heap).looked_ms, (*heap).growths) = (tick::last_ms(), tick::growths());
             (&raw mut (*heap).has_thread).write(AtomicBool::new(true));
             for class in (1..BINS).filter(|class| *class != LARGE) {

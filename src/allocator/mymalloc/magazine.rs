@@ -25,8 +25,9 @@ const fn spares_max(class: usize) -> usize {
 /// Empty trays that a heap keeps of each kind.
 const EMPTIES_MAX: usize = 8;
 
-/// Slices that a thread has carved of a class that stands in for others, before those have slices of their own. What
-/// is left over in longer blocks is by then as much as the OS pages would be that each class begins.
+/// Slices that a thread gets of a class that stands in for others, without giving it away meanwhile as not needed,
+/// before those have slices of their own. What is left over in longer blocks is by then as much as the OS pages would
+/// be that each class begins.
 const fn slices_to_warm(class: usize) -> usize {
     match block_bytes(class) {
         ..=1024 => 3,
@@ -261,6 +262,13 @@ impl Heap {
         }
         if self.count(class) > 0 {
             self.send_home(class);
+        }
+        let stands_in = self.stands_in(class);
+        if let Some(carving) = self.carving.get_mut(class)
+            && stands_in
+        {
+            // So much was not needed at a time.
+            carving.count = 0;
         }
         if let Some(carving) = self.carving.get_mut(class)
             && let Some(slice) =

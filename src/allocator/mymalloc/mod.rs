@@ -2,12 +2,12 @@
 //! passed between threads, and a byte per block, apart from the blocks, by which every pointer is judged.
 //!
 //! # The walk of a block
-//! 1. `malloc(40)`: the thread's heap, the bin of the class (48 bytes), the top of the magazine. Mark the
-//!    block allocated in its state byte. 16 instructions; the block itself is not touched.
-//! 2. The magazine is empty: a class of which little was needed yet takes a block of a longer class; else
-//!    the thread's second magazine takes its place; else a tray that another thread has offered (one
-//!    swap); else blocks come from the class's slices, under the class's lock: free ones, or newly
-//!    carved ones, a magazine full of them, the lowest address first.
+//! 1. `malloc(40)`: the thread's heap, the bin of the class (48 bytes; 64 as long as little was needed), the
+//!    top of the magazine. Mark the block allocated in its state byte. 16 instructions; the block itself is
+//!    not touched.
+//! 2. The magazine is empty: the thread's second magazine takes its place; else a tray that another thread
+//!    has offered (one swap); else blocks come from the class's slices, under the class's lock: free ones,
+//!    or newly carved ones, a magazine full of them, the lowest address first.
 //! 3. No slice has any: a new one (8 to 128 KiB) from a chunk (256 KiB), a chunk from the large store, and
 //!    that from the system. A thread without a heap gets one; the first one reserves the maps.
 //! 4. `free(p)`: the slice map's word for `p`, by one load: the class, and where its state bytes are. The
@@ -15,8 +15,9 @@
 //!    on top of the magazine, whoever allocated it. 30 instructions; the block is not touched.
 //! 5. The magazine is full: it may grow (from 8 blocks to 16 KiB of them, by use); while it is small, half
 //!    of it goes home; later it becomes the second one; the one that was the second is offered to other
-//!    threads in a free slot of the class (one compare-and-exchange). No slot is free: its blocks go home
-//!    to their slices. A slice without a block in use goes to the other classes.
+//!    threads in a free slot of the class (one compare-and-exchange). No slot is free, or this one of
+//!    several threads needs such blocks as well: they go home to their slices. A slice without a block in
+//!    use goes to the other classes.
 //! 6. Ten times a second at most, whoever is on a slow path looks at the clock: offers that nobody took
 //!    go home, threads give away what they did not need, and what has been idle for a second goes back
 //!    to the system.

@@ -197,7 +197,7 @@ impl Slices {
             }
             if own.slice.is_null() {
                 // A new slice only when the sparse ones would not fill half of one, nor those and what
-                // other threads have carved a whole one.
+                // else is free, of other threads' mostly, a whole one.
                 let count = self.count.min(own.count);
                 let next_blocks = blocks_in(class, places_of_next(class, count));
                 if self.sparse_blocks >= next_blocks.div_ceil(2)
@@ -315,7 +315,7 @@ impl Slices {
             self.unlist(slice.as_ptr());
             self.count -= 1;
             self.bytes -= slice.as_ref().bytes();
-            chunk::give_back(slice, tick::last_ms());
+            chunk::give_back(slice, tick::recent_ms());
         }
     }
 

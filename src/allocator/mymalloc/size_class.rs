@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn what_stands_in_holds_what_it_serves() {
-        let mut served = vec![0; CLASSES];
+        let mut served = [0; CLASSES];
         for stand_in in (1..CLASSES).filter(|class| STAND_IN_CLASSES & (1 << class) != 0) {
             assert!(served_by(stand_in).count() > 1);
             for class in served_by(stand_in) {

@@ -157,6 +157,7 @@ pub(super) fn enter() -> Option<NonNull<Heap>> {
         return NonNull::new(heap());
     }
     let mut process = PROCESS.lock();
+    let is_first = process.heaps == 0;
     let heap = match NonNull::new(process.idle) {
         Some(heap) => {
             // SAFETY: an idle heap, which the lock guards.
@@ -173,7 +174,7 @@ pub(super) fn enter() -> Option<NonNull<Heap>> {
         }
     };
     // SAFETY: nobody else has this memory.
-    unsafe { Heap::initialize(heap) };
+    unsafe { Heap::initialize(heap, is_first) };
     let key = process.key;
     drop(process);
     // The word first: what follows may allocate.

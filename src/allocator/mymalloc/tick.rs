@@ -51,11 +51,20 @@ pub(super) fn last_ms() -> u32 {
     LAST_MS.load(Relaxed)
 }
 
+/// The same for the age of what is idle from now on: if nobody has looked yet, this does.
+pub(super) fn recent_ms() -> u32 {
+    match last_ms() {
+        0 => os::now_ms(),
+        last_ms => last_ms,
+    }
+}
+
 /// The time, if a round of work is due: to one thread per round. The first is due a while after the first look.
 pub(super) fn now_if_due() -> Option<u32> {
     let (last_ms, now_ms) = (last_ms(), os::now_ms());
     if last_ms == 0 {
-        LAST_MS.store(now_ms, Relaxed);
+        // Whoever comes second has the later time, which must not go back.
+        let _ = LAST_MS.compare_exchange(0, now_ms, Relaxed, Relaxed);
         return None;
     }
     if now_ms.wrapping_sub(last_ms) < ROUND_MS {
