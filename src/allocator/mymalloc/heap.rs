@@ -15,8 +15,7 @@ use super::super::{c_abi, os};
 use super::magazine::TURNS_BETWEEN_LOOKS;
 use super::pages::Direct;
 use super::size_class::{
-    self, BINS, CLASSES, LARGE, SIZES, SMALL_BYTES_MAX, STAND_INS, block_bytes, class_of,
-    class_of_medium,
+    self, BINS, CLASSES, LARGE, SMALL_BYTES_MAX, STAND_INS, block_bytes, class_of, class_of_medium,
 };
 use super::slice::{self, ALLOCATED, Slice, low_bits};
 use super::tray::{Entry, KINDS, Stack, Tray, capacity};
@@ -26,7 +25,7 @@ use super::{Process, large, pages, shelf, thread, tick};
 pub(super) const IS_CHECKED: bool = !cfg!(feature = "unchecked");
 
 /// Requests up to this size take the shortest path.
-const SHORT_BYTES_MAX: usize = 1024;
+pub(super) const SHORT_BYTES_MAX: usize = 1024;
 
 /// Bytes of a bin.
 pub(super) const BIN_BYTES: usize = size_of::<Bin>();
@@ -81,11 +80,11 @@ pub(super) struct Heap {
     pub(super) bins: [Bin; BINS],
     direct: Direct,
     /// Bin of a request, by its size in units of 16 bytes, rounded up: as `serving` says.
-    offsets: [u16; SHORT_BYTES_MAX / 16 + 1],
+    pub(super) offsets: [u16; SHORT_BYTES_MAX / 16 + 1],
     /// Which class serves each class: itself, or, as long as it is cold, a longer one.
-    serving: [u8; BINS],
+    pub(super) serving: [u8; BINS],
     /// Classes that serve others, a bit each.
-    standing_in: u128,
+    pub(super) standing_in: u128,
     /// Where each magazine is. Null: in `first_magazines`.
     pub(super) trays: [*mut Tray; BINS],
     /// More magazines: full, or nearly.
@@ -542,23 +541,6 @@ impl Heap {
     pub(super) unsafe fn has_thread(heap: *const Self) -> bool {
         // SAFETY: heaps stay, and the flag is atomic.
         unsafe { &(*heap).has_thread }.load(Relaxed)
-    }
-
-    /// Has the classes that a class stands in for served by their own from now on.
-    pub(super) fn warm_up(&mut self, stand_in: usize) {
-        self.standing_in &= !(1 << stand_in);
-        for class in size_class::served_by(stand_in) {
-            self.serving[class] = class as u8;
-            if SIZES[class] <= SHORT_BYTES_MAX {
-                let units = SIZES[class - 1] / 16 + 1..=SIZES[class] / 16;
-                self.offsets[units].fill((class * BIN_BYTES) as u16);
-            }
-        }
-    }
-
-    /// Whether the classes that a class stands in for are still cold.
-    pub(super) fn stands_in(&self, class: usize) -> bool {
-        self.standing_in & (1 << class) != 0
     }
 
     /// Says that no thread has it any more.

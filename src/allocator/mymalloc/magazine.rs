@@ -7,8 +7,9 @@
 
 use core::ptr::{self, NonNull};
 
+use super::cold::slices_to_warm;
 use super::heap::{Carving, FIRST_ENTRIES, Heap, TURNS_MAX, TURNS_PER_DOUBLING};
-use super::size_class::{BINS, LARGE, block_bytes};
+use super::size_class::{BINS, LARGE};
 use super::tray::{self, Entry, Rack, Tray, capacity};
 use super::{shelf, thread, tick};
 
@@ -24,17 +25,6 @@ const fn spares_max(class: usize) -> usize {
 
 /// Empty trays that a heap keeps of each kind.
 const EMPTIES_MAX: usize = 8;
-
-/// Slices that a thread gets of a class that stands in for others, without giving it away meanwhile as not needed,
-/// before those have slices of their own. What is left over in longer blocks is by then as much as the OS pages would
-/// be that each class begins.
-const fn slices_to_warm(class: usize) -> usize {
-    match block_bytes(class) {
-        ..=1024 => 3,
-        1025..=4096 => 6,
-        _ => 2,
-    }
-}
 
 impl Heap {
     /// Makes a tray the magazine.

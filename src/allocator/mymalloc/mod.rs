@@ -49,6 +49,7 @@
 //! | `heap` | a thread's magazines; the paths that nearly every call takes |
 //! | `magazine` | how magazines grow, are filled, and are emptied |
 //! | `size_class` | which block sizes exist, and which serves a request |
+//! | `cold` | classes that others serve until much is needed |
 //! | `tray` | arrays of free blocks |
 //! | `exchange` | slots through which threads hand trays to each other without a lock |
 //! | `shelf` | a class's store: offers, and the slices behind them |
@@ -85,6 +86,7 @@ mod background;
 pub mod c;
 mod check;
 mod chunk;
+mod cold;
 mod exchange;
 mod extent;
 mod fork;

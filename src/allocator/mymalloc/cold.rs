@@ -1,0 +1,35 @@
+//! Cold classes: which class serves which in a heap. Until a thread needs much, two classes per doubling stand in
+//! for those between them, so that a few blocks of each size do not take an OS page for each.
+
+use super::heap::{BIN_BYTES, Heap, SHORT_BYTES_MAX};
+use super::size_class::{self, SIZES, block_bytes};
+
+/// Slices that a thread gets of a class that stands in for others, without giving it away meanwhile as not needed,
+/// before those have slices of their own. What is left over in longer blocks is by then as much as the OS pages would
+/// be that each class begins.
+pub(super) const fn slices_to_warm(class: usize) -> usize {
+    match block_bytes(class) {
+        ..=1024 => 3,
+        1025..=4096 => 6,
+        _ => 2,
+    }
+}
+
+impl Heap {
+    /// Has the classes that a class stands in for served by their own from now on.
+    pub(super) fn warm_up(&mut self, stand_in: usize) {
+        self.standing_in &= !(1 << stand_in);
+        for class in size_class::served_by(stand_in) {
+            self.serving[class] = class as u8;
+            if SIZES[class] <= SHORT_BYTES_MAX {
+                let units = SIZES[class - 1] / 16 + 1..=SIZES[class] / 16;
+                self.offsets[units].fill((class * BIN_BYTES) as u16);
+            }
+        }
+    }
+
+    /// Whether the classes that a class stands in for are still cold.
+    pub(super) fn stands_in(&self, class: usize) -> bool {
+        self.standing_in & (1 << class) != 0
+    }
+}
