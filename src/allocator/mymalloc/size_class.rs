@@ -5,6 +5,11 @@
 //! the sizes are those that divide a slice with little or no rest. All are multiples of 16. Powers of two
 //! are all among them, so that a request with an alignment finds a class whose blocks have it: a slice
 //! starts at a multiple of its length, and a block at a multiple of its size.
+//!
+//! Blocks of 16 KiB that start at multiples of their size crowd in a few sets of the caches: the first bytes of each of
+//! their pages, which are what is used most, fit in a second-level cache for 64 of them. So there is one more class of a
+//! cache line more, which serves the same requests once they are many: its blocks spread. (It is not there for 4 and
+//! 8 KiB: they spread as far as the caches need, and a block that lies across pages takes one more.)
 
 /// Bytes of a place: the unit in which memory is given to size classes.
 pub(super) const PLACE_BYTES: usize = 1 << PLACE_SHIFT;
@@ -20,10 +25,10 @@ pub(super) const CLASSES: usize = SIZES.len();
 pub(super) const LARGE: usize = CLASSES;
 
 /// Block size of each class, in bytes.
-pub(super) static SIZES: [usize; 50] = [
+pub(super) static SIZES: [usize; 51] = [
     0, 16, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640, 768,
     896, 1024, 1088, 1152, 1280, 1408, 1536, 1664, 1792, 1920, 2048, 2176, 2336, 2512, 2720, 2976,
-    3264, 3632, 4096, 4368, 5040, 5952, 7280, 8192, 9360, 10912, 11904, 13104, 14560, 16384,
+    3264, 3632, 4096, 4368, 5040, 5952, 7280, 8192, 9360, 10912, 11904, 13104, 14560, 16384, 16448,
 ];
 
 /// Class of each request, by its size in units of 16 bytes, rounded up.
@@ -33,7 +38,7 @@ const fn class_of_units<const N: usize>() -> [u8; N] {
     let mut table = [0; N];
     let (mut units, mut class) = (0, 1);
     while units < N {
-        if units * 16 > SIZES[class] {
+        while units * 16 > SIZES[class] || is_for_alignments(class) {
             class += 1;
         }
         table[units] = class as u8;
@@ -42,7 +47,13 @@ const fn class_of_units<const N: usize>() -> [u8; N] {
     table
 }
 
-/// The smallest class whose blocks hold `size` bytes, which is at most [`SMALL_BYTES_MAX`].
+/// Whether a class serves requests with an alignment, and others only until the next class, which is as good as of the
+/// same size, does.
+const fn is_for_alignments(class: usize) -> bool {
+    SIZES[class] == 16384
+}
+
+/// The smallest class that holds `size` bytes without an alignment, which is at most [`SMALL_BYTES_MAX`].
 #[inline]
 pub(super) fn class_of(size: usize) -> usize {
     usize::from(CLASS_OF_UNITS[size.div_ceil(16)])
@@ -59,12 +70,12 @@ pub(super) fn class_of_aligned(size: usize, alignment: usize) -> Option<usize> {
     if size > SMALL_BYTES_MAX || alignment > SMALL_BYTES_MAX {
         return None;
     }
-    let mut class = class_of(size.max(alignment));
+    let bytes = size.max(alignment);
     // No division: the alignment is a power of two.
-    while SIZES[class] & (alignment - 1) != 0 {
-        class += 1;
-    }
-    Some(class)
+    let is_aligned = |class: &usize| SIZES[*class] & (alignment - 1) == 0;
+    let class = class_of(bytes);
+    let first = class - usize::from(SIZES[class - 1] >= bytes);
+    (first..CLASSES).find(is_aligned)
 }
 
 /// Places that the first slice of a class takes, and that a later one takes at most: powers of two. A
@@ -74,7 +85,9 @@ const fn places_of(class: usize) -> (usize, usize) {
     match SIZES[class] {
         ..=1024 => (1, SHORT_PLACES_MAX),
         1025..=4096 => (2, SHORT_PLACES_MAX),
-        _ => (8, LONG_PLACES),
+        4097..=16384 => (8, LONG_PLACES),
+        // Three blocks in the half would leave a quarter of it over.
+        _ => (LONG_PLACES, LONG_PLACES),
     }
 }
 
@@ -156,13 +169,16 @@ pub(super) fn class_of_pages(pages: usize) -> Option<usize> {
 }
 
 /// Which class serves a class as long as that is cold: a longer one, so that programs which need a few
-/// blocks of each size touch fewer OS pages. Its blocks have the alignment of the cold class's.
+/// blocks of each size touch fewer OS pages. Its blocks have the alignment of the cold class's, and hold what is asked of
+/// that.
 pub(super) static STAND_INS: [u8; BINS] = {
     let mut stand_ins = [0; BINS];
     let mut class = 1;
     while class < BINS {
         stand_ins[class] = class as u8;
-        if class < CLASSES {
+        if class < CLASSES && is_for_alignments(class - 1) {
+            stand_ins[class] = (class - 1) as u8;
+        } else if class < CLASSES {
             let alignment = 1 << SIZES[class].trailing_zeros();
             let mut other = class;
             while other < CLASSES && SIZES[other] * 5 <= SIZES[class] * 8 {
@@ -227,9 +243,10 @@ mod tests {
         for size in 0..=SMALL_BYTES_MAX {
             let class = class_of(size);
             assert!(SIZES[class] >= size.max(1), "{size}");
-            assert!(class == 1 || SIZES[class - 1] < size, "{size}");
+            let shorter = class - 1 - usize::from(is_for_alignments(class - 1));
+            assert!(class == 1 || SIZES[shorter] < size, "{size}");
         }
-        assert_eq!(SIZES[CLASSES - 1], SMALL_BYTES_MAX);
+        assert!(SIZES[CLASSES - 1] >= SMALL_BYTES_MAX);
     }
 
     #[test]
@@ -239,7 +256,7 @@ mod tests {
             assert!(served_by(stand_in).count() > 1);
             for class in served_by(stand_in) {
                 let alignment = 1 << SIZES[class].trailing_zeros();
-                assert!(SIZES[stand_in] >= SIZES[class]);
+                assert!(SIZES[stand_in] >= SIZES[class].min(SMALL_BYTES_MAX));
                 assert!(SIZES[stand_in].is_multiple_of(alignment), "{class}");
                 served[class] += 1;
             }
@@ -257,8 +274,21 @@ mod tests {
             assert_eq!(SIZES[class], 1 << shift);
         }
         assert_eq!(class_of_aligned(1, 2 * SMALL_BYTES_MAX), None);
-        let class = class_of_aligned(100, 64).expect("there is one");
-        assert_eq!(SIZES[class], 128);
+        for (size, alignment, bytes) in [
+            (100, 64, Some(128)),
+            (4097, 128, Some(8192)),
+            (15000, 64, Some(16384)),
+            (15000, 128, Some(16384)),
+            (16384, 16384, Some(16384)),
+            (16385, 16, None),
+        ] {
+            let class = class_of_aligned(size, alignment);
+            assert_eq!(
+                class.map(|class| SIZES[class]),
+                bytes,
+                "{size}, {alignment}"
+            );
+        }
     }
 
     #[test]
