@@ -13,7 +13,7 @@ use super::extent::{self, Extent, State};
 use super::pages::{
     self, CHUNK_BYTES, PAGES_PER_CHUNK, PAGES_PER_REGION, PLACES_PER_CHUNK, Region,
 };
-use super::size_class::{CLASSES, PLACE_BYTES, SIZES, blocks_in, state_shift};
+use super::size_class::{CLASSES, LARGE, PLACE_BYTES, SIZES, blocks_in, state_shift};
 use super::slice::{ALLOCATED, AT_HOME, Slice, low_bits};
 use super::{fork, large, shelf};
 
@@ -202,7 +202,24 @@ impl Walk {
         } else {
             self.used_pages += extent.pages();
         }
-        if extent.state == State::Block && extent.tag == ALLOCATED {
+        if extent.state == State::Block {
+            // SAFETY: the extent's record, under the lock that guards it.
+            let state = unsafe { extent::state_of(entered) }.as_ptr();
+            let is_known = pages::entry_at(address).is_some_and(|entry| {
+                let class = Some(entry.class());
+                if class == Some(LARGE) {
+                    true
+                } else if entry.state_of(address) == state {
+                    class == extent.medium_class()
+                } else {
+                    // Of a block that starts at another page of the place.
+                    extent.medium_class().is_none()
+                }
+            });
+            ensure(is_known, "a block's entry", address)?;
+            ensure(extent.has_sound_states(), "a block's states", address)?;
+        }
+        if extent.state == State::Block && extent.state_byte() == ALLOCATED {
             self.census.large += 1;
             self.census.large_bytes += extent.bytes();
         }

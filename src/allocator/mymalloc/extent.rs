@@ -10,6 +10,7 @@ use core::sync::atomic::Ordering::{Acquire, Release};
 
 use super::super::os::OS_PAGE_BYTES;
 use super::pages::{self, PAGES_PER_REGION};
+use super::size_class::{self, PLACE_BYTES, class_of_pages};
 
 /// A run of OS pages.
 pub(super) struct Extent {
@@ -24,16 +25,20 @@ pub(super) struct Extent {
     /// When it became free.
     pub(super) freed_ms: u32,
     pub(super) state: State,
-    /// Whether a block is allocated: [`ALLOCATED`](super::slice::ALLOCATED), or 0 while it is in a
-    /// magazine. Not under the lock: whoever has the block may change it.
-    pub(super) tag: u8,
     /// Neighbours in a bin; `next` also in the list of records not in use.
     pub(super) next: *mut Extent,
     pub(super) previous: *mut Extent,
     /// Neighbours in the queue of dirty extents.
     pub(super) newer: *mut Extent,
     pub(super) older: *mut Extent,
+    /// The state bytes of the place where a block starts, as slices have them: that of the block itself says whether
+    /// it is allocated ([`ALLOCATED`](super::slice::ALLOCATED), or 0 while it is in a magazine), all others are 0.
+    /// Not under the lock: whoever has the block may change its byte.
+    pub(super) states: [u8; STATES],
 }
+
+/// State bytes of a place of medium blocks. The shortest such block is longer than a place, so one starts there at most.
+const STATES: usize = PLACE_BYTES >> size_class::MEDIUM_STATE_SHIFT;
 
 /// What an extent is used for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,11 +60,11 @@ impl Extent {
             has_guard: false,
             freed_ms: 0,
             state: State::Free,
-            tag: 0,
             next: ptr::null_mut(),
             previous: ptr::null_mut(),
             newer: ptr::null_mut(),
             older: ptr::null_mut(),
+            states: [0; STATES],
         }
     }
 
@@ -77,6 +82,38 @@ impl Extent {
         self.usable_pages() * OS_PAGE_BYTES
     }
 
+    /// The class of a block that is as long as those of one.
+    pub(super) fn medium_class(&self) -> Option<usize> {
+        class_of_pages(self.usable_pages())
+    }
+
+    /// The state byte of the block, among the others.
+    fn state_index(&self) -> usize {
+        ((self.first * OS_PAGE_BYTES) >> size_class::MEDIUM_STATE_SHIFT) % STATES
+    }
+
+    /// The state of the block.
+    pub(super) fn state_byte(&self) -> u8 {
+        self.states[self.state_index()]
+    }
+
+    /// Gives the block this state.
+    pub(super) fn set_state_byte(&mut self, state: u8) {
+        // The record may have been that of a block which started at another page of a place.
+        for page in 0..PLACE_BYTES / OS_PAGE_BYTES {
+            self.states[page * STATES * OS_PAGE_BYTES / PLACE_BYTES] = 0;
+        }
+        let index = self.state_index();
+        self.states[index] = state;
+    }
+
+    /// Whether no state byte but the block's own says anything: for the checker.
+    pub(super) fn has_sound_states(&self) -> bool {
+        let mut states = self.states;
+        states[self.state_index()] = 0;
+        states == [0; STATES]
+    }
+
     pub(super) fn start(&self) -> *mut u8 {
         ptr::with_exposed_provenance_mut(self.first * OS_PAGE_BYTES)
     }
@@ -89,6 +126,38 @@ impl Extent {
     pub(super) fn place_for(&self, pages: usize, alignment_pages: usize) -> Option<usize> {
         let first = align_up(self.first, alignment_pages)?;
         (first.checked_add(pages)? <= self.end).then_some(first)
+    }
+}
+
+/// Where the state byte of a block is.
+///
+/// # Safety
+/// A record, whose block the caller has.
+pub(super) unsafe fn state_of(extent: NonNull<Extent>) -> NonNull<u8> {
+    // SAFETY: the caller says so; the index is one of the array.
+    unsafe {
+        let index = extent.as_ref().state_index();
+        NonNull::new_unchecked((&raw mut (*extent.as_ptr()).states).cast::<u8>().add(index))
+    }
+}
+
+/// Says in the map what starts where a block does: a medium one, which can be freed by the short path, or one that only
+/// the large store knows.
+///
+/// # Safety
+/// The record of a block in use, under the large store's lock; its first page's region is known.
+pub(super) unsafe fn declare(extent: NonNull<Extent>) {
+    // SAFETY: the caller says so.
+    unsafe {
+        let address = extent.as_ref().first * OS_PAGE_BYTES;
+        match extent.as_ref().medium_class() {
+            Some(class) => {
+                let place = address & !(PLACE_BYTES - 1);
+                let states = NonNull::new_unchecked(&raw mut (*extent.as_ptr()).states);
+                pages::set_class(place, class, 1, states.cast())
+            }
+            None => pages::set_large(address),
+        };
     }
 }
 

@@ -15,7 +15,8 @@ use super::super::{c_abi, os};
 use super::magazine::TURNS_BETWEEN_LOOKS;
 use super::pages::Direct;
 use super::size_class::{
-    self, BINS, CLASSES, LARGE, SMALL_BYTES_MAX, STAND_INS, block_bytes, class_of, class_of_medium,
+    self, BINS, CLASSES, LARGE, MEDIUM_BYTES_MIN, SMALL_BYTES_MAX, STAND_INS, block_bytes,
+    class_of, class_of_medium,
 };
 use super::slice::{self, ALLOCATED, Slice, low_bits};
 use super::tray::{Entry, KINDS, Stack, Tray, capacity};
@@ -43,7 +44,7 @@ pub(super) struct Bin {
     bias: *const u8,
     /// See [`size_class::state_shift`]. For slices without a class: all of the address.
     shift: u32,
-    /// Bytes of a block of the class, if it is a small one.
+    /// Bytes of a block of the class.
     block_bytes: u32,
 }
 
@@ -153,10 +154,12 @@ impl NoHeap {
             }
         }; BINS];
         let mut class = 1;
-        while class < CLASSES {
-            bins[class].bias = ptr::null();
-            bins[class].shift = size_class::state_shift(class);
-            bins[class].block_bytes = block_bytes(class) as u32;
+        while class < BINS {
+            if class != LARGE {
+                bins[class].bias = ptr::null();
+                bins[class].shift = size_class::state_shift(class);
+                bins[class].block_bytes = block_bytes(class) as u32;
+            }
             class += 1;
         }
         Self {
@@ -394,7 +397,7 @@ pub(super) fn may_stay(block: NonNull<u8>, size: usize) -> bool {
             }
         }
         let bytes = (*bin).block_bytes as usize;
-        size <= bytes && size > bytes / 2
+        size <= bytes && size > bytes / 2 && bytes < MEDIUM_BYTES_MIN
     }
 }
 
@@ -520,7 +523,7 @@ pub(super) fn find(block: NonNull<u8>) -> Result<Found, FreeError> {
     let Some(entry) = known.or_else(|| pages::entry_at(address)) else {
         return Err(large::reason(block));
     };
-    if entry.class() == LARGE {
+    if entry.class() >= LARGE {
         return Ok(Found::Large);
     }
     // SAFETY: state bytes of a slice that has a class can be read.

@@ -10,7 +10,7 @@ use super::super::{FreeError, c_abi::ReallocFailure};
 use super::extent::{self, State};
 use super::heap::IS_CHECKED;
 use super::pages::{self, PAGES_PER_CHUNK, PLACES_PER_CHUNK};
-use super::size_class::{PLACE_BYTES, block_bytes, class_of_medium, class_of_pages};
+use super::size_class::{PLACE_BYTES, block_bytes, class_of_medium};
 use super::slice::ALLOCATED;
 use super::store::{self, Store};
 use super::tray::Entry;
@@ -49,8 +49,11 @@ fn allocate_block(size: usize, alignment: usize, to_grow: bool) -> Option<(NonNu
     tick_for_large();
     let mut store = STORE.lock_spinning();
     let extent = store.take(pages, alignment_pages, State::Block, to_grow)?;
-    // SAFETY: the store's record, under its lock.
-    let extent = unsafe { extent.as_ref() };
+    // SAFETY: the store's record, under its lock, which has entered its region.
+    let extent = unsafe {
+        extent::declare(extent);
+        extent.as_ref()
+    };
     Some((NonNull::new(extent.start())?, extent.is_dirty))
 }
 
@@ -60,7 +63,7 @@ pub(super) fn allocate_medium(class: usize) -> Option<Entry> {
     let extent = extent::at(block.addr().get() / OS_PAGE_BYTES)?;
     // SAFETY: the block's record, whose tag is the caller's.
     unsafe {
-        let state = NonNull::new_unchecked(&raw mut (*extent.as_ptr()).tag);
+        let state = extent::state_of(extent);
         state.write(0);
         Some(Entry { block, state })
     }
@@ -98,19 +101,20 @@ pub(super) unsafe fn free(block: NonNull<u8>) -> Result<Freed, FreeError> {
 /// change until its owner frees it. None: it is none, or not for sure.
 fn keep_medium(block: NonNull<u8>) -> Option<Freed> {
     let address = block.addr().get();
-    let extent = extent::at(address / OS_PAGE_BYTES)?.as_ptr();
+    let extent = extent::at(address / OS_PAGE_BYTES)?;
     // SAFETY: records stay mapped; of one that is not the block's own, the worst that can be read are
     // numbers that do not fit.
     unsafe {
-        let is_block = ((*extent).tag == ALLOCATED || !IS_CHECKED)
-            && (*extent).state == State::Block
-            && (*extent).first * OS_PAGE_BYTES == address;
+        let record = extent.as_ref();
+        let is_block = (record.state_byte() == ALLOCATED || !IS_CHECKED)
+            && record.state == State::Block
+            && record.first * OS_PAGE_BYTES == address;
         if !is_block {
             return None;
         }
-        let class = class_of_pages((*extent).usable_pages())?;
-        (*extent).tag = 0;
-        let state = NonNull::new_unchecked(&raw mut (*extent).tag);
+        let class = record.medium_class()?;
+        let state = extent::state_of(extent);
+        state.write(0);
         Some(Freed::Medium(class, Entry { block, state }))
     }
 }
@@ -125,7 +129,7 @@ pub(super) fn is_too_small(block: NonNull<u8>, size: usize) -> bool {
     // SAFETY: as in `keep_medium`.
     unsafe {
         let record = extent.as_ptr();
-        (*record).tag == ALLOCATED
+        (*record).state_byte() == ALLOCATED
             && (*record).state == State::Block
             && (*record).first * OS_PAGE_BYTES == address
             && (*record).bytes() < size
@@ -173,7 +177,7 @@ fn is_enough(block: NonNull<u8>, size: usize) -> bool {
         let (have, pages) = ((*record).usable_pages(), size.div_ceil(OS_PAGE_BYTES));
         // A guard is to lie right behind the last page that is wanted.
         let is_tight = have == pages || !(*record).has_guard;
-        ((*record).tag == ALLOCATED || !IS_CHECKED)
+        ((*record).state_byte() == ALLOCATED || !IS_CHECKED)
             && (*record).state == State::Block
             && (*record).first * OS_PAGE_BYTES == address
             && is_tight
@@ -213,6 +217,8 @@ pub(super) unsafe fn resize(block: NonNull<u8>, size: usize) -> Result<Resized, 
     let old_bytes = unsafe { extent.as_ref().bytes() };
     // SAFETY: as above.
     if unsafe { store.resize_in_place(extent, pages) } {
+        // SAFETY: still the block's record, under the lock.
+        unsafe { extent::declare(extent) };
         store.limit_dirty();
         return Ok(Resized::Done(block));
     }

@@ -9,7 +9,7 @@ use super::super::os;
 use super::heap::{self, Found};
 use super::large::{self, Resized};
 use super::size_class::{
-    LARGE, MEDIUM_BYTES_MAX, SIZES, SMALL_BYTES_MAX, STAND_INS, class_of, class_of_aligned,
+    MEDIUM_BYTES_MAX, SIZES, SMALL_BYTES_MAX, STAND_INS, class_of, class_of_aligned,
     class_of_medium,
 };
 use super::{options, pages};
@@ -143,7 +143,7 @@ impl ProcessAllocator for Process {
 
     fn class_bytes(pointer: NonNull<u8>) -> Option<usize> {
         let class = pages::entry_at(pointer.addr().get())?.class();
-        (class != LARGE).then(|| SIZES[class])
+        SIZES.get(class).copied()
     }
 }
 

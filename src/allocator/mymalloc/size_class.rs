@@ -117,12 +117,18 @@ pub(super) const fn blocks_in(class: usize, places: usize) -> usize {
 /// of an OS page share no cache line with those of another page, and threads that use different pages do
 /// not disturb each other.
 pub(super) const fn state_shift(class: usize) -> u32 {
+    if class > LARGE {
+        return MEDIUM_STATE_SHIFT;
+    }
     match SIZES[class] {
         ..32 => 4,
         32..64 => 5,
         64.. => 6,
     }
 }
+
+/// The same of medium blocks.
+pub(super) const MEDIUM_STATE_SHIFT: u32 = 6;
 
 /// State bytes of a slice of so many places.
 pub(super) const fn states_in(class: usize, places: usize) -> usize {
@@ -132,6 +138,7 @@ pub(super) const fn states_in(class: usize, places: usize) -> usize {
 /// Medium blocks are whole OS pages from the large store, kept in magazines as small blocks are. Their
 /// classes follow [`LARGE`]: four per doubling up to 32 KiB, then eight.
 pub(super) const MEDIUM_BYTES_MAX: usize = 256 << 10;
+pub(super) const MEDIUM_BYTES_MIN: usize = MEDIUM_PAGES[0] * 4096;
 static MEDIUM_PAGES: [usize; 28] = [
     5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 20, 22, 24, 26, 28, 30, 32, 36, 40, 44, 48, 52,
     56, 60, 64,

@@ -95,7 +95,7 @@ impl Store {
         let record = unsafe { extent.as_ref() };
         match record.state {
             State::Block if record.first * OS_PAGE_BYTES == address => {
-                if record.tag == ALLOCATED || !IS_CHECKED {
+                if record.state_byte() == ALLOCATED || !IS_CHECKED {
                     Ok(extent)
                 } else {
                     Err(FreeError::AlreadyFreed)
@@ -284,7 +284,7 @@ impl Store {
                 self.free.insert(part);
             }
             (record.first, record.end, record.state) = (first, end, state);
-            record.tag = ALLOCATED;
+            record.set_state_byte(ALLOCATED);
             extent::enter(first, end, extent.as_ptr());
             self.used_pages += end - first;
             self.used_pages_peak = self.used_pages_peak.max(self.used_pages);
@@ -329,11 +329,15 @@ impl Store {
                 let last = NonNull::new_unchecked(record.last_page());
                 if !secure::unguard(last, OS_PAGE_BYTES) {
                     // A block that can be used no more: its addresses are lost, its memory is not.
-                    record.tag = 0;
+                    record.set_state_byte(0);
                     os::discard(NonNull::new_unchecked(record.start()), record.bytes());
                     return;
                 }
                 record.has_guard = false;
+            }
+            if record.state == State::Block && record.medium_class().is_some() {
+                // What the map says of it holds no more. The region is known.
+                pages::set_large(record.first * OS_PAGE_BYTES);
             }
             self.used_pages -= record.pages();
             (record.state, record.is_dirty, record.freed_ms) = (State::Free, is_dirty, now_ms);
