@@ -9,8 +9,8 @@ use super::super::os;
 use super::heap::{self, Found};
 use super::large::{self, Resized};
 use super::size_class::{
-    MEDIUM_BYTES_MAX, SIZES, SMALL_BYTES_MAX, STAND_INS, class_of, class_of_aligned,
-    class_of_medium,
+    MEDIUM_BYTES_MAX, SIZES, SMALL_BYTES_MAX, class_of, class_of_aligned, class_of_medium,
+    roomy_class_of,
 };
 use super::{options, pages};
 
@@ -111,9 +111,7 @@ impl ProcessAllocator for Process {
                     return Ok(block);
                 }
                 let moved = if !is_enough && size <= SMALL_BYTES_MAX {
-                    // What grew once will grow again: not each of the classes on its way is worth a copy.
-                    let roomy = STAND_INS[class_of(size)];
-                    NonNull::new(heap::allocate_class(usize::from(roomy)))
+                    NonNull::new(heap::allocate_class(roomy_class_of(size)))
                 } else {
                     allocate_with_room(size, SIZES[class])
                 };

@@ -201,6 +201,18 @@ pub(super) static STAND_INS: [u8; BINS] = {
     stand_ins
 };
 
+/// The class for a block that grows to `size` bytes, at most [`SMALL_BYTES_MAX`]: what grew once will grow again, and not
+/// each class on its way is worth a copy. Up to 1 KiB there are two per doubling, beyond only the powers of two: what is
+/// not touched of their blocks is mostly no memory.
+pub(super) fn roomy_class_of(size: usize) -> usize {
+    let size = if size > 1024 {
+        size.next_power_of_two()
+    } else {
+        size
+    };
+    usize::from(STAND_INS[class_of(size)])
+}
+
 /// The classes that stand in for others, a bit each.
 pub(super) const STAND_IN_CLASSES: u128 = {
     let mut classes = 0;
