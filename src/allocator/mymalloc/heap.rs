@@ -7,6 +7,7 @@
 //! the pointer is the start of an allocated block and nothing else; mark it free; put it on top of the
 //! magazine. Whose block it was does not matter: it is anybody's now. Neither path touches the block.
 
+use core::mem::offset_of;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -132,6 +133,14 @@ pub(super) struct NoHeap {
 
 // SAFETY: never written to.
 unsafe impl Sync for NoHeap {}
+
+// What is read of a heap, and what is copied to a fresh one, lies where `NO_HEAP` has it.
+const _: () = {
+    assert!(offset_of!(NoHeap, bins) == offset_of!(Heap, bins));
+    assert!(offset_of!(NoHeap, direct) == offset_of!(Heap, direct));
+    assert!(offset_of!(NoHeap, offsets) == offset_of!(Heap, offsets));
+    assert!(offset_of!(NoHeap, serving) == offset_of!(Heap, serving));
+};
 
 impl NoHeap {
     const fn new() -> Self {
@@ -557,14 +566,12 @@ impl Heap {
     /// # Safety
     /// The memory is the caller's, and of no thread.
     pub(super) unsafe fn initialize(place: NonNull<Self>, is_first: bool) {
-        let fresh = NoHeap::new();
-        // SAFETY: the caller's memory. The magazines are not touched.
+        // SAFETY: the caller's memory, which begins as `NO_HEAP` does. The magazines are not touched.
         unsafe {
             let heap = place.as_ptr();
-            (&raw mut (*heap).bins).write(fresh.bins);
+            heap.cast::<NoHeap>()
+                .copy_from_nonoverlapping(&raw const NO_HEAP, 1);
             (&raw mut (*heap).direct).write(pages::direct());
-            (&raw mut (*heap).offsets).write(fresh.offsets);
-            (&raw mut (*heap).serving).write(fresh.serving);
             (*heap).standing_in = size_class::STAND_IN_CLASSES;
             (&raw mut (*heap).trays).write([ptr::null_mut(); BINS]);
             (&raw mut (*heap).spares).write([Stack::EMPTY; BINS]);

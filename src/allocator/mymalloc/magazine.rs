@@ -244,6 +244,11 @@ impl Heap {
         bin.top = bin.first;
     }
 
+    /// Whether this heap has nothing of a class: it took none, or gave all away and has taken none since.
+    fn is_untouched(&self, class: usize) -> bool {
+        self.turns[class] == 0 && self.bins[class].top == self.bins[class].first
+    }
+
     /// Gives all blocks of a class to whoever needs them.
     fn give_class(&mut self, class: usize) {
         while let Some(spare) = self.spares[class].pop() {
@@ -279,7 +284,9 @@ impl Heap {
     /// Gives all blocks away, before the thread ends.
     pub(super) fn give_all(&mut self) {
         for class in (1..BINS).filter(|class| *class != LARGE) {
-            self.give_class(class);
+            if !self.is_untouched(class) {
+                self.give_class(class);
+            }
         }
         for kind in 0..tray::KINDS {
             while let Some(empty) = self.empties[kind].pop() {
@@ -325,6 +332,10 @@ impl Heap {
     /// were as well. The class `now` is needed.
     fn give_inactive(&mut self, now: usize, has_grown: bool) {
         for class in (1..BINS).filter(|class| *class != LARGE) {
+            // Most programs use few classes.
+            if self.is_untouched(class) {
+                continue;
+            }
             let is_active = self.active & (1 << class) != 0;
             if !is_active {
                 self.turns[class] = 0;
