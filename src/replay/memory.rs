@@ -366,3 +366,20 @@ impl Observer for Draining {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use memmap2::MmapMut;
+
+    use super::*;
+
+    #[test]
+    fn first_writes_are_page_faults() {
+        const PAGES: usize = 64;
+        let mut fresh = MmapMut::map_anon(PAGES * 4096).expect("memory");
+        let before = page_faults();
+        fresh.iter_mut().step_by(4096).for_each(|byte| *byte = 1);
+        let faults = page_faults()[0] - before[0];
+        assert!(faults >= PAGES as u64 / 2, "{faults} of {PAGES}");
+    }
+}

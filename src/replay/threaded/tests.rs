@@ -14,7 +14,7 @@ use super::lives::Lives;
 use super::program::Control;
 use super::*;
 use crate::measure::results::{Order, Touch};
-use crate::replay::memory::CurvePoint;
+use crate::replay::memory::{CurvePoint, page_faults};
 use crate::replay::program::Program;
 use crate::replay::resident::Gauge;
 use crate::replay::serial::{Failure, Fault};
@@ -517,6 +517,7 @@ fn memory_is_accounted_to_the_byte() {
         // SAFETY: the functions are an allocator's.
         let mut crew = unsafe { Crew::new(saved.view(), &mut table, c_library()) }.expect("memory");
         let mut gauge = Gauge::open().expect("Linux has /proc");
+        let faults_before = page_faults()[0];
         let found = memory::record(
             &mut crew,
             Touch::Page,
@@ -526,13 +527,15 @@ fn memory_is_accounted_to_the_byte() {
             false,
         )
         .expect("the C library is right");
+        let faults = page_faults()[0] - faults_before;
         assert_eq!(found.operations, trace.counts().operations());
         let points = &curve[..found.points as usize];
         assert!(points.len() >= 500, "{} points", points.len());
         // Samples by time may find the same number of operations.
         assert!(points.is_sorted_by_key(|p| p.operation));
         assert!(points.is_sorted_by_key(|p| p.elapsed_ns));
-        assert!(found.minor_faults > 0);
+        // Beside other tests the C library may have all the memory already.
+        assert!(found.minor_faults <= faults);
         assert!(found.live_page_bytes_at_live_peak >= found.live_bytes_peak);
         assert!(points.iter().all(|p| p.live_bytes <= found.live_bytes_peak));
         let last = points.last().expect("500 points").live_bytes;
