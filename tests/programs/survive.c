@@ -72,6 +72,64 @@ static void realloc_to_same_and_nothing(void) {
     free(hide(realloc(NULL, 0)));
 }
 
+static void *block_of_another;
+static void *first_call_is_realloc(void *size) {
+    return hide(realloc(block_of_another, (size_t)size));
+}
+
+/* A thread that has no memory of its own yet gives a block all the bytes that may be used of it, or a few less. */
+static void realloc_by_new_threads(void) {
+    enum { EACH = 150 };
+    for (size_t size = 100; size < 20000; size += size / 9) {
+        unsigned char *blocks[EACH];
+        for (int i = 0; i < EACH; i++) fill(blocks[i] = hide(malloc(size)), size, i);
+        for (int less = 0; less < 64; less += 16) {
+            size_t wished = malloc_usable_size(blocks[EACH - 1]) - less;
+            if (wished < size) break;
+            block_of_another = blocks[EACH - 1];
+            pthread_t thread;
+            CHECK(!pthread_create(&thread, NULL, first_call_is_realloc, (void *)wished));
+            CHECK(!pthread_join(thread, (void **)&blocks[EACH - 1]));
+            CHECK(holds(blocks[EACH - 1], size, EACH - 1));
+        }
+        for (int i = 0; i < EACH; i++) free(blocks[i]);
+    }
+}
+
+/* Blocks of 16 to 256 KiB come and go; to free one once more is seen, whatever lies there now: by a child, each. */
+static void stale_frees_are_seen(void) {
+    enum { LIVE = 60, ROUNDS = 1200, TESTED = 150 };
+    char *live[LIVE] = {0}, *stale[ROUNDS];
+    int count = 0;
+    unsigned long random = 88172645463325252UL;
+    for (int round = 0; round < ROUNDS; round++) {
+        random ^= random << 13, random ^= random >> 7, random ^= random << 17;
+        int i = random % LIVE;
+        if (live[i]) {
+            free(stale[count++] = live[i]);
+            live[i] = NULL;
+        } else {
+            CHECK((live[i] = hide(malloc(17000 + random / LIVE % 245000))));
+        }
+    }
+    for (int tested = 0; tested < TESTED; tested++) {
+        char *block = stale[count - 1 - tested];
+        int is_live = 0;
+        for (int i = 0; i < LIVE; i++) is_live |= live[i] == block;
+        if (is_live) continue;
+        pid_t child = fork();
+        CHECK(child >= 0);
+        if (!child) {
+            close(2);
+            free(block);
+            _exit(0);
+        }
+        int status;
+        CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status));
+    }
+    for (int i = 0; i < LIVE; i++) free(live[i]);
+}
+
 /* A block that grows and shrinks in small steps, with others in its way. */
 static void realloc_in_steps(void) {
     unsigned char *block = NULL, *others[64] = {0};
@@ -398,6 +456,7 @@ static const struct {
 } cases[] = {
 #define CASE(name) {#name, name}
     CASE(realloc_any_to_any), CASE(realloc_to_same_and_nothing), CASE(realloc_in_steps),
+    CASE(realloc_by_new_threads), CASE(stale_frees_are_seen),
     CASE(calloc_overflow_and_zeroes), CASE(nothing_is_unique), CASE(beyond_ptrdiff_max),
     CASE(alignments), CASE(errno_is_kept), CASE(address_space_limit),
     CASE(address_space_limit_small), CASE(forks_beside_threads), CASE(blocks_outlive_threads),

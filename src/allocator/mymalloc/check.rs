@@ -8,10 +8,11 @@ use core::fmt;
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering::Relaxed;
 
+use super::super::os::OS_PAGE_BYTES;
 use super::chunk::Chunk;
 use super::extent::{self, Extent, State};
 use super::pages::{
-    self, CHUNK_BYTES, PAGES_PER_CHUNK, PAGES_PER_REGION, PLACES_PER_CHUNK, Region,
+    self, CHUNK_BYTES, PAGES_PER_CHUNK, PAGES_PER_REGION, PLACES_PER_CHUNK, REGION_BYTES, Region,
 };
 use super::size_class::{CLASSES, LARGE, PLACE_BYTES, SIZES, blocks_in, state_shift};
 use super::slice::{ALLOCATED, AT_HOME, Slice, low_bits};
@@ -99,6 +100,25 @@ struct Walk {
     slices: [usize; CLASSES],
 }
 
+/// Whether a medium block starts in this place whose class and state are those of the place's entry, if that is one of
+/// medium blocks.
+fn is_block_of_medium_entry(place: usize) -> bool {
+    let Some(entry) = pages::entry_at(place).filter(|entry| entry.class() > LARGE) else {
+        return true;
+    };
+    let mut pages = (place..place + PLACE_BYTES).step_by(OS_PAGE_BYTES);
+    pages.any(|page| {
+        extent::at(page / OS_PAGE_BYTES).is_some_and(|entered| {
+            // SAFETY: the record of an extent, under the lock that guards it.
+            let (extent, state) = unsafe { (entered.as_ref(), extent::state_of(entered)) };
+            extent.first * OS_PAGE_BYTES == page
+                && extent.state == State::Block
+                && extent.medium_class() == Some(entry.class())
+                && entry.state_of(page) == state.as_ptr()
+        })
+    })
+}
+
 impl Walk {
     fn new() -> Self {
         Self {
@@ -119,7 +139,7 @@ impl Walk {
         // SAFETY: all locks are held.
         let store = unsafe { large::held() };
         let (mapped, used, dirty) = store.bytes();
-        let pages = super::super::os::OS_PAGE_BYTES;
+        let pages = OS_PAGE_BYTES;
         ensure(used == self.used_pages * pages, "pages in use", used)?;
         ensure(dirty == self.dirty_pages * pages, "dirty pages", dirty)?;
         let tiled = (self.used_pages + self.free_pages) * pages;
@@ -146,12 +166,24 @@ impl Walk {
     }
 
     fn region(&mut self, address: usize, region: &Region) -> Result<(), Fault> {
-        let first_page = address / super::super::os::OS_PAGE_BYTES;
+        let first_page = address / OS_PAGE_BYTES;
         for index in 0..PAGES_PER_REGION {
             if let Some(extent) = NonNull::new(region.extents[index].load(Relaxed)) {
                 // SAFETY: records stay, and the lock that guards them is held.
                 self.extent(first_page + index, extent, unsafe { extent.as_ref() })?;
             }
+        }
+        for place in (address..address + REGION_BYTES).step_by(PLACE_BYTES) {
+            ensure(
+                pages::window_agrees(place),
+                "the window and the tree",
+                place,
+            )?;
+            ensure(
+                is_block_of_medium_entry(place),
+                "the entry of no block",
+                place,
+            )?;
         }
         for (index, chunk) in region.chunks.iter().enumerate() {
             let extent = extent::at(first_page + index * PAGES_PER_CHUNK);
@@ -173,7 +205,7 @@ impl Walk {
         entered: NonNull<Extent>,
         extent: &Extent,
     ) -> Result<(), Fault> {
-        let address = page * super::super::os::OS_PAGE_BYTES;
+        let address = page * OS_PAGE_BYTES;
         if extent.first != page {
             return ensure(
                 extent.end == page + 1,
@@ -203,20 +235,9 @@ impl Walk {
             self.used_pages += extent.pages();
         }
         if extent.state == State::Block {
-            // SAFETY: the extent's record, under the lock that guards it.
-            let state = unsafe { extent::state_of(entered) }.as_ptr();
-            let is_known = pages::entry_at(address).is_some_and(|entry| {
-                let class = Some(entry.class());
-                if class == Some(LARGE) {
-                    true
-                } else if entry.state_of(address) == state {
-                    class == extent.medium_class()
-                } else {
-                    // Of a block that starts at another page of the place.
-                    extent.medium_class().is_none()
-                }
-            });
-            ensure(is_known, "a block's entry", address)?;
+            let class = extent.medium_class().unwrap_or(LARGE);
+            let entry = pages::entry_at(address).map(|entry| entry.class());
+            ensure(entry == Some(class), "a block's class", address)?;
             ensure(extent.has_sound_states(), "a block's states", address)?;
         }
         if extent.state == State::Block && extent.state_byte() == ALLOCATED {
@@ -240,11 +261,6 @@ impl Walk {
         )?;
         for index in 0..PLACES_PER_CHUNK {
             let (start, bit) = (address + index * PLACE_BYTES, 1_u32 << index);
-            ensure(
-                pages::window_agrees(start),
-                "the window and the tree",
-                start,
-            )?;
             let entry = pages::entry_at(start);
             if (chunk.free | !chunk.usable) & bit != 0 {
                 ensure(entry.is_none(), "a slice without a class has one", start)?;

@@ -6,7 +6,10 @@
 //! eight per doubling; dirty ones also in a queue by the time when they became free.
 
 use core::ptr::{self, NonNull};
-use core::sync::atomic::Ordering::{Acquire, Release};
+use core::sync::atomic::{
+    AtomicU8,
+    Ordering::{Acquire, Relaxed, Release},
+};
 
 use super::super::os::OS_PAGE_BYTES;
 use super::pages::{self, PAGES_PER_REGION};
@@ -34,10 +37,11 @@ pub(super) struct Extent {
     /// The state bytes of the place where a block starts, as slices have them: that of the block itself says whether
     /// it is allocated ([`ALLOCATED`](super::slice::ALLOCATED), or 0 while it is in a magazine), all others are 0.
     /// Not under the lock: whoever has the block may change its byte.
-    pub(super) states: [u8; STATES],
+    pub(super) states: [AtomicU8; STATES],
 }
 
-/// State bytes of a place of medium blocks. The shortest such block is longer than a place, so one starts there at most.
+/// State bytes of a place of medium blocks. No block of the large store is shorter than a place, so one starts there at
+/// most.
 const STATES: usize = PLACE_BYTES >> size_class::MEDIUM_STATE_SHIFT;
 
 /// What an extent is used for.
@@ -64,7 +68,7 @@ impl Extent {
             previous: ptr::null_mut(),
             newer: ptr::null_mut(),
             older: ptr::null_mut(),
-            states: [0; STATES],
+            states: [const { AtomicU8::new(0) }; STATES],
         }
     }
 
@@ -87,31 +91,25 @@ impl Extent {
         class_of_pages(self.usable_pages())
     }
 
-    /// The state byte of the block, among the others.
-    fn state_index(&self) -> usize {
-        ((self.first * OS_PAGE_BYTES) >> size_class::MEDIUM_STATE_SHIFT) % STATES
-    }
-
     /// The state of the block.
     pub(super) fn state_byte(&self) -> u8 {
-        self.states[self.state_index()]
+        self.states[state_index(self.first)].load(Relaxed)
     }
 
     /// Gives the block this state.
-    pub(super) fn set_state_byte(&mut self, state: u8) {
+    pub(super) fn set_state_byte(&self, state: u8) {
         // The record may have been that of a block which started at another page of a place.
         for page in 0..PLACE_BYTES / OS_PAGE_BYTES {
-            self.states[page * STATES * OS_PAGE_BYTES / PLACE_BYTES] = 0;
+            self.states[state_index(page)].store(0, Relaxed);
         }
-        let index = self.state_index();
-        self.states[index] = state;
+        self.states[state_index(self.first)].store(state, Relaxed);
     }
 
     /// Whether no state byte but the block's own says anything: for the checker.
     pub(super) fn has_sound_states(&self) -> bool {
-        let mut states = self.states;
-        states[self.state_index()] = 0;
-        states == [0; STATES]
+        let own = state_index(self.first);
+        let mut others = self.states.iter().enumerate();
+        others.all(|(index, state)| index == own || state.load(Relaxed) == 0)
     }
 
     pub(super) fn start(&self) -> *mut u8 {
@@ -129,14 +127,19 @@ impl Extent {
     }
 }
 
+/// Which of the state bytes is that of a block which starts at this page.
+fn state_index(page: usize) -> usize {
+    ((page * OS_PAGE_BYTES) >> size_class::MEDIUM_STATE_SHIFT) % STATES
+}
+
 /// Where the state byte of a block is.
 ///
 /// # Safety
-/// A record, whose block the caller has.
+/// A record. What is read without the lock is the block's only if the caller has that.
 pub(super) unsafe fn state_of(extent: NonNull<Extent>) -> NonNull<u8> {
-    // SAFETY: the caller says so; the index is one of the array.
+    // SAFETY: the caller says so; the index is one of the array, whatever page is read.
     unsafe {
-        let index = extent.as_ref().state_index();
+        let index = state_index((*extent.as_ptr()).first);
         NonNull::new_unchecked((&raw mut (*extent.as_ptr()).states).cast::<u8>().add(index))
     }
 }

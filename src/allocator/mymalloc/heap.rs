@@ -352,7 +352,8 @@ pub(super) unsafe fn free_sized(address: *mut u8, size: usize) {
         // SAFETY: the caller hands over the block.
         return unsafe { free_slowly(address, size, heap) };
     };
-    // SAFETY: the map has offsets of bins, and the addresses of state bytes of all that is in a slice.
+    // SAFETY: the map has offsets of bins, and the addresses of state bytes of all that is in a slice, or in the place
+    // where a medium block starts.
     unsafe {
         let bin = heap.byte_add(entry.bin_offset()).cast::<Bin>();
         let mut state = address;

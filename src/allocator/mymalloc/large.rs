@@ -44,7 +44,8 @@ fn allocate_block(size: usize, alignment: usize, to_grow: bool) -> Option<(NonNu
         return None;
     }
     thread::make_process_ready();
-    let pages = size.max(1).div_ceil(OS_PAGE_BYTES);
+    // A place at least, so that no two blocks start in one. What is not touched of it is no memory.
+    let pages = size.max(PLACE_BYTES).div_ceil(OS_PAGE_BYTES);
     let alignment_pages = (alignment / OS_PAGE_BYTES).max(1);
     tick_for_large();
     let mut store = STORE.lock_spinning();
@@ -61,7 +62,7 @@ fn allocate_block(size: usize, alignment: usize, to_grow: bool) -> Option<(NonNu
 pub(super) fn allocate_medium(class: usize) -> Option<Entry> {
     let (block, _) = allocate_block(block_bytes(class), OS_PAGE_BYTES, false)?;
     let extent = extent::at(block.addr().get() / OS_PAGE_BYTES)?;
-    // SAFETY: the block's record, whose tag is the caller's.
+    // SAFETY: the block's record, whose state is the caller's.
     unsafe {
         let state = extent::state_of(extent);
         state.write(0);
@@ -105,15 +106,15 @@ fn keep_medium(block: NonNull<u8>) -> Option<Freed> {
     // SAFETY: records stay mapped; of one that is not the block's own, the worst that can be read are
     // numbers that do not fit.
     unsafe {
-        let record = extent.as_ref();
-        let is_block = (record.state_byte() == ALLOCATED || !IS_CHECKED)
-            && record.state == State::Block
-            && record.first * OS_PAGE_BYTES == address;
+        let record = extent.as_ptr();
+        let state = extent::state_of(extent);
+        let is_block = (state.read() == ALLOCATED || !IS_CHECKED)
+            && (*record).state == State::Block
+            && (*record).first * OS_PAGE_BYTES == address;
         if !is_block {
             return None;
         }
-        let class = record.medium_class()?;
-        let state = extent::state_of(extent);
+        let class = (*record).medium_class()?;
         state.write(0);
         Some(Freed::Medium(class, Entry { block, state }))
     }
@@ -129,7 +130,7 @@ pub(super) fn is_too_small(block: NonNull<u8>, size: usize) -> bool {
     // SAFETY: as in `keep_medium`.
     unsafe {
         let record = extent.as_ptr();
-        (*record).state_byte() == ALLOCATED
+        extent::state_of(extent).read() == ALLOCATED
             && (*record).state == State::Block
             && (*record).first * OS_PAGE_BYTES == address
             && (*record).bytes() < size
@@ -177,7 +178,7 @@ fn is_enough(block: NonNull<u8>, size: usize) -> bool {
         let (have, pages) = ((*record).usable_pages(), size.div_ceil(OS_PAGE_BYTES));
         // A guard is to lie right behind the last page that is wanted.
         let is_tight = have == pages || !(*record).has_guard;
-        ((*record).state_byte() == ALLOCATED || !IS_CHECKED)
+        (extent::state_of(extent).read() == ALLOCATED || !IS_CHECKED)
             && (*record).state == State::Block
             && (*record).first * OS_PAGE_BYTES == address
             && is_tight

@@ -18,7 +18,7 @@ pub(super) const TURNS_BETWEEN_LOOKS: u32 = 7;
 
 /// Trays that a heap keeps of each class beside the magazine, before it offers one to others. Blocks that
 /// change threads lie among those of the thread that they come from, whose state bytes both then write to.
-/// Medium ones have no such bytes, and are long.
+/// Medium ones share such bytes with nobody, and are long.
 const fn spares_max(class: usize) -> usize {
     if class > LARGE { 0 } else { 1 }
 }

@@ -1,8 +1,8 @@
 //! What is at an address.
 //!
 //! * The radix tree: a record per MiB of address space that holds memory of ours, found from any address
-//!   by two loads. It has a word for each place of 8 KiB: the offset of the slice's class in a heap's
-//!   table of bins, and where the state bytes of its blocks are. 0: none of ours.
+//!   by two loads. It has a word for each place of 8 KiB, of a slice or where a block of the large store starts: the
+//!   offset of the class in a heap's table of bins, and where the state bytes of its blocks are. 0: none of ours.
 //! * The window: the same words once more in one flat array, for the short path of `free`, by one load.
 //!   It covers the 256 GiB of addresses from which the system gives memory, is reserved and not committed
 //!   (256 MiB of addresses; 4 KiB of memory per 4 MiB of heap), and is smaller where addresses are
@@ -71,7 +71,7 @@ const GRANULE_BYTES: usize = 64 << 10;
 static GRANULES: [AtomicU64; WINDOWS_SLICES[0] * 8 / GRANULE_BYTES / 64] =
     [const { AtomicU64::new(0) }; WINDOWS_SLICES[0] * 8 / GRANULE_BYTES / 64];
 
-/// What is known of a slice.
+/// What is known of a place: of the slice that it is part of, or of the large block that starts in it.
 #[derive(Clone, Copy)]
 pub(super) struct Entry(u64);
 
@@ -250,8 +250,8 @@ fn word_of(address: usize) -> Option<&'static AtomicU64> {
     Some(&entries[(address >> PLACE_SHIFT) % PLACES_PER_REGION])
 }
 
-/// Says of the slice that starts here that it has a class, and where its state bytes are. False: its
-/// region is not known.
+/// Says of a slice that starts here, or of the place where a medium block does, that it has a class, and where its state
+/// bytes are. False: its region is not known.
 pub(super) fn set_class(start: usize, class: usize, places: usize, states: NonNull<u8>) -> bool {
     let base = states
         .expose_provenance()

@@ -107,7 +107,8 @@ impl ProcessAllocator for Process {
             Found::Small(class, _) => {
                 // It stays unless it is too small, or another class would save half of it.
                 let is_enough = size <= SIZES[class];
-                if is_enough && (SIZES[class] <= 64 || SIZES[class_of(size)] > SIZES[class] / 2) {
+                let wanted = class_of(size.min(SMALL_BYTES_MAX));
+                if is_enough && (SIZES[class] <= 64 || SIZES[wanted] > SIZES[class] / 2) {
                     return Ok(block);
                 }
                 let moved = if !is_enough && size <= SMALL_BYTES_MAX {

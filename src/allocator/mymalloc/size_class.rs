@@ -21,7 +21,7 @@ pub(super) const SMALL_BYTES_MAX: usize = 16384;
 /// Number of classes; class 0 is "none".
 pub(super) const CLASSES: usize = SIZES.len();
 
-/// Not a class of blocks: what the class map says of a slice in which a large block starts.
+/// Not a class of blocks: what the class map says of a place in which a block starts that only the large store knows.
 pub(super) const LARGE: usize = CLASSES;
 
 /// Block size of each class, in bytes.
@@ -205,11 +205,9 @@ pub(super) static STAND_INS: [u8; BINS] = {
 /// each class on its way is worth a copy. Up to 1 KiB there are two per doubling, beyond only the powers of two: what is
 /// not touched of their blocks is mostly no memory.
 pub(super) fn roomy_class_of(size: usize) -> usize {
-    let size = if size > 1024 {
-        size.next_power_of_two()
-    } else {
-        size
-    };
+    if size > 1024 {
+        return class_of(size.next_power_of_two());
+    }
     usize::from(STAND_INS[class_of(size)])
 }
 

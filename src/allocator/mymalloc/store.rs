@@ -325,6 +325,8 @@ impl Store {
         // SAFETY: the store's records, under its lock.
         unsafe {
             let record = &mut *extent.as_ptr();
+            // The guard counts as long as it is there.
+            let is_medium = record.state == State::Block && record.medium_class().is_some();
             if record.has_guard {
                 let last = NonNull::new_unchecked(record.last_page());
                 if !secure::unguard(last, OS_PAGE_BYTES) {
@@ -335,7 +337,7 @@ impl Store {
                 }
                 record.has_guard = false;
             }
-            if record.state == State::Block && record.medium_class().is_some() {
+            if is_medium {
                 // What the map says of it holds no more. The region is known.
                 pages::set_large(record.first * OS_PAGE_BYTES);
             }
