@@ -352,8 +352,7 @@ pub(super) unsafe fn free_sized(address: *mut u8, size: usize) {
         // SAFETY: the caller hands over the block.
         return unsafe { free_slowly(address, size, heap) };
     };
-    // SAFETY: the map has offsets of bins, and the addresses of state bytes of all that is in a slice, or in the place
-    // where a medium block starts.
+    // SAFETY: the map has offsets of bins, and where the state bytes of a slice or a medium block's place are.
     unsafe {
         let bin = heap.byte_add(entry.bin_offset()).cast::<Bin>();
         let mut state = address;
