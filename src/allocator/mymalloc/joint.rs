@@ -3,9 +3,8 @@
 
 use core::ptr::NonNull;
 
-use super::super::os::{self, OS_PAGE_BYTES};
+use super::super::os;
 use super::extent::{self, Extent, State};
-use super::pages;
 use super::store::Store;
 
 /// Dirty extents that are looked at for one that, with clean ones beside it, is long enough.
@@ -53,10 +52,6 @@ impl Store {
         let joint = joint?;
         // SAFETY: the store's record, under its lock; nobody has the memory yet.
         unsafe {
-            if state == State::Block && !pages::set_large(first * OS_PAGE_BYTES) {
-                self.put(joint, true, os::now_ms());
-                return None;
-            }
             ((*joint.as_ptr()).state, (*joint.as_ptr()).is_dirty) = (state, true);
         }
         Some(joint)

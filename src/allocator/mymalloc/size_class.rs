@@ -138,6 +138,7 @@ pub(super) const fn states_in(class: usize, places: usize) -> usize {
 /// Medium blocks are whole OS pages from the large store, kept in magazines as small blocks are. Their
 /// classes follow [`LARGE`]: four per doubling up to 32 KiB, then eight.
 pub(super) const MEDIUM_BYTES_MAX: usize = 256 << 10;
+/// Bytes of the shortest of them.
 pub(super) const MEDIUM_BYTES_MIN: usize = MEDIUM_PAGES[0] * 4096;
 static MEDIUM_PAGES: [usize; 28] = [
     5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 20, 22, 24, 26, 28, 30, 32, 36, 40, 44, 48, 52,

@@ -245,8 +245,7 @@ impl Store {
                 .into_iter()
                 .filter(|page| (old_first..old_end).contains(page))
                 .all(extent::can_enter);
-            let class_known = state != State::Block || pages::set_large(first * OS_PAGE_BYTES);
-            if !entered || !class_known {
+            if !entered {
                 return None;
             }
             let before = if old_first < first {
