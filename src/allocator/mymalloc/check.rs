@@ -15,7 +15,7 @@ use super::pages::{
     self, CHUNK_BYTES, PAGES_PER_CHUNK, PAGES_PER_REGION, PLACES_PER_CHUNK, REGION_BYTES, Region,
 };
 use super::size_class::{CLASSES, LARGE, PLACE_BYTES, SIZES, blocks_in, state_shift};
-use super::slice::{ALLOCATED, AT_HOME, Slice, low_bits};
+use super::slice::{NOT_HERE, Slice, allocated, at_home};
 use super::{fork, large, shelf};
 
 /// What the checker counted.
@@ -240,7 +240,7 @@ impl Walk {
             ensure(entry == Some(class), "a block's class", address)?;
             ensure(extent.has_sound_states(), "a block's states", address)?;
         }
-        if extent.state == State::Block && extent.state_byte() == ALLOCATED {
+        if extent.state == State::Block && extent.is_allocated() {
             self.census.large += 1;
             self.census.large_bytes += extent.bytes();
         }
@@ -298,35 +298,39 @@ impl Walk {
             start,
         )?;
         self.slices[class] += 1;
-        let (mut next, mut at_home, mut allocated) = (0, 0, 0);
+        let (mut next, mut home_count, mut used_count) = (0, 0, 0);
         for place in 0..slice.states_count() {
             // SAFETY: the slice has so many state bytes. Whoever has a block may change its byte now.
             let state = unsafe { slice.states.add(place).as_ptr().read_volatile() };
             let is_start = next < slice.carved && place == (next * size) >> state_shift(class);
             if !is_start {
-                ensure(state == 0, "a state where no block starts", start + place)?;
+                ensure(
+                    state == NOT_HERE,
+                    "a state where no block starts",
+                    start + place,
+                )?;
                 continue;
             }
             let block = start + next * size;
-            let kind = state & (ALLOCATED | AT_HOME);
+            let (is_allocated, is_home) = (state == allocated(block), state == at_home(block));
             ensure(
-                state & !kind == low_bits(block) && kind != ALLOCATED | AT_HOME,
+                is_allocated || is_home || state == NOT_HERE,
                 "a block's state",
                 block,
             )?;
             ensure(
-                kind != AT_HOME || place >= slice.first_free,
+                !is_home || place >= slice.first_free,
                 "a free block before the first",
                 block,
             )?;
-            at_home += usize::from(kind == AT_HOME);
-            allocated += usize::from(kind == ALLOCATED);
+            home_count += usize::from(is_home);
+            used_count += usize::from(is_allocated);
             next += 1;
         }
-        ensure(at_home == slice.free, "free blocks of a slice", start)?;
-        self.census.small += allocated;
-        self.census.small_bytes += allocated * size;
-        self.census.small_free += slice.carved - allocated;
+        ensure(home_count == slice.free, "free blocks of a slice", start)?;
+        self.census.small += used_count;
+        self.census.small_bytes += used_count * size;
+        self.census.small_free += slice.carved - used_count;
         Ok(())
     }
 }

@@ -13,7 +13,7 @@ use super::pages::{self, CHUNK_BYTES, PLACES_PER_CHUNK, REGION_BYTES};
 use super::size_class::{
     LONG_PLACES, PLACE_BYTES, PLACE_SHIFT, SHORT_PLACES_MAX, places_max, places_of_next, states_in,
 };
-use super::slice::Slice;
+use super::slice::{NOT_HERE, Slice};
 use super::{large, metadata, options, secure};
 
 /// What is known of a chunk. Guarded by the lock of [`CHUNKS`].
@@ -362,24 +362,26 @@ impl Chunks {
         clean
     }
 
-    /// An array of so many state bytes, all 0. None: no memory.
+    /// An array of so many state bytes, all [`NOT_HERE`]. None: no memory.
     fn take_states(&mut self, count: usize) -> Option<NonNull<u8>> {
         let kind = (count.ilog2() - STATES_MIN_SHIFT) as usize;
-        let Some(states) = NonNull::new(self.states[kind]) else {
-            return match kind {
+        let states = match NonNull::new(self.states[kind]) {
+            // SAFETY: an array of so many bytes that is not in use, which begins with the address of the next;
+            // the lock is held, as `self` is.
+            Some(states) => unsafe {
+                self.states[kind] = states.cast::<*mut u8>().read();
+                states
+            },
+            None => match kind {
                 0 => metadata::allocate::<[u64; 128 / 8]>().map(NonNull::cast),
                 1 => metadata::allocate::<[u64; 256 / 8]>().map(NonNull::cast),
                 2 => metadata::allocate::<[u64; 512 / 8]>().map(NonNull::cast),
                 3 => metadata::allocate::<[u64; 1024 / 8]>().map(NonNull::cast),
                 _ => metadata::allocate::<[u64; 2048 / 8]>().map(NonNull::cast),
-            };
+            }?,
         };
-        // SAFETY: an array of so many bytes that is not in use, which begins with the address of the next;
-        // the lock is held, as `self` is.
-        unsafe {
-            self.states[kind] = states.cast::<*mut u8>().read();
-            states.write_bytes(0, count);
-        }
+        // SAFETY: an array of so many bytes that nobody else has.
+        unsafe { states.write_bytes(NOT_HERE, count) };
         Some(states)
     }
 

@@ -14,6 +14,7 @@ use core::sync::atomic::{
 use super::super::os::OS_PAGE_BYTES;
 use super::pages::{self, PAGES_PER_REGION};
 use super::size_class::{self, PLACE_BYTES, class_of_pages};
+use super::slice::{self, NOT_HERE};
 
 /// A run of OS pages.
 pub(super) struct Extent {
@@ -35,7 +36,7 @@ pub(super) struct Extent {
     pub(super) newer: *mut Extent,
     pub(super) older: *mut Extent,
     /// The state bytes of the place where a block starts, as slices have them: that of the block itself says whether
-    /// it is allocated ([`ALLOCATED`](super::slice::ALLOCATED), or 0 while it is in a magazine), all others are 0.
+    /// it is allocated, all others are [`NOT_HERE`].
     /// Not under the lock: whoever has the block may change its byte.
     pub(super) states: [AtomicU8; STATES],
 }
@@ -68,7 +69,7 @@ impl Extent {
             previous: ptr::null_mut(),
             newer: ptr::null_mut(),
             older: ptr::null_mut(),
-            states: [const { AtomicU8::new(0) }; STATES],
+            states: [const { AtomicU8::new(NOT_HERE) }; STATES],
         }
     }
 
@@ -91,17 +92,24 @@ impl Extent {
         class_of_pages(self.usable_pages())
     }
 
-    /// The state of the block.
-    pub(super) fn state_byte(&self) -> u8 {
-        self.states[state_index(self.first)].load(Relaxed)
+    /// Whether the block is allocated.
+    pub(super) fn is_allocated(&self) -> bool {
+        let state = self.states[state_index(self.first)].load(Relaxed);
+        slice::is_allocated(state, self.first * OS_PAGE_BYTES)
     }
 
-    /// Gives the block this state.
-    pub(super) fn set_state_byte(&self, state: u8) {
+    /// Says that the block is not allocated.
+    pub(super) fn set_not_here(&self) {
         // The record may have been that of a block which started at another page of a place.
         for page in 0..PLACE_BYTES / OS_PAGE_BYTES {
-            self.states[state_index(page)].store(0, Relaxed);
+            self.states[state_index(page)].store(NOT_HERE, Relaxed);
         }
+    }
+
+    /// Says that the block is allocated.
+    pub(super) fn set_allocated(&self) {
+        self.set_not_here();
+        let state = slice::allocated(self.first * OS_PAGE_BYTES);
         self.states[state_index(self.first)].store(state, Relaxed);
     }
 
@@ -109,7 +117,7 @@ impl Extent {
     pub(super) fn has_sound_states(&self) -> bool {
         let own = state_index(self.first);
         let mut others = self.states.iter().enumerate();
-        others.all(|(index, state)| index == own || state.load(Relaxed) == 0)
+        others.all(|(index, state)| index == own || state.load(Relaxed) == NOT_HERE)
     }
 
     pub(super) fn start(&self) -> *mut u8 {

@@ -19,7 +19,7 @@ use super::size_class::{
     self, BINS, CLASSES, LARGE, MEDIUM_BYTES_MIN, SMALL_BYTES_MAX, STAND_INS, block_bytes,
     class_of, class_of_medium,
 };
-use super::slice::{self, ALLOCATED, Slice, low_bits};
+use super::slice::{self, NOT_HERE, Slice, allocated, is_allocated};
 use super::tray::{Entry, KINDS, Stack, Tray, capacity};
 use super::{Process, large, pages, shelf, thread, tick};
 
@@ -50,7 +50,7 @@ pub(super) struct Bin {
 }
 
 /// The state of no block.
-static NO_STATE: u8 = 0;
+static NO_STATE: u8 = NOT_HERE;
 
 /// Blocks of a magazine before there is a tray for it.
 pub(super) const FIRST_ENTRIES: usize = 8;
@@ -289,10 +289,11 @@ unsafe fn take_top(bin: *mut Bin) -> *mut u8 {
     unsafe {
         let last = (*bin).top.sub(1);
         (*bin).top = last;
+        let block = (*last).block;
         if IS_CHECKED {
-            *(*last).state.as_ptr() |= ALLOCATED;
+            (*last).state.write(allocated(block.addr().get()));
         }
-        (*last).block.as_ptr()
+        block.as_ptr()
     }
 }
 
@@ -358,11 +359,10 @@ pub(super) unsafe fn free_sized(address: *mut u8, size: usize) {
         let mut state = address;
         if IS_CHECKED {
             state = state_at(bin, entry, address.addr());
-            let low = low_bits(address.addr());
-            if *state != low | ALLOCATED || size > (*bin).block_bytes as usize {
+            if !is_allocated(*state, address.addr()) || size > (*bin).block_bytes as usize {
                 return free_slowly(address, size, heap);
             }
-            *state = low;
+            *state = NOT_HERE;
         }
         let top = (*bin).top;
         if top == (*bin).limit {
@@ -401,7 +401,7 @@ pub(super) fn may_stay(block: NonNull<u8>, size: usize) -> bool {
         let bin = heap.byte_add(entry.bin_offset()).cast::<Bin>();
         if IS_CHECKED {
             let state = state_at(bin, entry, address);
-            if *state != low_bits(address) | ALLOCATED {
+            if !is_allocated(*state, address) {
                 return false;
             }
         }
@@ -479,7 +479,7 @@ unsafe fn free_slowly(address: *mut u8, size: usize, heap: *mut Heap) {
             let entry = Entry { block, state };
             // SAFETY: an allocated block, which the caller hands over.
             unsafe {
-                state.write(low_bits(block.addr().get()));
+                state.write(NOT_HERE);
                 put(entry, class, heap);
             }
             Ok(())
@@ -538,7 +538,7 @@ pub(super) fn find(block: NonNull<u8>) -> Result<Found, FreeError> {
     // SAFETY: state bytes of a slice that has a class can be read.
     unsafe {
         let state = NonNull::new_unchecked(entry.state_of(address));
-        if !IS_CHECKED || state.read() == low_bits(address) | ALLOCATED {
+        if !IS_CHECKED || is_allocated(state.read(), address) {
             return Ok(Found::Small(entry.class(), state));
         }
         Err(slice::reason(block))

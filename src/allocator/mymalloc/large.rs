@@ -11,7 +11,7 @@ use super::extent::{self, State};
 use super::heap::IS_CHECKED;
 use super::pages::{self, PAGES_PER_CHUNK, PLACES_PER_CHUNK};
 use super::size_class::{PLACE_BYTES, block_bytes, class_of_medium};
-use super::slice::ALLOCATED;
+use super::slice::{NOT_HERE, is_allocated};
 use super::store::{self, Store};
 use super::tray::Entry;
 use super::{thread, tick};
@@ -65,7 +65,7 @@ pub(super) fn allocate_medium(class: usize) -> Option<Entry> {
     // SAFETY: the block's record, whose state is the caller's.
     unsafe {
         let state = extent::state_of(extent);
-        state.write(0);
+        state.write(NOT_HERE);
         Some(Entry { block, state })
     }
 }
@@ -108,14 +108,14 @@ fn keep_medium(block: NonNull<u8>) -> Option<Freed> {
     unsafe {
         let record = extent.as_ptr();
         let state = extent::state_of(extent);
-        let is_block = (state.read() == ALLOCATED || !IS_CHECKED)
+        let is_block = (is_allocated(state.read(), address) || !IS_CHECKED)
             && (*record).state == State::Block
             && (*record).first * OS_PAGE_BYTES == address;
         if !is_block {
             return None;
         }
         let class = (*record).medium_class()?;
-        state.write(0);
+        state.write(NOT_HERE);
         Some(Freed::Medium(class, Entry { block, state }))
     }
 }
@@ -130,7 +130,7 @@ pub(super) fn is_too_small(block: NonNull<u8>, size: usize) -> bool {
     // SAFETY: as in `keep_medium`.
     unsafe {
         let record = extent.as_ptr();
-        extent::state_of(extent).read() == ALLOCATED
+        is_allocated(extent::state_of(extent).read(), address)
             && (*record).state == State::Block
             && (*record).first * OS_PAGE_BYTES == address
             && (*record).bytes() < size
@@ -178,7 +178,7 @@ fn is_enough(block: NonNull<u8>, size: usize) -> bool {
         let (have, pages) = ((*record).usable_pages(), size.div_ceil(OS_PAGE_BYTES));
         // A guard is to lie right behind the last page that is wanted.
         let is_tight = have == pages || !(*record).has_guard;
-        (extent::state_of(extent).read() == ALLOCATED || !IS_CHECKED)
+        (is_allocated(extent::state_of(extent).read(), address) || !IS_CHECKED)
             && (*record).state == State::Block
             && (*record).first * OS_PAGE_BYTES == address
             && is_tight

@@ -37,7 +37,7 @@
 //! What was measured, and what was tried and given up: `src/allocator/README.md`, "Speed and memory".
 //!
 //! # Invariants
-//! * A pointer is an allocated small or medium block if and only if its state byte is `ALLOCATED | address & 63`.
+//! * A pointer is an allocated small or medium block if and only if its state byte is its own lowest byte.
 //! * A state byte belongs to whoever has the block; those of blocks at home, to the lock of the class, or of the store.
 //! * Blocks in a magazine, in an offered tray, at home and in the program's hands are all that were carved.
 //! * What the allocator knows lies apart from blocks: no write into a block can reach it.

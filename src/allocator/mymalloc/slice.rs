@@ -2,12 +2,15 @@
 //! carved from, and where they go back to when the caches above hold enough. A slice takes places of a
 //! [`Chunk`](super::chunk::Chunk): one, or as many as a power of two.
 //!
-//! A slice has state bytes, by which every pointer is judged. The byte of the place where a block starts
-//! holds the lowest six bits of the block's address, and above them what the block is: allocated,
-//! at home in its slice, or on its way between the two (in a magazine, or offered to other threads).
-//! Places where no block starts, or none was carved yet, have 0. So a pointer is an allocated block if
-//! and only if its byte is `ALLOCATED | address & 63`: nothing else passes, wherever it points, and
-//! whatever the program wrote into its blocks.
+//! A slice has state bytes, by which every pointer is judged. The byte of the place where an allocated block
+//! starts is the lowest byte of the block's address, a multiple of 16; that of a block at home in its slice is one
+//! more. All others are [`NOT_HERE`]: of blocks on their way between the two (in a magazine, or offered to other
+//! threads), and of places where no block starts, or none was carved yet. So a pointer is an allocated block if
+//! and only if it is a multiple of 16 and its byte is its own lowest one: nothing else passes, wherever it points,
+//! and whatever the program wrote into its blocks.
+//!
+//! Who allocates a block writes its byte without a look at the old one: another processor may have the cache line, and
+//! nothing waits for a write.
 //!
 //! What is known of slices lies apart from them, so a stray write into a block cannot reach it.
 
@@ -20,15 +23,26 @@ use super::heap::{Heap, IS_CHECKED};
 use super::size_class::{PLACE_BYTES, SIZES, blocks_in, state_shift, states_in};
 use super::tray::{Entry, Rack};
 
-/// Bit of a state byte: the block is the program's.
-pub(super) const ALLOCATED: u8 = 0x40;
-/// Bit of a state byte: the block is free and in no thread's hands.
-pub(super) const AT_HOME: u8 = 0x80;
+/// Bit of a state byte: the block is free and in no thread's hands. No block's address has it.
+const AT_HOME: u8 = 1;
+/// The state byte of a block on its way, and of what is none. No block's address has this bit, either.
+pub(super) const NOT_HERE: u8 = 2;
 
-/// Bits of an address that stand in the state byte of the block that starts there.
+/// The state byte of the block at this address when it is allocated.
 #[inline(always)]
-pub(super) const fn low_bits(address: usize) -> u8 {
-    (address & 63) as u8
+pub(super) const fn allocated(block: usize) -> u8 {
+    block as u8
+}
+
+/// The state byte of the block at this address when it is at home.
+pub(super) const fn at_home(block: usize) -> u8 {
+    block as u8 | AT_HOME
+}
+
+/// Whether the state byte of an address says that it is an allocated block.
+#[inline(always)]
+pub(super) const fn is_allocated(state: u8, address: usize) -> bool {
+    address.is_multiple_of(16) && state == allocated(address)
 }
 
 /// What is known of a slice. Guarded by the lock of its class's [`Shelf`](super::shelf::Shelf) while
@@ -81,11 +95,11 @@ impl Slice {
         debug_assert!(count > 0);
         for index in (0..count).rev() {
             let place = from + index * block_bytes;
-            // SAFETY: the block lies in the slice, its state byte among the slice's, and there is room.
+            // SAFETY: the block lies in the slice, its state byte, which is `NOT_HERE`, among the slice's, and there
+            // is room.
             unsafe {
                 let block = self.start.add(place);
                 let state = self.states.add(place >> state_shift(self.class));
-                state.write(low_bits(block.addr().get()));
                 rack.push(Entry { block, state });
             }
         }
@@ -120,9 +134,9 @@ impl Slice {
                     let in_word = at_home.trailing_zeros() as usize / 8;
                     at_home &= at_home - 1;
                     let state = states.add(in_word);
-                    let low = state.read() & !AT_HOME;
-                    state.write(low);
-                    let block = steps.add((in_word << shift) + (usize::from(low) & in_step));
+                    let low = usize::from(state.read() & !AT_HOME);
+                    state.write(NOT_HERE);
+                    let block = steps.add((in_word << shift) + (low & in_step));
                     left -= 1;
                     first.add(left).write(Entry { block, state });
                 }
@@ -148,7 +162,7 @@ impl Slice {
             }
             let state = self.state_of(entry);
             // SAFETY: the block's state byte, which is the caller's.
-            unsafe { *state.as_ptr() |= AT_HOME };
+            unsafe { state.write(at_home(entry.block.addr().get())) };
             lowest = lowest.min(state.addr().get());
             count += 1;
         }
@@ -210,7 +224,7 @@ impl Slice {
     /// Makes the record that of a slice with no block carved.
     ///
     /// # Safety
-    /// The memory and the state bytes, which are 0, are the caller's.
+    /// The memory and the state bytes, which are [`NOT_HERE`], are the caller's.
     pub(super) unsafe fn begin(
         &mut self,
         class: usize,

@@ -10,7 +10,6 @@ use super::heap::IS_CHECKED;
 use super::huge::Huge;
 use super::pages::{self, REGION_BYTES, Region};
 use super::size_class::MEDIUM_BYTES_MAX;
-use super::slice::ALLOCATED;
 use super::{metadata, options, secure, tick};
 
 /// Longer blocks that grow always move by pages.
@@ -95,7 +94,7 @@ impl Store {
         let record = unsafe { extent.as_ref() };
         match record.state {
             State::Block if record.first * OS_PAGE_BYTES == address => {
-                if record.state_byte() == ALLOCATED || !IS_CHECKED {
+                if record.is_allocated() || !IS_CHECKED {
                     Ok(extent)
                 } else {
                     Err(FreeError::AlreadyFreed)
@@ -283,7 +282,7 @@ impl Store {
                 self.free.insert(part);
             }
             (record.first, record.end, record.state) = (first, end, state);
-            record.set_state_byte(ALLOCATED);
+            record.set_allocated();
             extent::enter(first, end, extent.as_ptr());
             self.used_pages += end - first;
             self.used_pages_peak = self.used_pages_peak.max(self.used_pages);
@@ -330,7 +329,7 @@ impl Store {
                 let last = NonNull::new_unchecked(record.last_page());
                 if !secure::unguard(last, OS_PAGE_BYTES) {
                     // A block that can be used no more: its addresses are lost, its memory is not.
-                    record.set_state_byte(0);
+                    record.set_not_here();
                     os::discard(NonNull::new_unchecked(record.start()), record.bytes());
                     return;
                 }
