@@ -44,10 +44,10 @@ static CAPACITIES: [u8; BINS] = {
     capacities
 };
 
-/// 16 KiB of blocks, four at least; of medium ones 64 KiB and one.
+/// 16 KiB of blocks, four at least; of medium ones 512 KiB and one.
 const fn wished_capacity(class: usize) -> usize {
     if class > LARGE {
-        return (64 << 10) / block_bytes(class) + 1;
+        return (512 << 10) / block_bytes(class) + 1;
     }
     let count = (16 << 10) / block_bytes(class);
     if count < 4 { 4 } else { count }
