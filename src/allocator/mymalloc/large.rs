@@ -66,7 +66,10 @@ pub(super) fn allocate_medium(class: usize) -> Option<Entry> {
     unsafe {
         let state = extent::state_of(extent);
         state.write(NOT_HERE);
-        Some(Entry { block, state })
+        Some(Entry {
+            block,
+            state: state.as_ptr(),
+        })
     }
 }
 
@@ -116,6 +119,7 @@ fn keep_medium(block: NonNull<u8>) -> Option<Freed> {
         }
         let class = (*record).medium_class()?;
         state.write(NOT_HERE);
+        let state = state.as_ptr();
         Some(Freed::Medium(class, Entry { block, state }))
     }
 }

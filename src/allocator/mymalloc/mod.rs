@@ -46,7 +46,8 @@
 //!
 //! | file | one idea |
 //! |---|---|
-//! | `heap` | a thread's magazines; the paths that nearly every call takes |
+//! | `paths` | what nearly every call takes, and what it turns to |
+//! | `heap` | a thread's magazines |
 //! | `magazine` | how magazines grow, are filled, and are emptied |
 //! | `size_class` | which block sizes exist, and which serves a request |
 //! | `cold` | classes that others serve until much is needed |
@@ -98,6 +99,7 @@ mod magazine;
 mod metadata;
 pub mod options;
 mod pages;
+mod paths;
 mod process;
 mod purge;
 mod secure;

@@ -6,8 +6,8 @@ use core::ptr::{self, NonNull};
 use super::super::FreeError;
 use super::super::c_abi::{self, ProcessAllocator, ReallocFailure};
 use super::super::os;
-use super::heap::{self, Found};
 use super::large::{self, Resized};
+use super::paths::{self, Found};
 use super::size_class::{
     MEDIUM_BYTES_MAX, SIZES, SMALL_BYTES_MAX, class_of, class_of_aligned, class_of_medium,
     roomy_class_of,
@@ -22,7 +22,7 @@ impl Process {
     /// those who have something to do when there is none, and want no frame for it while there is.
     #[inline(always)]
     pub fn allocate_at_hand(size: usize) -> *mut u8 {
-        heap::allocate_at_hand(size)
+        paths::allocate_at_hand(size)
     }
 }
 
@@ -32,23 +32,23 @@ impl ProcessAllocator for Process {
 
     #[inline(always)]
     fn allocate(size: usize) -> Option<NonNull<u8>> {
-        NonNull::new(heap::allocate(size))
+        NonNull::new(paths::allocate(size))
     }
 
     #[inline(always)]
     fn allocate_or_enomem(size: usize) -> *mut u8 {
-        heap::allocate(size)
+        paths::allocate(size)
     }
 
     #[inline]
     fn allocate_zeroed(size: usize) -> Option<NonNull<u8>> {
         if size > SMALL_BYTES_MAX {
             return match class_of_medium(size) {
-                Some(class) => NonNull::new(heap::allocate_medium_zeroed(size, class)),
+                Some(class) => NonNull::new(paths::allocate_medium_zeroed(size, class)),
                 None => large::allocate_zeroed(size, os::OS_PAGE_BYTES),
             };
         }
-        let block = NonNull::new(heap::allocate(size))?;
+        let block = NonNull::new(paths::allocate(size))?;
         // SAFETY: the block is fresh, ours, and of `size` bytes at least.
         unsafe { block.write_bytes(0, size) };
         Some(block)
@@ -59,7 +59,7 @@ impl ProcessAllocator for Process {
             return Self::allocate(size);
         }
         match class_of_aligned(size, alignment) {
-            Some(class) => NonNull::new(heap::allocate_class(class)),
+            Some(class) => NonNull::new(paths::allocate_class(class)),
             None => large::allocate(size, alignment),
         }
     }
@@ -68,31 +68,31 @@ impl ProcessAllocator for Process {
     #[inline(always)]
     unsafe fn free(block: NonNull<u8>) -> Result<(), FreeError> {
         // SAFETY: the caller hands over the block.
-        unsafe { heap::free(block.as_ptr()) };
+        unsafe { paths::free(block.as_ptr()) };
         Ok(())
     }
 
     #[inline(always)]
     unsafe fn free_sized(block: *mut u8, size: usize) -> Result<(), FreeError> {
         // SAFETY: the caller hands over the block.
-        unsafe { heap::free_sized(block, size) };
+        unsafe { paths::free_sized(block, size) };
         Ok(())
     }
 
     #[inline(always)]
     unsafe fn free_or_null(block: *mut u8) -> Result<(), FreeError> {
         // SAFETY: the caller hands over the block.
-        unsafe { heap::free(block) };
+        unsafe { paths::free(block) };
         Ok(())
     }
 
     #[inline(always)]
     fn may_stay(block: NonNull<u8>, size: usize) -> bool {
-        heap::may_stay(block, size)
+        paths::may_stay(block, size)
     }
 
     unsafe fn reallocate(block: NonNull<u8>, size: usize) -> Result<NonNull<u8>, ReallocFailure> {
-        let (old_bytes, moved) = match heap::find(block)? {
+        let (old_bytes, moved) = match paths::find(block)? {
             Found::Large if size > SMALL_BYTES_MAX => {
                 // SAFETY: the caller hands over the block.
                 match unsafe { large::resize(block, size)? } {
@@ -112,7 +112,7 @@ impl ProcessAllocator for Process {
                     return Ok(block);
                 }
                 let moved = if !is_enough && size <= SMALL_BYTES_MAX {
-                    NonNull::new(heap::allocate_class(roomy_class_of(size)))
+                    NonNull::new(paths::allocate_class(roomy_class_of(size)))
                 } else {
                     allocate_with_room(size, SIZES[class])
                 };
@@ -124,7 +124,7 @@ impl ProcessAllocator for Process {
             // hands over the old one.
             Some(moved) => unsafe {
                 moved.copy_from_nonoverlapping(block, old_bytes.min(size));
-                heap::free(block.as_ptr());
+                paths::free(block.as_ptr());
                 Ok(moved)
             },
             // Less than it has: it may stay as it is.
@@ -134,7 +134,7 @@ impl ProcessAllocator for Process {
     }
 
     fn usable_bytes(block: NonNull<u8>) -> Result<usize, FreeError> {
-        match heap::find(block)? {
+        match paths::find(block)? {
             Found::Small(class, _) => Ok(SIZES[class]),
             Found::Large => large::usable_bytes(block),
         }
@@ -159,7 +159,7 @@ unsafe impl GlobalAlloc for MyMalloc {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if layout.align() <= 16 {
-            return heap::allocate(layout.size());
+            return paths::allocate(layout.size());
         }
         address(Process::allocate_aligned(layout.size(), layout.align()))
     }
@@ -182,7 +182,7 @@ unsafe impl GlobalAlloc for MyMalloc {
     #[inline]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         // SAFETY: the caller hands over the block.
-        unsafe { heap::free_sized(block, layout.size()) }
+        unsafe { paths::free_sized(block, layout.size()) }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {

@@ -101,7 +101,7 @@ mod tests {
             .iter_mut()
             .map(|byte| Entry {
                 block: NonNull::from(&mut *byte),
-                state: NonNull::from(byte),
+                state: byte,
             })
             .collect();
         let before: Vec<_> = entries.iter().map(|entry| entry.block).collect();

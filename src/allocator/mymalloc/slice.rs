@@ -99,7 +99,7 @@ impl Slice {
             // is room.
             unsafe {
                 let block = self.start.add(place);
-                let state = self.states.add(place >> state_shift(self.class));
+                let state = self.states.add(place >> state_shift(self.class)).as_ptr();
                 rack.push(Entry { block, state });
             }
         }
@@ -136,6 +136,7 @@ impl Slice {
                     let state = states.add(in_word);
                     let low = usize::from(state.read() & !AT_HOME);
                     state.write(NOT_HERE);
+                    let state = state.as_ptr();
                     let block = steps.add((in_word << shift) + (low & in_step));
                     left -= 1;
                     first.add(left).write(Entry { block, state });
@@ -163,7 +164,7 @@ impl Slice {
             let state = self.state_of(entry);
             // SAFETY: the block's state byte, which is the caller's.
             unsafe { state.write(at_home(entry.block.addr().get())) };
-            lowest = lowest.min(state.addr().get());
+            lowest = lowest.min(state.addr());
             count += 1;
         }
         let first = lowest.saturating_sub(self.states.addr().get());
@@ -174,14 +175,14 @@ impl Slice {
 
     /// The state byte of a block of its own.
     #[inline(always)]
-    fn state_of(&self, entry: &Entry) -> NonNull<u8> {
+    fn state_of(&self, entry: &Entry) -> *mut u8 {
         if IS_CHECKED {
             return entry.state;
         }
         // Nobody looked for it when the block was freed.
         let from_start = entry.block.addr().get() - self.start.addr().get();
         // SAFETY: the block lies in the slice, its state byte among the slice's.
-        unsafe { self.states.add(from_start >> state_shift(self.class)) }
+        unsafe { self.states.add(from_start >> state_shift(self.class)) }.as_ptr()
     }
 
     /// In which list it belongs.

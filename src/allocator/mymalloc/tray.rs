@@ -14,7 +14,8 @@ use super::size_class::{BINS, LARGE, block_bytes};
 #[repr(C)]
 pub(super) struct Entry {
     pub(super) block: NonNull<u8>,
-    pub(super) state: NonNull<u8>,
+    /// Without checks nobody writes or reads it.
+    pub(super) state: *mut u8,
 }
 
 /// Kinds of trays, by the room that they have.

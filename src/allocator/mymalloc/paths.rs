@@ -1,0 +1,397 @@
+//! The paths that nearly every `malloc` and `free` takes, and those that they turn to.
+//!
+//! `malloc`: the thread's heap, the bin of the class, the top of its magazine; mark the block allocated.
+//!
+//! `free`: the slice map's word for the pointer, by one load; the block's state byte, which says whether
+//! the pointer is the start of an allocated block and nothing else; mark it free; put it on top of the
+//! magazine. Whose block it was does not matter: it is anybody's now. Neither path waits for what is in the block.
+
+use core::ptr::{self, NonNull};
+
+use super::super::FreeError;
+use super::super::{c_abi, os};
+use super::heap::{BIN_BYTES, Bin, Heap, IS_CHECKED, SHORT_BYTES_MAX, is_none};
+use super::size_class::{
+    LARGE, MEDIUM_BYTES_MIN, SMALL_BYTES_MAX, block_bytes, class_of, class_of_medium,
+};
+use super::slice::{self, NOT_HERE, allocated, is_allocated};
+use super::tray::Entry;
+use super::{Process, large, pages, shelf, thread};
+
+/// A block of `size` bytes at least. Null, and `errno` is `ENOMEM`: no memory, or a size beyond
+/// `PTRDIFF_MAX`. (The slow paths set `errno`, so that the short one ends in a jump to them.)
+#[inline(always)]
+pub(super) fn allocate(size: usize) -> *mut u8 {
+    if size > SHORT_BYTES_MAX {
+        return allocate_long(size);
+    }
+    let heap = thread::heap();
+    // SAFETY: the thread's heap, or `NO_HEAP`, which begins as heaps do; the index is in bounds, and
+    // the offsets are those of bins.
+    unsafe {
+        let offsets = (&raw const (*heap).offsets).cast::<u16>();
+        let offset = *offsets.add((size + 15) >> 4);
+        pop(heap, usize::from(offset))
+    }
+}
+
+/// The same if the thread has such a block in its magazine. Null if not, and `errno` stays.
+#[inline(always)]
+pub(super) fn allocate_at_hand(size: usize) -> *mut u8 {
+    if size > SHORT_BYTES_MAX {
+        return ptr::null_mut();
+    }
+    let heap = thread::heap();
+    // SAFETY: as in `allocate` and `pop`.
+    unsafe {
+        let offsets = (&raw const (*heap).offsets).cast::<u16>();
+        let bin = heap
+            .byte_add(usize::from(*offsets.add((size + 15) >> 4)))
+            .cast::<Bin>();
+        if (*bin).top == (*bin).first {
+            ptr::null_mut()
+        } else {
+            take_top(bin)
+        }
+    }
+}
+
+#[inline(never)]
+fn allocate_long(size: usize) -> *mut u8 {
+    if size <= SMALL_BYTES_MAX {
+        return allocate_class(class_of(size));
+    }
+    match class_of_medium(size) {
+        Some(class) => allocate_class(class),
+        None => or_enomem(large::allocate(size, os::OS_PAGE_BYTES)),
+    }
+}
+
+/// A medium block with `size` zero bytes.
+pub(super) fn allocate_medium_zeroed(size: usize, class: usize) -> *mut u8 {
+    let heap = thread::heap();
+    // SAFETY: the thread's heap, or `NO_HEAP`, which begins as heaps do.
+    let is_empty = unsafe { (*heap).bins[class].top == (*heap).bins[class].first };
+    if is_empty {
+        // Fresh memory is zero already.
+        return or_enomem(large::allocate_zeroed(
+            block_bytes(class),
+            os::OS_PAGE_BYTES,
+        ));
+    }
+    let block = allocate_class(class);
+    if !block.is_null() {
+        // SAFETY: a fresh block of `size` bytes at least.
+        unsafe { block.write_bytes(0, size) };
+    }
+    block
+}
+
+fn or_enomem(block: Option<NonNull<u8>>) -> *mut u8 {
+    c_abi::or_enomem(block).cast()
+}
+
+/// A block of a class.
+#[inline]
+pub(super) fn allocate_class(class: usize) -> *mut u8 {
+    let heap = thread::heap();
+    // SAFETY: the thread's heap, or `NO_HEAP`, which begins as heaps do, and one of its bins.
+    unsafe { pop(heap, usize::from((*heap).serving[class]) * BIN_BYTES) }
+}
+
+/// # Safety
+/// The calling thread's heap or `NO_HEAP`, and the offset of one of its bins.
+#[inline(always)]
+unsafe fn pop(heap: *mut Heap, offset: usize) -> *mut u8 {
+    // SAFETY: bins start at offset 0 of a heap; entries below the top are those of free blocks that
+    // are this thread's.
+    unsafe {
+        let bin = heap.byte_add(offset).cast::<Bin>();
+        if (*bin).top == (*bin).first {
+            return refill(offset, heap);
+        }
+        take_top(bin)
+    }
+}
+
+/// # Safety
+/// A bin of the calling thread's heap whose magazine is not empty.
+#[inline(always)]
+unsafe fn take_top(bin: *mut Bin) -> *mut u8 {
+    // SAFETY: the caller says so.
+    unsafe {
+        let last = (*bin).top.sub(1);
+        (*bin).top = last;
+        let block = (*last).block;
+        if IS_CHECKED {
+            (*last).state.write(allocated(block.addr().get()));
+        }
+        block.as_ptr()
+    }
+}
+
+/// `malloc` of a class whose magazine is empty.
+///
+/// # Safety
+/// As for [`pop`].
+#[cold]
+#[inline(never)]
+unsafe fn refill(offset: usize, heap: *mut Heap) -> *mut u8 {
+    let heap = match NonNull::new(heap) {
+        Some(heap) if !is_none(heap.as_ptr()) => Some(heap),
+        _ => thread::enter(),
+    };
+    let Some(heap) = heap else {
+        return or_enomem(None);
+    };
+    // SAFETY: the calling thread's heap, which nobody else uses.
+    unsafe {
+        let class = offset / BIN_BYTES;
+        let mut has_blocks = (*heap.as_ptr()).get_blocks(class);
+        if !has_blocks {
+            // The addresses of idle memory may be what records lack.
+            large::trim();
+            has_blocks = (*heap.as_ptr()).get_blocks(class);
+        }
+        if has_blocks {
+            take_top(&raw mut (*heap.as_ptr()).bins[class])
+        } else {
+            or_enomem(None)
+        }
+    }
+}
+
+/// Takes a block back; null is no block and no error. A pointer that is no allocated block ends the
+/// process.
+///
+/// # Safety
+/// If the pointer is an allocated block, it is the caller's, and is used no more.
+#[inline(always)]
+pub(super) unsafe fn free(address: *mut u8) {
+    // SAFETY: the caller hands over the block. No block is too small for 0 bytes.
+    unsafe { free_sized(address, 0) }
+}
+
+/// [`free`] by a caller who says how many bytes it has used of the block. More than the block has end the
+/// process.
+///
+/// # Safety
+/// As for [`free`].
+#[inline(always)]
+pub(super) unsafe fn free_sized(address: *mut u8, size: usize) {
+    let heap = thread::heap();
+    // SAFETY: the thread's heap, or `NO_HEAP`, which begins as heaps do.
+    let direct = unsafe { (*heap).direct };
+    let Some(entry) = direct.entry(address.addr()) else {
+        // SAFETY: the caller hands over the block.
+        return unsafe { free_slowly(address, size, heap) };
+    };
+    // SAFETY: the map has offsets of bins, and where the state bytes of a slice or a medium block's place are.
+    unsafe {
+        let bin = heap.byte_add(entry.bin_offset()).cast::<Bin>();
+        let mut state = address;
+        if IS_CHECKED {
+            state = state_at(bin, entry, address.addr());
+            if !is_allocated(*state, address.addr()) || size > (*bin).block_bytes as usize {
+                return free_slowly(address, size, heap);
+            }
+            *state = NOT_HERE;
+        }
+        will_be_used(address);
+        let top = (*bin).top;
+        if top == (*bin).limit {
+            return overflow(address, heap, state, entry.bin_offset());
+        }
+        (&raw mut (*top).block).write(NonNull::new_unchecked(address));
+        if IS_CHECKED {
+            (&raw mut (*top).state).write(state);
+        }
+        (*bin).top = top.add(1);
+    }
+}
+
+/// Has the processor get what a block begins with: it is likely the next of its class to be handed out, and its page's
+/// address may be all that is not at hand. Nothing waits for it.
+#[inline(always)]
+fn will_be_used(block: *mut u8) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: no address is wrong for it.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(block.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = block;
+}
+
+/// The state byte for an address whose slice has this entry; where no slice is, one that is the state of no block.
+///
+/// # Safety
+/// The entry's bin, of a heap or of `NO_HEAP`.
+#[inline(always)]
+unsafe fn state_at(bin: *mut Bin, entry: pages::Entry, address: usize) -> *mut u8 {
+    // SAFETY: the caller's bin.
+    let (bias, shift) = unsafe { ((*bin).bias, (*bin).shift) };
+    let states = bias.cast_mut().wrapping_add(entry.states());
+    states.wrapping_add(address >> (shift & 63))
+}
+
+/// Whether this is an allocated small block that has the size and would not be half empty with it. False also of
+/// those of which this is not known at once.
+#[inline(always)]
+pub(super) fn may_stay(block: NonNull<u8>, size: usize) -> bool {
+    let (address, heap) = (block.addr().get(), thread::heap());
+    // SAFETY: the thread's heap, or `NO_HEAP`, which begins as heaps do; the map as in `free_sized`.
+    unsafe {
+        let Some(entry) = (*heap).direct.entry(address) else {
+            return false;
+        };
+        let bin = heap.byte_add(entry.bin_offset()).cast::<Bin>();
+        if IS_CHECKED {
+            let state = state_at(bin, entry, address);
+            if !is_allocated(*state, address) {
+                return false;
+            }
+        }
+        let bytes = (*bin).block_bytes as usize;
+        size <= bytes && size > bytes / 2 && bytes < MEDIUM_BYTES_MIN
+    }
+}
+
+/// `free` of a block that is marked free already, but for which the magazine has no room.
+///
+/// # Safety
+/// The calling thread's heap or `NO_HEAP`, the offset of a bin, and a block of its class that is the
+/// caller's.
+#[cold]
+#[inline(never)]
+unsafe fn overflow(address: *mut u8, heap: *mut Heap, state: *mut u8, offset: usize) {
+    let class = offset / BIN_BYTES;
+    // SAFETY: the caller's block, and its state byte.
+    unsafe {
+        if !IS_CHECKED && (class == 0 || class == LARGE) {
+            return free_slowly(address, 0, heap);
+        }
+        let entry = Entry {
+            block: NonNull::new_unchecked(address),
+            state,
+        };
+        put(entry, class, heap);
+    }
+}
+
+/// Puts a block that is marked free into a magazine.
+///
+/// # Safety
+/// The calling thread's heap or `NO_HEAP`, and a free block of the class that is the caller's.
+unsafe fn put(entry: Entry, class: usize, heap: *mut Heap) {
+    let heap = if is_none(heap) {
+        thread::enter()
+    } else {
+        NonNull::new(heap)
+    };
+    let Some(heap) = heap else {
+        // SAFETY: the caller hands over the block.
+        return unsafe { shelf::take_home(class, &[entry]) };
+    };
+    // SAFETY: the calling thread's heap; `make_room` makes room.
+    unsafe {
+        let heap = &mut *heap.as_ptr();
+        if heap.bins[class].top == heap.bins[class].limit {
+            heap.make_room(class);
+        }
+        let bin = &mut heap.bins[class];
+        if bin.top == bin.limit {
+            return shelf::take_home(class, &[entry]);
+        }
+        bin.top.write(entry);
+        bin.top = bin.top.add(1);
+    }
+}
+
+/// `free` of whatever the short path does not serve.
+///
+/// # Safety
+/// As for [`free`].
+#[cold]
+#[inline(never)]
+unsafe fn free_slowly(address: *mut u8, size: usize, heap: *mut Heap) {
+    let Some(block) = NonNull::new(address) else {
+        return;
+    };
+    let freed = match find(block) {
+        found if IS_CHECKED && size > 0 && is_too_small(block, found, size) => {
+            Err(FreeError::TooSmall)
+        }
+        Ok(Found::Small(class, state)) => {
+            let entry = Entry {
+                block,
+                state: state.as_ptr(),
+            };
+            // SAFETY: an allocated block, which the caller hands over.
+            unsafe {
+                state.write(NOT_HERE);
+                put(entry, class, heap);
+            }
+            Ok(())
+        }
+        // SAFETY: the caller hands over the block.
+        Ok(Found::Large) => match unsafe { large::free(block) } {
+            Ok(large::Freed::Done) => Ok(()),
+            Ok(large::Freed::Medium(class, entry)) => {
+                // SAFETY: a medium block that the large store lets us keep.
+                unsafe { put(entry, class, heap) };
+                Ok(())
+            }
+            Err(error) => Err(error),
+        },
+        Err(error) => Err(error),
+    };
+    if let Err(error) = freed {
+        c_abi::report::<Process>("free", address.cast(), error);
+    }
+}
+
+/// Whether an allocated block has fewer bytes than `size`.
+fn is_too_small(block: NonNull<u8>, found: Result<Found, FreeError>, size: usize) -> bool {
+    match found {
+        Ok(Found::Small(class, _)) => size > block_bytes(class),
+        Ok(Found::Large) => large::is_too_small(block, size),
+        Err(_) => false,
+    }
+}
+
+/// What an allocated block is.
+#[derive(Clone, Copy)]
+pub(super) enum Found {
+    /// A block of this class, and its state byte.
+    Small(usize, NonNull<u8>),
+    /// A medium or large one, if it is one at all: the large store knows.
+    Large,
+}
+
+/// What the block is whose start this pointer is.
+///
+/// # Errors
+/// If it is the start of no allocated block; of large ones, only [`large`] knows.
+#[inline]
+pub(super) fn find(block: NonNull<u8>) -> Result<Found, FreeError> {
+    let address = block.addr().get();
+    // SAFETY: the thread's heap, or `NO_HEAP`, which begins as heaps do.
+    let direct = unsafe { (*thread::heap()).direct };
+    let known = direct.entry(address).filter(|entry| entry.is_known());
+    let Some(entry) = known.or_else(|| pages::entry_at(address)) else {
+        return Err(large::reason(block));
+    };
+    if entry.class() >= LARGE {
+        return Ok(Found::Large);
+    }
+    // SAFETY: state bytes of a slice that has a class can be read.
+    unsafe {
+        let state = NonNull::new_unchecked(entry.state_of(address));
+        if !IS_CHECKED || is_allocated(state.read(), address) {
+            return Ok(Found::Small(entry.class(), state));
+        }
+        Err(slice::reason(block))
+    }
+}
