@@ -65,6 +65,15 @@ static void limit(void) {
     /* Idle, but still there. */
     CHECK(most = hide(malloc(50 << 20)));
     free(most);
+    /* Idle in magazines: some of every size, so often that they are kept. */
+    for (size_t bytes = 20 << 10; bytes <= 256 << 10; bytes += 4 << 10)
+        for (int round = 0; round < 40; round++) {
+            int count = (1 << 20) / bytes;
+            for (int i = 0; i < count; i++) CHECK(blocks[i] = hide(malloc(bytes)));
+            for (int i = 0; i < count; i++) free(blocks[i]);
+        }
+    CHECK(most = hide(malloc(60 << 20)));
+    free(most);
     puts("ok");
 }
 

@@ -113,11 +113,13 @@ impl Extent {
         self.states[state_index(self.first)].store(state, Relaxed);
     }
 
-    /// Whether no state byte but the block's own says anything: for the checker.
+    /// Whether no state byte but the block's own says anything, and that nothing but whether it is allocated: for the
+    /// checker.
     pub(super) fn has_sound_states(&self) -> bool {
         let own = state_index(self.first);
-        let mut others = self.states.iter().enumerate();
-        others.all(|(index, state)| index == own || state.load(Relaxed) == NOT_HERE)
+        self.states.iter().enumerate().all(|(index, state)| {
+            state.load(Relaxed) == NOT_HERE || index == own && self.is_allocated()
+        })
     }
 
     pub(super) fn start(&self) -> *mut u8 {

@@ -24,12 +24,12 @@ static STORE: Lock<Store> = Lock::new(Store::new());
 /// A block of `size` bytes at a multiple of `alignment`, a power of two. None: no memory, or a size
 /// beyond `PTRDIFF_MAX`.
 pub(super) fn allocate(size: usize, alignment: usize) -> Option<NonNull<u8>> {
-    allocate_block(size, alignment, false).map(|(block, _)| block)
+    allocate_for_program(size, alignment, false).map(|(block, _)| block)
 }
 
 /// The same, with `size` zero bytes.
 pub(super) fn allocate_zeroed(size: usize, alignment: usize) -> Option<NonNull<u8>> {
-    let (block, is_dirty) = allocate_block(size, alignment, false)?;
+    let (block, is_dirty) = allocate_for_program(size, alignment, false)?;
     if is_dirty {
         // SAFETY: the fresh block has so many bytes.
         unsafe { block.write_bytes(0, size) };
@@ -37,12 +37,25 @@ pub(super) fn allocate_zeroed(size: usize, alignment: usize) -> Option<NonNull<u
     Some(block)
 }
 
-/// A block, and whether it may hold other bytes than zeroes. `to_grow`: where it may grow in place.
-fn allocate_block(size: usize, alignment: usize, to_grow: bool) -> Option<(NonNull<u8>, bool)> {
+/// As [`allocate_block`], for callers that hold nothing of the thread's heap: what lies idle in its magazines, and on
+/// offer, is given back before there is said to be no memory.
+fn allocate_for_program(
+    size: usize,
+    alignment: usize,
+    to_grow: bool,
+) -> Option<(NonNull<u8>, bool)> {
     // More than there are addresses is not asked for six times over.
     if size >> pages::ADDRESS_BITS != 0 || alignment >> pages::ADDRESS_BITS != 0 {
         return None;
     }
+    allocate_block(size, alignment, to_grow).or_else(|| {
+        tick::give_all_idle();
+        allocate_block(size, alignment, to_grow)
+    })
+}
+
+/// A block, and whether it may hold other bytes than zeroes. `to_grow`: where it may grow in place.
+fn allocate_block(size: usize, alignment: usize, to_grow: bool) -> Option<(NonNull<u8>, bool)> {
     thread::make_process_ready();
     // A place at least, so that no two blocks start in one. What is not touched of it is no memory.
     let pages = size.max(PLACE_BYTES).div_ceil(OS_PAGE_BYTES);
@@ -141,16 +154,20 @@ pub(super) fn is_too_small(block: NonNull<u8>, size: usize) -> bool {
     }
 }
 
-/// Takes a medium block back that is marked free.
+/// Takes medium blocks back that are marked free.
 ///
 /// # Safety
-/// It was got from here, and is the caller's.
-pub(super) unsafe fn take_home(block: NonNull<u8>) {
+/// They were got from here, and are the caller's.
+pub(super) unsafe fn take_home(entries: &[Entry]) {
     let mut store = STORE.lock_spinning();
-    if let Some(extent) = extent::at(block.addr().get() / OS_PAGE_BYTES) {
-        // SAFETY: the block's record; the caller hands over the block.
-        unsafe { store.free_dirty(extent) };
+    let now_ms = os::now_ms();
+    for entry in entries {
+        if let Some(extent) = extent::at(entry.block.addr().get() / OS_PAGE_BYTES) {
+            // SAFETY: the block's record; the caller hands over the block.
+            unsafe { store.put(extent, true, now_ms) };
+        }
     }
+    store.limit_dirty();
 }
 
 /// Bytes of the large block that starts here.
@@ -233,7 +250,7 @@ pub(super) unsafe fn resize(block: NonNull<u8>, size: usize) -> Result<Resized, 
     }
     // A block that grew once will grow again.
     let (moved, is_dirty) =
-        allocate_block(size, OS_PAGE_BYTES, true).ok_or(ReallocFailure::OutOfMemory)?;
+        allocate_for_program(size, OS_PAGE_BYTES, true).ok_or(ReallocFailure::OutOfMemory)?;
     // Blocks that end at a guard move when they become shorter, too.
     let kept_bytes = old_bytes.min(pages * OS_PAGE_BYTES);
     // Moving pages loses what memory is there already, which copying would use.

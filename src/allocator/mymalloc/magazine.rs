@@ -9,9 +9,9 @@ use core::ptr::{self, NonNull};
 
 use super::cold::slices_to_warm;
 use super::heap::{Carving, FIRST_ENTRIES, Heap, TURNS_MAX, TURNS_PER_DOUBLING};
-use super::size_class::{BINS, LARGE};
+use super::size_class::{BINS, LARGE, block_bytes};
 use super::tray::{self, Entry, Rack, Tray, capacity};
-use super::{shelf, thread, tick};
+use super::{options, shelf, thread, tick};
 
 /// Turns to the slow paths between two looks at the clock.
 pub(super) const TURNS_BETWEEN_LOOKS: u32 = 7;
@@ -21,6 +21,23 @@ pub(super) const TURNS_BETWEEN_LOOKS: u32 = 7;
 /// Medium ones share such bytes with nobody, and are long.
 const fn spares_max(class: usize) -> usize {
     if class > LARGE { 0 } else { 1 }
+}
+
+/// Idle bytes of a medium class that all threads may have among them, and that each may in any case. Many threads keep
+/// less each, since blocks of as many classes lie idle in every one of them.
+const MEDIUM_BYTES_OF_ALL: usize = 512 << 10;
+const MEDIUM_BYTES_OF_EACH: usize = 64 << 10;
+
+/// Blocks that the magazine of a medium class may have.
+fn medium_capacity(class: usize) -> usize {
+    let of_all = if options::is_secure() {
+        // A guard each, of which there are not many.
+        0
+    } else {
+        MEDIUM_BYTES_OF_ALL / thread::count_in_use().max(1)
+    };
+    let bytes = of_all.max(MEDIUM_BYTES_OF_EACH);
+    capacity(class).min(bytes / block_bytes(class) + 1)
 }
 
 /// Empty trays that a heap keeps of each kind.
@@ -42,9 +59,14 @@ impl Heap {
 
     /// Blocks that the magazine may have by now.
     fn capacity_now(&self, class: usize) -> usize {
-        if class > LARGE && self.turns[class] < TURNS_MAX {
+        if class > LARGE {
             // A few of each class would be megabytes.
-            return 0;
+            let is_used_often = self.turns[class] >= TURNS_MAX;
+            return if is_used_often {
+                medium_capacity(class)
+            } else {
+                0
+            };
         }
         let doublings = self.turns[class] / TURNS_PER_DOUBLING;
         capacity(class).min(FIRST_ENTRIES << doublings)
@@ -148,7 +170,7 @@ impl Heap {
             return;
         }
         if !self.trays[class].is_null() {
-            // SAFETY: a tray has room for every class's capacity.
+            // SAFETY: a tray of the class has room for its capacity.
             bin.limit = unsafe { bin.first.add(capacity) };
         } else if capacity <= FIRST_ENTRIES {
             // SAFETY: the first magazine has room for so many.

@@ -12,7 +12,8 @@
 //!    that from the system. A thread without a heap gets one; the first one reserves the maps.
 //! 4. `free(p)`: the slice map's word for `p`, by one load: the class, and where its state bytes are. The
 //!    byte of `p` must say that exactly here an allocated block starts; it is marked free. Then `p` goes
-//!    on top of the magazine, whoever allocated it. 30 instructions; the block is not touched.
+//!    on top of the magazine, whoever allocated it. 30 instructions; the processor is asked to fetch the block,
+//!    which is likely to be handed out next, and nothing waits for it.
 //! 5. The magazine is full: it may grow (from 8 blocks to 16 KiB of them, by use); while it is small, half
 //!    of it goes home; later it becomes the second one; the one that was the second is offered to other
 //!    threads in a free slot of the class (one compare-and-exchange). No slot is free, or this one of
@@ -27,9 +28,9 @@
 //!
 //! # Instructions
 //! Of a pair of `malloc(64)` and `free` inside the shared object, counted by callgrind, alternating, and
-//! 128 of the one before 128 of the other:
+//! 100 of the one before 100 of the other (`tests/mymalloc_instructions.rs`):
 //!
-//! | | alternating | 128, then 128 |
+//! | | alternating | 100, then 100 |
 //! |---|---|---|
 //! | with all checks | 46 | 46 |
 //! | feature `unchecked` | 32 | 32 |
@@ -37,7 +38,8 @@
 //! What was measured, and what was tried and given up: `src/allocator/README.md`, "Speed and memory".
 //!
 //! # Invariants
-//! * A pointer is an allocated small or medium block if and only if its state byte is its own lowest byte.
+//! * A pointer is an allocated small or medium block if and only if it is a multiple of 16 and its state byte is its own
+//!   lowest byte.
 //! * A state byte belongs to whoever has the block; those of blocks at home, to the lock of the class, or of the store.
 //! * Blocks in a magazine, in an offered tray, at home and in the program's hands are all that were carved.
 //! * What the allocator knows lies apart from blocks: no write into a block can reach it.

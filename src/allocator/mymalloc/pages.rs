@@ -279,13 +279,14 @@ fn set(address: usize, word: u64) -> bool {
     let Some(place) = word_of(address) else {
         return false;
     };
-    place.store(word, Relaxed);
+    // Release, here and below: who finds the state bytes by the word finds them as they were made.
+    place.store(word, Release);
     let Direct { first, slices, map } = direct();
     let index = (address >> PLACE_SHIFT).wrapping_sub(first);
     // Where the map does not become writable it says 0, and the long path of `free` does the work.
     if index < slices && make_granule_writable(map, index) {
         // SAFETY: a word of the map, in a granule that is writable.
-        unsafe { (*map.add(index)).store(word, Relaxed) };
+        unsafe { (*map.add(index)).store(word, Release) };
     }
     true
 }

@@ -16,7 +16,7 @@ use super::size_class::{
 };
 use super::slice::{self, NOT_HERE, allocated, is_allocated};
 use super::tray::Entry;
-use super::{Process, large, pages, shelf, thread};
+use super::{Process, large, pages, shelf, thread, tick};
 
 /// A block of `size` bytes at least. Null, and `errno` is `ENOMEM`: no memory, or a size beyond
 /// `PTRDIFF_MAX`. (The slow paths set `errno`, so that the short one ends in a jump to them.)
@@ -149,8 +149,7 @@ unsafe fn refill(offset: usize, heap: *mut Heap) -> *mut u8 {
         let class = offset / BIN_BYTES;
         let mut has_blocks = (*heap.as_ptr()).get_blocks(class);
         if !has_blocks {
-            // The addresses of idle memory may be what records lack.
-            large::trim();
+            tick::give_all_idle();
             has_blocks = (*heap.as_ptr()).get_blocks(class);
         }
         if has_blocks {

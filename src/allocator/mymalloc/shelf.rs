@@ -148,11 +148,8 @@ pub(super) fn settle(all: bool) {
 /// The blocks are of this class, free, and the caller's.
 pub(super) unsafe fn take_home(class: usize, entries: &[Entry]) {
     if class > LARGE {
-        for entry in entries {
-            // SAFETY: a medium block that the caller hands over.
-            unsafe { large::take_home(entry.block) };
-        }
-        return;
+        // SAFETY: medium blocks that the caller hands over.
+        return unsafe { large::take_home(entries) };
     }
     let mut slices = SLICES[class].lock_spinning();
     let mut rest = entries;

@@ -6,7 +6,7 @@
 use core::ffi::{c_uint, c_void};
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{
-    AtomicBool,
+    AtomicBool, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
 
@@ -116,6 +116,14 @@ pub(super) fn has_threads() -> bool {
     HAS_THREADS.load(Relaxed)
 }
 
+/// Heaps that threads have now.
+static IN_USE: AtomicUsize = AtomicUsize::new(0);
+
+/// How many threads have a heap.
+pub(super) fn count_in_use() -> usize {
+    IN_USE.load(Relaxed)
+}
+
 /// Whether [`make_process_ready`] has nothing to do.
 static IS_READY: AtomicBool = AtomicBool::new(false);
 
@@ -175,6 +183,7 @@ pub(super) fn enter() -> Option<NonNull<Heap>> {
     };
     // SAFETY: nobody else has this memory.
     unsafe { Heap::initialize(heap, is_first) };
+    IN_USE.fetch_add(1, Relaxed);
     let key = process.key;
     drop(process);
     // The word first: what follows may allocate.
@@ -207,6 +216,7 @@ unsafe extern "C" fn leave(heap: *mut c_void) {
     // SAFETY: no thread has this heap now.
     unsafe { (*heap).next = process.idle };
     process.idle = heap;
+    IN_USE.fetch_sub(1, Relaxed);
 }
 
 /// Heaps made so far, with or without a thread.

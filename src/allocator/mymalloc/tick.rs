@@ -76,6 +76,18 @@ pub(super) fn now_if_due() -> Option<u32> {
         .then_some(now_ms)
 }
 
+/// Gives everything back to the store that lies in the calling thread's magazines, or on offer, because there is no
+/// memory.
+///
+/// Not while a part of the thread's heap is borrowed.
+#[cold]
+pub(super) fn give_all_idle() {
+    thread::give_all();
+    shelf::settle(true);
+    // The addresses of idle memory may be what records lack.
+    large::trim();
+}
+
 /// Gives all that is idle back to the system now, but for what lies in the magazines of other threads.
 /// Bytes that went back.
 pub(super) fn trim() -> usize {

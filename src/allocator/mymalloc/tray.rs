@@ -14,7 +14,7 @@ use super::size_class::{BINS, LARGE, block_bytes};
 #[repr(C)]
 pub(super) struct Entry {
     pub(super) block: NonNull<u8>,
-    /// Without checks nobody writes or reads it.
+    /// Without checks nobody reads it, and `free` does not write it.
     pub(super) state: *mut u8,
 }
 
@@ -45,7 +45,7 @@ static CAPACITIES: [u8; BINS] = {
     capacities
 };
 
-/// 16 KiB of blocks, four at least; of medium ones 512 KiB and one.
+/// 16 KiB of blocks, four at least; of medium ones 512 KiB and one, where one thread has them all.
 const fn wished_capacity(class: usize) -> usize {
     if class > LARGE {
         return (512 << 10) / block_bytes(class) + 1;
