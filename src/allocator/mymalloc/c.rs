@@ -31,8 +31,8 @@ pub unsafe extern "C" fn malloc_stats() {
 }
 
 /// GNU's `malloc_trim`: gives idle memory back to the system now. 1: some went back. `_pad` bytes of it
-/// might stay; none do. What lies in the magazines of other threads stays: up to 32 KiB of most classes,
-/// 132 KiB of the longest.
+/// might stay; none do. What lies in the magazines of other threads stays: up to 32 KiB of most
+/// classes, and of those beyond 16 KiB half a MiB each among all threads, or 64 KiB in each if they are many, and a block.
 ///
 /// # Safety
 /// None; C functions are unsafe to call.
