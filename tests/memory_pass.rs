@@ -170,7 +170,13 @@ fn what_is_copied_inside_a_call_is_in_the_peak() {
     let copied = truth.pages_peak_inside - truth.pages_peak;
     assert!(copied * PAGE_BYTES > 22 << 20);
     let found = sample.rss_peak_bytes - sample.rss_peak_between_calls_bytes;
-    assert_near("copied", found, copied * PAGE_BYTES);
+    // The kernel counts the pages of each of the two to some tens: the difference is as exact as they are.
+    let allowed = allowed_difference_bytes(sample.rss_peak_bytes);
+    let expected = copied * PAGE_BYTES;
+    assert!(
+        found.abs_diff(expected) <= allowed,
+        "copied: {found} instead of {expected}"
+    );
 }
 
 fn what_comes_and_goes_inside_a_call_is_in_the_peak() {
