@@ -15,7 +15,8 @@ use super::pages::{
     self, CHUNK_BYTES, PAGES_PER_CHUNK, PAGES_PER_REGION, PLACES_PER_CHUNK, REGION_BYTES, Region,
 };
 use super::size_class::{CLASSES, LARGE, PLACE_BYTES, SIZES, blocks_in, state_shift};
-use super::slice::{NOT_HERE, Slice, allocated, at_home};
+use super::slice::Slice;
+use super::state_byte::{allocated, at_home, of_none, on_its_way};
 use super::{fork, large, shelf};
 
 /// What the checker counted.
@@ -303,9 +304,11 @@ impl Walk {
             // SAFETY: the slice has so many state bytes. Whoever has a block may change its byte now.
             let state = unsafe { slice.states.add(place).as_ptr().read_volatile() };
             let is_start = next < slice.carved && place == (next * size) >> state_shift(class);
+            // Of a block that has not been anywhere yet as well.
+            let is_of_none = state == of_none(class, place);
             if !is_start {
                 ensure(
-                    state == NOT_HERE,
+                    is_of_none,
                     "a state where no block starts",
                     start + place,
                 )?;
@@ -314,7 +317,7 @@ impl Walk {
             let block = start + next * size;
             let (is_allocated, is_home) = (state == allocated(block), state == at_home(block));
             ensure(
-                is_allocated || is_home || state == NOT_HERE,
+                is_allocated || is_home || is_of_none || state == on_its_way(block),
                 "a block's state",
                 block,
             )?;

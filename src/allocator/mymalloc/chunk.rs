@@ -13,7 +13,8 @@ use super::pages::{self, CHUNK_BYTES, PLACES_PER_CHUNK, REGION_BYTES};
 use super::size_class::{
     LONG_PLACES, PLACE_BYTES, PLACE_SHIFT, SHORT_PLACES_MAX, places_max, places_of_next, states_in,
 };
-use super::slice::{NOT_HERE, Slice};
+use super::slice::Slice;
+use super::state_byte;
 use super::{large, metadata, options, secure};
 
 /// What is known of a chunk. Guarded by the lock of [`CHUNKS`].
@@ -164,7 +165,7 @@ pub(super) fn take(class: usize, slices: usize) -> Option<NonNull<Slice>> {
             chunk
         }
     };
-    let states = chunks.take_states(states_in(class, places))?;
+    let states = chunks.take_states(class, places)?;
     // SAFETY: a chunk in the list where the slice fits; the lock is held.
     unsafe {
         let (free, dirty) = ((*chunk).free, (*chunk).dirty);
@@ -362,8 +363,9 @@ impl Chunks {
         clean
     }
 
-    /// An array of so many state bytes, all [`NOT_HERE`]. None: no memory.
-    fn take_states(&mut self, count: usize) -> Option<NonNull<u8>> {
+    /// The state bytes of a slice in which no block starts yet. None: no memory.
+    fn take_states(&mut self, class: usize, places: usize) -> Option<NonNull<u8>> {
+        let count = states_in(class, places);
         let kind = (count.ilog2() - STATES_MIN_SHIFT) as usize;
         let states = match NonNull::new(self.states[kind]) {
             // SAFETY: an array of so many bytes that is not in use, which begins with the address of the next;
@@ -380,8 +382,12 @@ impl Chunks {
                 _ => metadata::allocate::<[u64; 2048 / 8]>().map(NonNull::cast),
             }?,
         };
-        // SAFETY: an array of so many bytes that nobody else has.
-        unsafe { states.write_bytes(NOT_HERE, count) };
+        let none = [0, 8].map(|index| state_byte::of_none_in_word(class, index));
+        for index in 0..count / 16 {
+            // SAFETY: an array of so many bytes that nobody else has, aligned to a cache line; all states repeat after
+            // 16 steps of 16 bytes.
+            unsafe { states.cast::<[u64; 2]>().add(index).write(none) };
+        }
         Some(states)
     }
 

@@ -13,8 +13,8 @@ use core::sync::atomic::{
 
 use super::super::os::OS_PAGE_BYTES;
 use super::pages::{self, PAGES_PER_REGION};
-use super::size_class::{self, PLACE_BYTES, class_of_pages};
-use super::slice::{self, NOT_HERE};
+use super::size_class::{self, LARGE, PLACE_BYTES, class_of_pages};
+use super::state_byte;
 
 /// A run of OS pages.
 pub(super) struct Extent {
@@ -36,7 +36,7 @@ pub(super) struct Extent {
     pub(super) newer: *mut Extent,
     pub(super) older: *mut Extent,
     /// The state bytes of the place where a block starts, as slices have them: that of the block itself says whether
-    /// it is allocated, all others are [`NOT_HERE`].
+    /// it is allocated, all others that no block starts there.
     /// Not under the lock: whoever has the block may change its byte.
     pub(super) states: [AtomicU8; STATES],
 }
@@ -44,6 +44,15 @@ pub(super) struct Extent {
 /// State bytes of a place of medium blocks. No block of the large store is shorter than a place, so one starts there at
 /// most.
 const STATES: usize = PLACE_BYTES >> size_class::MEDIUM_STATE_SHIFT;
+/// Those of one without a block.
+const fn no_states() -> [AtomicU8; STATES] {
+    let (mut states, mut index) = ([const { AtomicU8::new(0) }; STATES], 0);
+    while index < STATES {
+        states[index] = AtomicU8::new(state_byte::of_none(LARGE + 1, index));
+        index += 1;
+    }
+    states
+}
 
 /// What an extent is used for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,7 +78,7 @@ impl Extent {
             previous: ptr::null_mut(),
             newer: ptr::null_mut(),
             older: ptr::null_mut(),
-            states: [const { AtomicU8::new(NOT_HERE) }; STATES],
+            states: no_states(),
         }
     }
 
@@ -95,21 +104,22 @@ impl Extent {
     /// Whether the block is allocated.
     pub(super) fn is_allocated(&self) -> bool {
         let state = self.states[state_index(self.first)].load(Relaxed);
-        slice::is_allocated(state, self.first * OS_PAGE_BYTES)
+        state_byte::is_allocated(state, self.first * OS_PAGE_BYTES)
     }
 
     /// Says that the block is not allocated.
     pub(super) fn set_not_here(&self) {
         // The record may have been that of a block which started at another page of a place.
         for page in 0..PLACE_BYTES / OS_PAGE_BYTES {
-            self.states[state_index(page)].store(NOT_HERE, Relaxed);
+            let state = state_byte::on_its_way(page * OS_PAGE_BYTES);
+            self.states[state_index(page)].store(state, Relaxed);
         }
     }
 
     /// Says that the block is allocated.
     pub(super) fn set_allocated(&self) {
         self.set_not_here();
-        let state = slice::allocated(self.first * OS_PAGE_BYTES);
+        let state = state_byte::allocated(self.first * OS_PAGE_BYTES);
         self.states[state_index(self.first)].store(state, Relaxed);
     }
 
@@ -118,7 +128,8 @@ impl Extent {
     pub(super) fn has_sound_states(&self) -> bool {
         let own = state_index(self.first);
         self.states.iter().enumerate().all(|(index, state)| {
-            state.load(Relaxed) == NOT_HERE || index == own && self.is_allocated()
+            let is_of_none = state.load(Relaxed) == state_byte::of_none(LARGE + 1, index);
+            is_of_none || index == own && self.is_allocated()
         })
     }
 

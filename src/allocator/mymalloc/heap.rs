@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use super::magazine::TURNS_BETWEEN_LOOKS;
 use super::pages::Direct;
 use super::size_class::{self, BINS, CLASSES, LARGE, STAND_INS, block_bytes};
-use super::slice::{NOT_HERE, Slice};
+use super::slice::Slice;
 use super::tray::{Entry, KINDS, Stack, Tray, capacity};
 use super::{pages, tick};
 
@@ -29,17 +29,9 @@ pub(super) struct Bin {
     /// Behind the last place that may be used. Null, as the others, for those without a magazine.
     pub(super) limit: *mut Entry,
     pub(super) first: *mut Entry,
-    /// What is added to a state byte's address: null. For slices without a class, the address of a
-    /// byte that is the state of no block.
-    pub(super) bias: *const u8,
-    /// See [`size_class::state_shift`]. For slices without a class: all of the address.
-    pub(super) shift: u32,
     /// Bytes of a block of the class.
-    pub(super) block_bytes: u32,
+    pub(super) block_bytes: usize,
 }
-
-/// The state of no block.
-static NO_STATE: u8 = NOT_HERE;
 
 /// Blocks of a magazine before there is a tray for it.
 pub(super) const FIRST_ENTRIES: usize = 8;
@@ -146,17 +138,13 @@ impl NoHeap {
                 top: ptr::null_mut(),
                 limit: ptr::null_mut(),
                 first: ptr::null_mut(),
-                bias: &raw const NO_STATE,
-                shift: 63,
                 block_bytes: 0,
             }
         }; BINS];
         let mut class = 1;
         while class < BINS {
             if class != LARGE {
-                bins[class].bias = ptr::null();
-                bins[class].shift = size_class::state_shift(class);
-                bins[class].block_bytes = block_bytes(class) as u32;
+                bins[class].block_bytes = block_bytes(class);
             }
             class += 1;
         }

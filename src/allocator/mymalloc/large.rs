@@ -11,7 +11,7 @@ use super::extent::{self, State};
 use super::heap::IS_CHECKED;
 use super::pages::{self, PAGES_PER_CHUNK, PLACES_PER_CHUNK};
 use super::size_class::{PLACE_BYTES, block_bytes, class_of_medium};
-use super::slice::{NOT_HERE, is_allocated};
+use super::state_byte::{is_allocated, on_its_way};
 use super::store::{self, Store};
 use super::tray::Entry;
 use super::{thread, tick};
@@ -78,7 +78,7 @@ pub(super) fn allocate_medium(class: usize) -> Option<Entry> {
     // SAFETY: the block's record, whose state is the caller's.
     unsafe {
         let state = extent::state_of(extent);
-        state.write(NOT_HERE);
+        state.write(on_its_way(block.addr().get()));
         Some(Entry {
             block,
             state: state.as_ptr(),
@@ -131,7 +131,7 @@ fn keep_medium(block: NonNull<u8>) -> Option<Freed> {
             return None;
         }
         let class = (*record).medium_class()?;
-        state.write(NOT_HERE);
+        state.write(on_its_way(address));
         let state = state.as_ptr();
         Some(Freed::Medium(class, Entry { block, state }))
     }

@@ -38,8 +38,7 @@
 //! What was measured, and what was tried and given up: `src/allocator/README.md`, "Speed and memory".
 //!
 //! # Invariants
-//! * A pointer is an allocated small or medium block if and only if it is a multiple of 16 and its state byte is its own
-//!   lowest byte.
+//! * A pointer is an allocated small or medium block if and only if its state byte is its own lowest byte.
 //! * A state byte belongs to whoever has the block; those of blocks at home, to the lock of the class, or of the store.
 //! * Blocks in a magazine, in an offered tray, at home and in the program's hands are all that were carved.
 //! * What the allocator knows lies apart from blocks: no write into a block can reach it.
@@ -56,7 +55,8 @@
 //! | `tray` | arrays of free blocks |
 //! | `exchange` | slots through which threads hand trays to each other without a lock |
 //! | `shelf` | a class's store: offers, and the slices behind them |
-//! | `slice` | 8 to 128 KiB of blocks of one class, their state bytes |
+//! | `slice` | 8 to 128 KiB of blocks of one class |
+//! | `state_byte` | what the byte says by which a pointer is judged |
 //! | `chunk` | 256 KiB of places that slices are put in |
 //! | `pages` | what is at an address: the maps |
 //! | `large` | blocks beyond 16 KiB |
@@ -64,6 +64,7 @@
 //! | `purge` | what goes back to the system, and when |
 //! | `huge` | fresh memory in huge pages, if wanted |
 //! | `joint` | blocks made of a dirty extent and clean ones beside it |
+//! | `cpu` | single instructions that the compiler does not find |
 //! | `metadata` | memory for records |
 //! | `thread`, `fork` | the heap of the calling thread; locks around `fork` |
 //! | `tick`, `background` | what happens from time to time; a thread that sees to it, if wanted |
@@ -90,6 +91,7 @@ pub mod c;
 mod check;
 mod chunk;
 mod cold;
+mod cpu;
 mod exchange;
 mod extent;
 mod fork;
@@ -108,6 +110,7 @@ mod secure;
 mod shelf;
 mod size_class;
 mod slice;
+mod state_byte;
 mod stats;
 mod store;
 mod thread;

@@ -18,8 +18,8 @@ use core::sync::atomic::{
 use super::super::os;
 use super::chunk::Chunk;
 use super::extent::Extent;
-use super::size_class::{LARGE, PLACE_BYTES, PLACE_SHIFT, state_shift};
-use super::{heap, metadata};
+use super::size_class::{BINS, LARGE, PLACE_BYTES, PLACE_SHIFT, state_shift};
+use super::{cpu, heap, metadata};
 
 /// Bytes of a region.
 pub(super) const REGION_BYTES: usize = 1 << REGION_SHIFT;
@@ -71,21 +71,57 @@ const GRANULE_BYTES: usize = 64 << 10;
 static GRANULES: [AtomicU64; WINDOWS_SLICES[0] * 8 / GRANULE_BYTES / 64] =
     [const { AtomicU64::new(0) }; WINDOWS_SLICES[0] * 8 / GRANULE_BYTES / 64];
 
-/// What is known of a place: of the slice that it is part of, or of the large block that starts in it.
+/// What is known of a place: of the slice that it is part of, or of the large block that starts in it. From the lowest
+/// bit on: [`state_shift`] of the class; offset of its bin, a multiple of 32; and, 48 bits long, the address of a state
+/// byte less the number of its step. 0: nothing.
 #[derive(Clone, Copy)]
 pub(super) struct Entry(u64);
 
+// The bits of the shift are none of the offset's, nor are those of the address.
+const _: () = assert!((heap::BIN_BYTES as u64).is_multiple_of(cpu::SHIFT_BITS + 1));
+const _: () = assert!(BINS * heap::BIN_BYTES <= 1 << 16);
+
+/// What is known of a place where a block starts that only the large store knows.
+const LARGE_WORD: u64 = (LARGE * heap::BIN_BYTES) as u64;
+
+/// The number of an address's step, by a word's shift. That of an address 4 GiB on is the same: no slice lies across such a
+/// limit, so that of the address's lower half will do.
+#[inline(always)]
+fn step_of(address: usize, word: u64) -> usize {
+    cpu::shift_lower_half(address, word)
+}
+
 impl Entry {
+    /// `start`: of the slice, or of the place where a medium block starts. `states`: the address of the first of its
+    /// state bytes.
+    fn new(class: usize, start: usize, states: usize) -> Self {
+        let low = (class * heap::BIN_BYTES) as u64 | u64::from(state_shift(class));
+        let base = states.wrapping_sub(step_of(start, low)) as u64;
+        Self(base << 16 | low)
+    }
+
     /// Offset of the class's bin in a heap.
     #[inline(always)]
     pub(super) fn bin_offset(self) -> usize {
-        usize::from(self.0 as u16)
+        usize::from(self.0 as u16) & !(cpu::SHIFT_BITS as usize)
     }
 
-    /// The address of a state byte, less the block's address shifted by its class's
-    /// [`state_shift`].
+    /// Whether there are state bytes here. Not so where nothing starts that has any; in an address space that is nearly
+    /// used up, it may not be so of others, either.
     #[inline(always)]
-    pub(super) fn states(self) -> usize {
+    pub(super) fn has_states(self) -> bool {
+        self.base() != 0
+    }
+
+    /// Where the state byte for an address of the slice is.
+    #[inline(always)]
+    pub(super) fn state_of(self, address: usize) -> *mut u8 {
+        ptr::with_exposed_provenance_mut(self.base().wrapping_add(step_of(address, self.0)))
+    }
+
+    /// The address of a state byte, less the number of its step.
+    #[inline(always)]
+    fn base(self) -> usize {
         (self.0 as i64 >> 16) as usize
     }
 
@@ -96,12 +132,6 @@ impl Entry {
 
     pub(super) fn class(self) -> usize {
         self.bin_offset() / heap::BIN_BYTES
-    }
-
-    /// The state byte of the block that starts here.
-    pub(super) fn state_of(self, address: usize) -> *mut u8 {
-        let place = address >> state_shift(self.class());
-        ptr::with_exposed_provenance_mut(self.states().wrapping_add(place))
     }
 }
 
@@ -253,11 +283,7 @@ fn word_of(address: usize) -> Option<&'static AtomicU64> {
 /// Says of a slice that starts here, or of the place where a medium block does, that it has a class, and where its state
 /// bytes are. False: its region is not known.
 pub(super) fn set_class(start: usize, class: usize, places: usize, states: NonNull<u8>) -> bool {
-    let base = states
-        .expose_provenance()
-        .get()
-        .wrapping_sub(start >> state_shift(class));
-    let word = (base as u64) << 16 | (class * heap::BIN_BYTES) as u64;
+    let word = Entry::new(class, start, states.expose_provenance().get()).0;
     // All places of a slice are in one chunk, so either all are known or none.
     (0..places).all(|place| set(start + place * PLACE_BYTES, word))
 }
@@ -265,7 +291,7 @@ pub(super) fn set_class(start: usize, class: usize, places: usize, states: NonNu
 /// Says of the slice that this address is in that a large block starts there. False: its region is not
 /// known.
 pub(super) fn set_large(address: usize) -> bool {
-    set(address, (LARGE * heap::BIN_BYTES) as u64)
+    set(address, LARGE_WORD)
 }
 
 /// Says of the slice that this address is in that nothing starts there.

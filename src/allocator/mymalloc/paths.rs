@@ -14,9 +14,10 @@ use super::heap::{BIN_BYTES, Bin, Heap, IS_CHECKED, SHORT_BYTES_MAX, is_none};
 use super::size_class::{
     LARGE, MEDIUM_BYTES_MIN, SMALL_BYTES_MAX, block_bytes, class_of, class_of_medium,
 };
-use super::slice::{self, NOT_HERE, allocated, is_allocated};
+use super::slice;
+use super::state_byte::{allocated, is_allocated, on_its_way, set_on_its_way};
 use super::tray::Entry;
-use super::{Process, large, pages, shelf, thread, tick};
+use super::{Process, cpu, large, pages, shelf, thread, tick};
 
 /// A block of `size` bytes at least. Null, and `errno` is `ENOMEM`: no memory, or a size beyond
 /// `PTRDIFF_MAX`. (The slow paths set `errno`, so that the short one ends in a jump to them.)
@@ -185,18 +186,24 @@ pub(super) unsafe fn free_sized(address: *mut u8, size: usize) {
         // SAFETY: the caller hands over the block.
         return unsafe { free_slowly(address, size, heap) };
     };
+    if IS_CHECKED && !entry.has_states() {
+        // SAFETY: as above.
+        return unsafe { free_slowly(address, size, heap) };
+    }
     // SAFETY: the map has offsets of bins, and where the state bytes of a slice or a medium block's place are.
     unsafe {
         let bin = heap.byte_add(entry.bin_offset()).cast::<Bin>();
         let mut state = address;
         if IS_CHECKED {
-            state = state_at(bin, entry, address.addr());
-            if !is_allocated(*state, address.addr()) || size > (*bin).block_bytes as usize {
+            state = entry.state_of(address.addr());
+            cpu::prefetch_to_write(state);
+            if !is_allocated(*state, address.addr()) || size > (*bin).block_bytes {
                 return free_slowly(address, size, heap);
             }
-            *state = NOT_HERE;
+            set_on_its_way(state);
         }
-        will_be_used(address);
+        // It is likely the next of its class to be handed out, and its page's address may be all that is not at hand.
+        cpu::prefetch(address);
         let top = (*bin).top;
         if top == (*bin).limit {
             return overflow(address, heap, state, entry.bin_offset());
@@ -207,32 +214,6 @@ pub(super) unsafe fn free_sized(address: *mut u8, size: usize) {
         }
         (*bin).top = top.add(1);
     }
-}
-
-/// Has the processor get what a block begins with: it is likely the next of its class to be handed out, and its page's
-/// address may be all that is not at hand. Nothing waits for it.
-#[inline(always)]
-fn will_be_used(block: *mut u8) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: no address is wrong for it.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(block.cast()) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = block;
-}
-
-/// The state byte for an address whose slice has this entry; where no slice is, one that is the state of no block.
-///
-/// # Safety
-/// The entry's bin, of a heap or of `NO_HEAP`.
-#[inline(always)]
-unsafe fn state_at(bin: *mut Bin, entry: pages::Entry, address: usize) -> *mut u8 {
-    // SAFETY: the caller's bin.
-    let (bias, shift) = unsafe { ((*bin).bias, (*bin).shift) };
-    let states = bias.cast_mut().wrapping_add(entry.states());
-    states.wrapping_add(address >> (shift & 63))
 }
 
 /// Whether this is an allocated small block that has the size and would not be half empty with it. False also of
@@ -246,13 +227,12 @@ pub(super) fn may_stay(block: NonNull<u8>, size: usize) -> bool {
             return false;
         };
         let bin = heap.byte_add(entry.bin_offset()).cast::<Bin>();
-        if IS_CHECKED {
-            let state = state_at(bin, entry, address);
-            if !is_allocated(*state, address) {
-                return false;
-            }
+        if IS_CHECKED
+            && (!entry.has_states() || !is_allocated(*entry.state_of(address), address))
+        {
+            return false;
         }
-        let bytes = (*bin).block_bytes as usize;
+        let bytes = (*bin).block_bytes;
         size <= bytes && size > bytes / 2 && bytes < MEDIUM_BYTES_MIN
     }
 }
@@ -329,7 +309,7 @@ unsafe fn free_slowly(address: *mut u8, size: usize, heap: *mut Heap) {
             };
             // SAFETY: an allocated block, which the caller hands over.
             unsafe {
-                state.write(NOT_HERE);
+                state.write(on_its_way(address.addr()));
                 put(entry, class, heap);
             }
             Ok(())

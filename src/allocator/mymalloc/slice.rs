@@ -2,17 +2,7 @@
 //! carved from, and where they go back to when the caches above hold enough. A slice takes places of a
 //! [`Chunk`](super::chunk::Chunk): one, or as many as a power of two.
 //!
-//! A slice has state bytes, by which every pointer is judged. The byte of the place where an allocated block
-//! starts is the lowest byte of the block's address, a multiple of 16; that of a block at home in its slice is one
-//! more. All others are [`NOT_HERE`]: of blocks on their way between the two (in a magazine, or offered to other
-//! threads), and of places where no block starts, or none was carved yet. So a pointer is an allocated block if
-//! and only if it is a multiple of 16 and its byte is its own lowest one: nothing else passes, wherever it points,
-//! and whatever the program wrote into its blocks.
-//!
-//! Who allocates a block writes its byte without a look at the old one: another processor may have the cache line, and
-//! nothing waits for a write.
-//!
-//! What is known of slices lies apart from them, so a stray write into a block cannot reach it.
+//! A slice has [state bytes](super::state_byte), by which every pointer is judged. What is known of slices lies apart from them, so a stray write into a block cannot reach it.
 
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -21,29 +11,8 @@ use super::super::FreeError;
 use super::chunk;
 use super::heap::{Heap, IS_CHECKED};
 use super::size_class::{PLACE_BYTES, SIZES, blocks_in, state_shift, states_in};
+use super::state_byte::{at_home, block_at_home, on_its_way, which_are_at_home};
 use super::tray::{Entry, Rack};
-
-/// Bit of a state byte: the block is free and in no thread's hands. No block's address has it.
-const AT_HOME: u8 = 1;
-/// The state byte of a block on its way, and of what is none. No block's address has this bit, either.
-pub(super) const NOT_HERE: u8 = 2;
-
-/// The state byte of the block at this address when it is allocated.
-#[inline(always)]
-pub(super) const fn allocated(block: usize) -> u8 {
-    block as u8
-}
-
-/// The state byte of the block at this address when it is at home.
-pub(super) const fn at_home(block: usize) -> u8 {
-    block as u8 | AT_HOME
-}
-
-/// Whether the state byte of an address says that it is an allocated block.
-#[inline(always)]
-pub(super) const fn is_allocated(state: u8, address: usize) -> bool {
-    address.is_multiple_of(16) && state == allocated(address)
-}
 
 /// What is known of a slice. Guarded by the lock of its class's [`Shelf`](super::shelf::Shelf) while
 /// it has a class; the state bytes of blocks that are not at home belong to whoever has the block.
@@ -95,7 +64,7 @@ impl Slice {
         debug_assert!(count > 0);
         for index in (0..count).rev() {
             let place = from + index * block_bytes;
-            // SAFETY: the block lies in the slice, its state byte, which is `NOT_HERE`, among the slice's, and there
+            // SAFETY: the block lies in the slice, its state byte, which says that none is allocated, among the slice's, and there
             // is room.
             unsafe {
                 let block = self.start.add(place);
@@ -129,13 +98,13 @@ impl Slice {
                 let states = self.states.add(word_place);
                 let steps = self.start.add(word_place << shift);
                 let word = AtomicU64::from_ptr(states.as_ptr().cast()).load(Relaxed);
-                let mut at_home = word.to_le() & u64::from_ne_bytes([AT_HOME; 8]);
+                let mut at_home = which_are_at_home(word.to_le());
                 while at_home != 0 && left > 0 {
                     let in_word = at_home.trailing_zeros() as usize / 8;
                     at_home &= at_home - 1;
                     let state = states.add(in_word);
-                    let low = usize::from(state.read() & !AT_HOME);
-                    state.write(NOT_HERE);
+                    let low = usize::from(block_at_home(state.read()));
+                    state.write(on_its_way(low));
                     let state = state.as_ptr();
                     let block = steps.add((in_word << shift) + (low & in_step));
                     left -= 1;
@@ -225,7 +194,7 @@ impl Slice {
     /// Makes the record that of a slice with no block carved.
     ///
     /// # Safety
-    /// The memory and the state bytes, which are [`NOT_HERE`], are the caller's.
+    /// The memory and the state bytes, which say that no block starts there, are the caller's.
     pub(super) unsafe fn begin(
         &mut self,
         class: usize,
