@@ -9,8 +9,8 @@ use core::ptr::{self, NonNull};
 
 use super::cold::slices_to_warm;
 use super::heap::{Carving, FIRST_ENTRIES, Heap, TURNS_MAX, TURNS_PER_DOUBLING};
-use super::size_class::{BINS, LARGE, block_bytes};
-use super::tray::{self, Entry, Rack, Tray, capacity};
+use super::size_class::{BINS, LARGE, PLACE_BYTES, block_bytes, places_max};
+use super::tray::{self, Entry, Rack, Tray, capacity, usual_capacity};
 use super::{options, shelf, thread, tick};
 
 /// Turns to the slow paths between two looks at the clock.
@@ -39,6 +39,9 @@ fn medium_capacity(class: usize) -> usize {
     let bytes = of_all.max(MEDIUM_BYTES_OF_EACH);
     capacity(class).min(bytes / block_bytes(class) + 1)
 }
+
+/// A magazine may have this part of what its thread has carved of the class, and what any may have.
+const OF_CARVED: usize = 16;
 
 /// Empty trays that a heap keeps of each kind.
 const EMPTIES_MAX: usize = 8;
@@ -69,7 +72,11 @@ impl Heap {
             };
         }
         let doublings = self.turns[class] / TURNS_PER_DOUBLING;
-        capacity(class).min(FIRST_ENTRIES << doublings)
+        // Of many blocks that are replaced one by one, more are free for a moment.
+        let slice_bytes = places_max(class) * PLACE_BYTES;
+        let share = self.carving[class].count * slice_bytes / OF_CARVED / block_bytes(class);
+        let most = capacity(class).min(usual_capacity(class) + share);
+        most.min(FIRST_ENTRIES << doublings)
     }
 
     /// Counts a turn to the slow paths: for a class that serves others as well, two.
