@@ -307,11 +307,7 @@ impl Walk {
             // Of a block that has not been anywhere yet as well.
             let is_of_none = state == of_none(class, place);
             if !is_start {
-                ensure(
-                    is_of_none,
-                    "a state where no block starts",
-                    start + place,
-                )?;
+                ensure(is_of_none, "a state where no block starts", start + place)?;
                 continue;
             }
             let block = start + next * size;

@@ -18,9 +18,10 @@ pub(super) const TURNS_BETWEEN_LOOKS: u32 = 7;
 
 /// Trays that a heap keeps of each class beside the magazine, before it offers one to others. Blocks that
 /// change threads lie among those of the thread that they come from, whose state bytes both then write to.
-/// Medium ones share such bytes with nobody, and are long.
-const fn spares_max(class: usize) -> usize {
-    if class > LARGE { 0 } else { 1 }
+/// Medium ones share such bytes with nobody, and are long: where more than three threads may each have some, they pass them
+/// on.
+fn spares_max(class: usize) -> usize {
+    usize::from(class < LARGE || thread::count_in_use() <= 3)
 }
 
 /// Idle bytes of a medium class that all threads may have among them, and that each may in any case. Many threads keep
@@ -74,8 +75,10 @@ impl Heap {
         let doublings = self.turns[class] / TURNS_PER_DOUBLING;
         // Of many blocks that are replaced one by one, more are free for a moment.
         let slice_bytes = places_max(class) * PLACE_BYTES;
-        let share = self.carving[class].count * slice_bytes / OF_CARVED / block_bytes(class);
-        let most = capacity(class).min(usual_capacity(class) + share);
+        // (A short division: it is on the way of each turn.)
+        let share = self.carving[class].count * slice_bytes / OF_CARVED;
+        let share = share.min(u32::MAX as usize) as u32 / block_bytes(class) as u32;
+        let most = capacity(class).min(usual_capacity(class) + share as usize);
         most.min(FIRST_ENTRIES << doublings)
     }
 
@@ -91,18 +94,16 @@ impl Heap {
         (bin.top.addr() - bin.first.addr()) / size_of::<Entry>()
     }
 
-    /// Takes the magazine's tray out, if it has one, with what is in it.
+    /// Takes the magazine's tray out, if it has one, with what is in it. The first magazine takes its place, empty and
+    /// without room: the caller sees to another one.
     fn take_magazine(&mut self, class: usize) -> Option<NonNull<Tray>> {
         let mut tray = NonNull::new(self.trays[class])?;
         // SAFETY: the tray is this heap's.
         unsafe { tray.as_mut() }.count = self.count(class);
         self.trays[class] = ptr::null_mut();
         let first = self.first_magazines[class].as_mut_ptr().cast::<Entry>();
-        let count = self.capacity_now(class).min(FIRST_ENTRIES);
         let bin = &mut self.bins[class];
-        (bin.first, bin.top) = (first, first);
-        // SAFETY: within the first magazine.
-        bin.limit = unsafe { first.add(count) };
+        (bin.first, bin.top, bin.limit) = (first, first, first);
         Some(tray)
     }
 

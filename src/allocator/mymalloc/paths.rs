@@ -227,9 +227,7 @@ pub(super) fn may_stay(block: NonNull<u8>, size: usize) -> bool {
             return false;
         };
         let bin = heap.byte_add(entry.bin_offset()).cast::<Bin>();
-        if IS_CHECKED
-            && (!entry.has_states() || !is_allocated(*entry.state_of(address), address))
-        {
+        if IS_CHECKED && (!entry.has_states() || !is_allocated(*entry.state_of(address), address)) {
             return false;
         }
         let bytes = (*bin).block_bytes;
