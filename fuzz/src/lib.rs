@@ -1,4 +1,5 @@
-//! What the fuzz targets share: the properties of `../tests/fuzzing`, and an allocator that counts.
+//! What the fuzz targets of parsers share: the properties of `../tests/fuzzing`, and an allocator that counts.
+#![cfg(feature = "parsers")]
 
 #[path = "../../tests/fuzzing/mod.rs"]
 mod fuzzing;
