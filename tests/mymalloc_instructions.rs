@@ -17,7 +17,7 @@ const SHIM: &str = env!("MYMALLOC_SHIM_MYMALLOC");
 const INSTRUCTIONS_MAX: f64 = if cfg!(feature = "unchecked") {
     32.0
 } else {
-    45.0
+    46.0
 };
 
 const PAIRS: &str = "

@@ -30,9 +30,10 @@ pub unsafe extern "C" fn malloc_stats() {
     super::stats::print();
 }
 
-/// GNU's `malloc_trim`: gives idle memory back to the system now. 1: some went back. `_pad` bytes of it
-/// might stay; none do. What lies in the magazines of other threads stays: up to 32 KiB of most
-/// classes, and of those beyond 16 KiB half a MiB each among all threads, or 64 KiB in each if they are many, and a block.
+/// GNU's `malloc_trim`: gives idle memory back to the system now. 1: some went back. `_pad` bytes of it might stay;
+/// none do. What lies in the magazines of other threads stays: twice 16 KiB of each class that they use much, and of
+/// a class that has more than 256 KiB an eighth of that among them all; of those beyond 16 KiB half a MiB each among
+/// them all, a MiB if they are three at most, or 64 KiB in each if they are many, and a block.
 ///
 /// # Safety
 /// None; C functions are unsafe to call.

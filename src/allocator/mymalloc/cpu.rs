@@ -26,25 +26,23 @@ pub(super) fn shift_lower_half(value: usize, count: u64) -> usize {
     (value as u32 >> (count & SHIFT_BITS)) as usize
 }
 
-/// Inverts all bits of a byte.
-///
-/// # Safety
-/// The byte is the caller's.
+/// The lowest byte of an address, inverted.
 #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
 #[inline(always)]
-pub(super) unsafe fn invert(byte: *mut u8) {
-    // Where the byte was compared with another, the compiler inverts that and writes it: two instructions more.
-    // SAFETY: the caller says so.
-    unsafe { asm!("not byte ptr [{}]", in(reg) byte, options(nostack, preserves_flags)) };
+pub(super) fn inverted_byte(address: usize) -> u8 {
+    let mut inverted = address;
+    // Where that byte is known to be equal to another, the compiler would keep the other one for this.
+    // SAFETY: nothing but this register changes.
+    unsafe {
+        asm!("not {0:e}", inout(reg) inverted, options(pure, nomem, nostack, preserves_flags))
+    };
+    inverted as u8
 }
 
-/// # Safety
-/// The byte is the caller's.
 #[cfg(not(all(target_arch = "x86_64", not(feature = "portable"))))]
 #[inline(always)]
-pub(super) unsafe fn invert(byte: *mut u8) {
-    // SAFETY: the caller says so.
-    unsafe { byte.write(!byte.read()) };
+pub(super) fn inverted_byte(address: usize) -> u8 {
+    !(address as u8)
 }
 
 /// Has the processor get a cache line that will be read and then written: if another processor has it, that is one
@@ -72,4 +70,30 @@ pub(super) fn prefetch(address: *mut u8) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = address;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::state_byte::on_its_way;
+    use super::*;
+
+    #[test]
+    fn they_do_what_is_said_of_them() {
+        let address = 0x7fff_1234_5678_9ab0;
+        for count in 0..=SHIFT_BITS {
+            // Bits beyond the five are not heeded.
+            let shifted = shift_lower_half(address, count | 0xabcd_0000_0000_ffe0);
+            assert_eq!(shifted, (address & 0xffff_ffff) >> count);
+        }
+        for address in (0..4096).step_by(16) {
+            assert_eq!(inverted_byte(address), on_its_way(address));
+        }
+        let mut value = 7_u8;
+        let byte = &raw mut value;
+        for wherever in [byte, core::ptr::null_mut(), byte.wrapping_byte_add(1 << 62)] {
+            prefetch_to_write(wherever);
+            prefetch(wherever);
+        }
+        assert_eq!(value, 7);
+    }
 }

@@ -1,5 +1,5 @@
-//! A thread's heap: a magazine of free blocks for each class, which the [`paths`](super::paths) take blocks from and put
-//! them into, and what the thread needs to fill and to empty it.
+//! A thread's heap: a magazine of free blocks for each class, which the [`paths`](super::paths) take blocks from and
+//! put them into, and what the thread needs to fill and to empty it.
 
 use core::mem::offset_of;
 use core::ptr::{self, NonNull};

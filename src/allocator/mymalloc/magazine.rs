@@ -9,17 +9,16 @@ use core::ptr::{self, NonNull};
 
 use super::cold::slices_to_warm;
 use super::heap::{Carving, FIRST_ENTRIES, Heap, TURNS_MAX, TURNS_PER_DOUBLING};
-use super::size_class::{BINS, LARGE, PLACE_BYTES, block_bytes, places_max};
+use super::size_class::{BINS, LARGE, block_bytes};
 use super::tray::{self, Entry, Rack, Tray, capacity, usual_capacity};
 use super::{options, shelf, thread, tick};
 
 /// Turns to the slow paths between two looks at the clock.
 pub(super) const TURNS_BETWEEN_LOOKS: u32 = 7;
 
-/// Trays that a heap keeps of each class beside the magazine, before it offers one to others. Blocks that
-/// change threads lie among those of the thread that they come from, whose state bytes both then write to.
-/// Medium ones share such bytes with nobody, and are long: where more than three threads may each have some, they pass them
-/// on.
+/// Trays that a heap keeps of each class beside the magazine, before it offers one to others. Blocks that change
+/// threads lie among those of the thread that they come from, whose state bytes both then write to. Medium ones share
+/// such bytes with nobody, and are long: where more than three threads may each have some, they pass them on.
 fn spares_max(class: usize) -> usize {
     usize::from(class < LARGE || thread::count_in_use() <= 3)
 }
@@ -41,8 +40,18 @@ fn medium_capacity(class: usize) -> usize {
     capacity(class).min(bytes / block_bytes(class) + 1)
 }
 
-/// A magazine may have this part of what its thread has carved of the class, and what any may have.
-const OF_CARVED: usize = 16;
+/// Of a class that has more than so many bytes of slices, all magazines together may have a part of what is more: where
+/// many blocks are replaced one by one, more are free for a moment.
+const FEW_BYTES: usize = 256 << 10;
+const PART: usize = 16;
+
+/// Small blocks that the magazine of a class may have on top of what any may.
+fn share(class: usize) -> usize {
+    let more = shelf::slices_bytes(class).saturating_sub(FEW_BYTES);
+    let part = PART * thread::count_in_use().max(1) * block_bytes(class);
+    // A short division: it is on the way of each turn.
+    (more.min(u32::MAX as usize) as u32 / part.min(u32::MAX as usize) as u32) as usize
+}
 
 /// Empty trays that a heap keeps of each kind.
 const EMPTIES_MAX: usize = 8;
@@ -73,12 +82,7 @@ impl Heap {
             };
         }
         let doublings = self.turns[class] / TURNS_PER_DOUBLING;
-        // Of many blocks that are replaced one by one, more are free for a moment.
-        let slice_bytes = places_max(class) * PLACE_BYTES;
-        // (A short division: it is on the way of each turn.)
-        let share = self.carving[class].count * slice_bytes / OF_CARVED;
-        let share = share.min(u32::MAX as usize) as u32 / block_bytes(class) as u32;
-        let most = capacity(class).min(usual_capacity(class) + share as usize);
+        let most = capacity(class).min(usual_capacity(class) + share(class));
         most.min(FIRST_ENTRIES << doublings)
     }
 
@@ -205,10 +209,14 @@ impl Heap {
         if let Some(full) = self.take_magazine(class) {
             // SAFETY: the tray was the magazine.
             unsafe { self.spares[class].push(full) };
-            if self.spares[class].count > spares_max(class)
+            let mut has_parted = false;
+            while self.spares[class].count > spares_max(class)
                 && let Some(spare) = self.spares[class].pop_first()
             {
                 self.part_with(class, spare);
+                has_parted = true;
+            }
+            if has_parted {
                 self.active |= 1 << class;
                 self.look_around(class);
             }

@@ -12,10 +12,10 @@
 //!    that from the system. A thread without a heap gets one; the first one reserves the maps.
 //! 4. `free(p)`: the slice map's word for `p`, by one load: the class, and where its state bytes are. The
 //!    byte of `p` must say that exactly here an allocated block starts; it is marked free. Then `p` goes
-//!    on top of the magazine, whoever allocated it. 29 instructions; the processor is asked to fetch the block,
+//!    on top of the magazine, whoever allocated it. 30 instructions; the processor is asked to fetch the block,
 //!    which is likely to be handed out next, and nothing waits for it.
-//! 5. The magazine is full: it may grow (from 8 blocks to 16 KiB of them, by use, or a sixteenth of what
-//!    the thread has carved of the class); while it is small, half
+//! 5. The magazine is full: it may grow (from 8 blocks to 16 KiB of them, by use; further where the
+//!    class has much); while it is small, half
 //!    of it goes home; later it becomes the second one; the one that was the second is offered to other
 //!    threads in a free slot of the class (one compare-and-exchange). No slot is free, or this one of
 //!    several threads needs such blocks as well: they go home to their slices. A slice without a block in
@@ -33,7 +33,7 @@
 //!
 //! | | alternating | 100, then 100 |
 //! |---|---|---|
-//! | with all checks | 45 | 45 |
+//! | with all checks | 46 | 46 |
 //! | feature `unchecked` | 32 | 32 |
 //!
 //! What was measured, and what was tried and given up: `src/allocator/README.md`, "Speed and memory".

@@ -84,8 +84,8 @@ const _: () = assert!(BINS * heap::BIN_BYTES <= 1 << 16);
 /// What is known of a place where a block starts that only the large store knows.
 const LARGE_WORD: u64 = (LARGE * heap::BIN_BYTES) as u64;
 
-/// The number of an address's step, by a word's shift. That of an address 4 GiB on is the same: no slice lies across such a
-/// limit, so that of the address's lower half will do.
+/// The number of an address's step, by a word's shift. That of an address 4 GiB on is the same: no slice lies across
+/// such a limit, so that of the address's lower half will do.
 #[inline(always)]
 fn step_of(address: usize, word: u64) -> usize {
     cpu::shift_lower_half(address, word)
@@ -106,8 +106,8 @@ impl Entry {
         usize::from(self.0 as u16) & !(cpu::SHIFT_BITS as usize)
     }
 
-    /// Whether there are state bytes here. Not so where nothing starts that has any; in an address space that is nearly
-    /// used up, it may not be so of others, either.
+    /// Whether there are state bytes here. False where nothing starts that has any; and of an array whose address is
+    /// the number of its step, which only those below 256 MiB can have: the long path serves such blocks.
     #[inline(always)]
     pub(super) fn has_states(self) -> bool {
         self.base() != 0
@@ -280,8 +280,8 @@ fn word_of(address: usize) -> Option<&'static AtomicU64> {
     Some(&entries[(address >> PLACE_SHIFT) % PLACES_PER_REGION])
 }
 
-/// Says of a slice that starts here, or of the place where a medium block does, that it has a class, and where its state
-/// bytes are. False: its region is not known.
+/// Says of a slice that starts here, or of the place where a medium block does, that it has a class, and where its
+/// state bytes are. False: its region is not known.
 pub(super) fn set_class(start: usize, class: usize, places: usize, states: NonNull<u8>) -> bool {
     let word = Entry::new(class, start, states.expose_provenance().get()).0;
     // All places of a slice are in one chunk, so either all are known or none.

@@ -15,7 +15,7 @@ use super::size_class::{
     LARGE, MEDIUM_BYTES_MIN, SMALL_BYTES_MAX, block_bytes, class_of, class_of_medium,
 };
 use super::slice;
-use super::state_byte::{allocated, is_allocated, on_its_way, set_on_its_way};
+use super::state_byte::{allocated, is_allocated, on_its_way};
 use super::tray::Entry;
 use super::{Process, cpu, large, pages, shelf, thread, tick};
 
@@ -200,7 +200,6 @@ pub(super) unsafe fn free_sized(address: *mut u8, size: usize) {
             if !is_allocated(*state, address.addr()) || size > (*bin).block_bytes {
                 return free_slowly(address, size, heap);
             }
-            set_on_its_way(state);
         }
         // It is likely the next of its class to be handed out, and its page's address may be all that is not at hand.
         cpu::prefetch(address);
@@ -213,6 +212,10 @@ pub(super) unsafe fn free_sized(address: *mut u8, size: usize) {
             (&raw mut (*top).state).write(state);
         }
         (*bin).top = top.add(1);
+        if IS_CHECKED {
+            // Last, when the address is needed no more, whose register can become the byte.
+            state.write(cpu::inverted_byte(address.addr()));
+        }
     }
 }
 
@@ -235,7 +238,7 @@ pub(super) fn may_stay(block: NonNull<u8>, size: usize) -> bool {
     }
 }
 
-/// `free` of a block that is marked free already, but for which the magazine has no room.
+/// `free` of a block for which the magazine has no room.
 ///
 /// # Safety
 /// The calling thread's heap or `NO_HEAP`, the offset of a bin, and a block of its class that is the
@@ -253,6 +256,9 @@ unsafe fn overflow(address: *mut u8, heap: *mut Heap, state: *mut u8, offset: us
             block: NonNull::new_unchecked(address),
             state,
         };
+        if IS_CHECKED {
+            state.write(on_its_way(address.addr()));
+        }
         put(entry, class, heap);
     }
 }

@@ -7,6 +7,7 @@
 //!   medium blocks, the large store.
 
 use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use super::super::lock::Lock;
 use super::exchange::{Exchange, SLOTS};
@@ -26,9 +27,11 @@ static SLICES: [Lock<Slices>; CLASSES] = [const {
         sparse_blocks: 0,
         open: ptr::null_mut(),
         count: 0,
-        bytes: 0,
     })
 }; CLASSES];
+
+/// Bytes of address space that the slices of each class take.
+static BYTES: [AtomicUsize; CLASSES] = [const { AtomicUsize::new(0) }; CLASSES];
 
 /// The slices of a class.
 struct Slices {
@@ -40,9 +43,8 @@ struct Slices {
     sparse_blocks: usize,
     /// Those that are not carved up yet, and that no thread carves.
     open: *mut Slice,
-    /// Slices in all, and the bytes of address space that they take.
+    /// Slices in all.
     count: usize,
-    bytes: usize,
 }
 
 // SAFETY: slices belong to no thread.
@@ -210,7 +212,7 @@ impl Slices {
                 (*own.slice).owner = heap;
                 self.count += 1;
                 own.count += 1;
-                self.bytes += slice.as_ref().bytes();
+                BYTES[class].fetch_add(slice.as_ref().bytes(), Relaxed);
             }
             (*own.slice).carve(rack, wanted);
             if (*own.slice).is_carved_up() {
@@ -311,7 +313,8 @@ impl Slices {
         unsafe {
             self.unlist(slice.as_ptr());
             self.count -= 1;
-            self.bytes -= slice.as_ref().bytes();
+            let record = slice.as_ref();
+            BYTES[record.class].fetch_sub(record.bytes(), Relaxed);
             chunk::give_back(slice, tick::recent_ms());
         }
     }
@@ -409,8 +412,12 @@ pub(super) unsafe fn is_sound(class: usize, seen: usize) -> bool {
 
 /// Slices of a class of small blocks, and the bytes of address space that they take.
 pub(super) fn slices(class: usize) -> (usize, usize) {
-    let slices = SLICES[class].lock();
-    (slices.count, slices.bytes)
+    (SLICES[class].lock().count, slices_bytes(class))
+}
+
+/// Bytes of address space that the slices of a class take. Anyone may ask, without the lock.
+pub(super) fn slices_bytes(class: usize) -> usize {
+    BYTES[class].load(Relaxed)
 }
 
 /// Trays of a class on offer.

@@ -6,10 +6,10 @@
 //! are all among them, so that a request with an alignment finds a class whose blocks have it: a slice
 //! starts at a multiple of its length, and a block at a multiple of its size.
 //!
-//! Blocks of 16 KiB that start at multiples of their size crowd in a few sets of the caches: the first bytes of each of
-//! their pages, which are what is used most, fit in a second-level cache for 64 of them. So there is one more class of a
-//! cache line more, which serves the same requests once they are many: its blocks spread. (It is not there for 4 and
-//! 8 KiB: they spread as far as the caches need, and a block that lies across pages takes one more.)
+//! Blocks of 16 KiB that start at multiples of their size crowd in a few sets of the caches: the first bytes of each
+//! of their pages, which are what is used most, fit in a second-level cache for 64 of them. So there is one more
+//! class of a cache line more, which serves the same requests once they are many: its blocks spread. (It is not there
+//! for 4 and 8 KiB: they spread as far as the caches need, and a block that lies across pages takes one more.)
 
 /// Bytes of a place: the unit in which memory is given to size classes.
 pub(super) const PLACE_BYTES: usize = 1 << PLACE_SHIFT;
@@ -176,9 +176,8 @@ pub(super) fn class_of_pages(pages: usize) -> Option<usize> {
     (MEDIUM_PAGES[class - LARGE - 1] == pages).then_some(class)
 }
 
-/// Which class serves a class as long as that is cold: a longer one, so that programs which need a few
-/// blocks of each size touch fewer OS pages. Its blocks have the alignment of the cold class's, and hold what is asked of
-/// that.
+/// Which class serves a class as long as that is cold: a longer one, so that programs which need a few blocks of each
+/// size touch fewer OS pages. Its blocks have the alignment of the cold class's, and hold what is asked of that.
 pub(super) static STAND_INS: [u8; BINS] = {
     let mut stand_ins = [0; BINS];
     let mut class = 1;
@@ -202,9 +201,9 @@ pub(super) static STAND_INS: [u8; BINS] = {
     stand_ins
 };
 
-/// The class for a block that grows to `size` bytes, at most [`SMALL_BYTES_MAX`]: what grew once will grow again, and not
-/// each class on its way is worth a copy. Up to 1 KiB there are two per doubling, beyond only the powers of two: what is
-/// not touched of their blocks is mostly no memory.
+/// The class for a block that grows to `size` bytes, at most [`SMALL_BYTES_MAX`]: what grew once will grow again, and
+/// not each class on its way is worth a copy. Up to 1 KiB there are two per doubling, beyond only the powers of two:
+/// what is not touched of their blocks is mostly no memory.
 pub(super) fn roomy_class_of(size: usize) -> usize {
     if size > 1024 {
         return class_of(size.next_power_of_two());

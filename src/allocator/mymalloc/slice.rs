@@ -2,7 +2,8 @@
 //! carved from, and where they go back to when the caches above hold enough. A slice takes places of a
 //! [`Chunk`](super::chunk::Chunk): one, or as many as a power of two.
 //!
-//! A slice has [state bytes](super::state_byte), by which every pointer is judged. What is known of slices lies apart from them, so a stray write into a block cannot reach it.
+//! A slice has [state bytes](super::state_byte), by which every pointer is judged. What is known of slices lies apart
+//! from them, so a stray write into a block cannot reach it.
 
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -64,8 +65,8 @@ impl Slice {
         debug_assert!(count > 0);
         for index in (0..count).rev() {
             let place = from + index * block_bytes;
-            // SAFETY: the block lies in the slice, its state byte, which says that none is allocated, among the slice's, and there
-            // is room.
+            // SAFETY: the block lies in the slice, its state byte, which says that none is allocated, among the
+            // slice's, and there is room.
             unsafe {
                 let block = self.start.add(place);
                 let state = self.states.add(place >> state_shift(self.class)).as_ptr();

@@ -1,5 +1,5 @@
-//! State bytes: what a pointer is judged by. A slice has an array of them, and so has a block of the large store, for the
-//! place where it starts: one per 16, 32 or 64 bytes of address space, a *step* (see
+//! State bytes: what a pointer is judged by. A slice has an array of them, and so has a block of the large store, for
+//! the place where it starts: one per 16, 32 or 64 bytes of address space, a *step* (see
 //! [`state_shift`](super::size_class::state_shift)). At most one block starts in a step.
 //!
 //! | the block that starts in the step | its state byte | lowest bits |
@@ -9,15 +9,14 @@
 //! | at home in its slice | the same, inverted but for the lowest bit | 10 |
 //! | none starts here, or none was carved yet | the lowest byte of the step's address, inverted | 11 |
 //!
-//! A pointer is an allocated block if and only if its step's byte is its own lowest one: the bits of that byte which all
-//! addresses of a step have in common are inverted in any other state, so that no address of the step passes, aligned or
-//! not, wherever it points, and whatever the program wrote into its blocks. (A step has at most 64 bytes, so two bits at
-//! least are common.)
+//! A pointer is an allocated block if and only if its step's byte is its own lowest one: the bits of that byte which
+//! all addresses of a step have in common are inverted in any other state, so that no address of the step passes,
+//! aligned or not, wherever it points, and whatever the program wrote into its blocks. (A step has at most 64 bytes,
+//! so two bits at least are common.)
 //!
 //! Who allocates a block writes its byte without a look at the old one: another processor may have the cache line, and
 //! nothing waits for a write.
 
-use super::cpu;
 use super::size_class::state_shift;
 
 /// Of the byte of a block that is free: whether it is on its way. Not so of blocks at home.
@@ -29,7 +28,8 @@ pub(super) const fn allocated(block: usize) -> u8 {
     block as u8
 }
 
-/// The state byte of the block at this address when it is on its way.
+/// The state byte of the block at this address when it is on its way. (The short path of `free` has an instruction of
+/// its own for it.)
 #[inline(always)]
 pub(super) const fn on_its_way(block: usize) -> u8 {
     !(block as u8)
@@ -58,16 +58,6 @@ pub(super) const fn which_are_at_home(word: u64) -> u64 {
 #[inline(always)]
 pub(super) const fn is_allocated(state: u8, address: usize) -> bool {
     state == allocated(address)
-}
-
-/// Makes the state byte of an allocated block that of one on its way.
-///
-/// # Safety
-/// The byte is the caller's.
-#[inline(always)]
-pub(super) unsafe fn set_on_its_way(state: *mut u8) {
-    // SAFETY: the caller says so.
-    unsafe { cpu::invert(state) };
 }
 
 /// The state byte of a step of this class in which no block starts, or none was carved yet. `index`: which step, from
@@ -114,9 +104,7 @@ mod tests {
                 let step = block >> shift << shift;
                 let passes = (step..step + (1 << shift)).filter(|at| is_allocated(*state, *at));
                 assert!(passes.eq([block]), "{class}");
-                // SAFETY: the byte is ours.
-                unsafe { set_on_its_way(state) };
-                assert_eq!(*state, on_its_way(block));
+                *state = on_its_way(block);
             }
         }
     }
