@@ -2,7 +2,8 @@
 //! a way that nothing survives, when the next run starts.
 //!
 //! In each folder lies a file that its owner holds locked. The kernel lifts the lock when the owner ends,
-//! however it ends, and not before: a folder whose lock can be had is nobody's.
+//! however it ends, and not before: a folder whose lock can be had is nobody's. One without a lock, whose owner was
+//! killed while it made it, is told by the process number in its name.
 
 #![forbid(unsafe_code)]
 
@@ -17,7 +18,7 @@ use tempfile::TempDir;
 use super::interrupt;
 use crate::error::{Error, Result};
 
-/// What the names of all such folders begin with.
+/// What the names of all such folders begin with. The number of the owner's process follows.
 const PREFIX: &str = "mymalloc-";
 /// Name of the file that the owner holds locked.
 const LOCK: &str = "lock";
@@ -41,7 +42,7 @@ impl Scratch {
         SWEPT.call_once(|| sweep(&parent));
         let failed = |source| Error::io(&parent, "make a folder in", source);
         let directory = tempfile::Builder::new()
-            .prefix(PREFIX)
+            .prefix(&format!("{PREFIX}{}-", std::process::id()))
             .tempdir_in(&parent)
             .map_err(failed)?;
         let lock = claim(directory.path()).map_err(failed)?;
@@ -99,7 +100,13 @@ fn remove_if_dead(folder: &Path) -> IoResult<()> {
         Ok(!found.is_symlink() && found.uid() == own)
     };
     let lock = folder.join(LOCK);
-    if !is_own(folder)? || !is_own(&lock)? {
+    if !is_own(folder)? {
+        return Ok(());
+    }
+    if std::fs::symlink_metadata(&lock).is_err() && is_ownerless(folder) {
+        return std::fs::remove_dir_all(folder);
+    }
+    if !is_own(&lock)? {
         return Ok(());
     }
     let file = OpenOptions::new().read(true).write(true).open(&lock)?;
@@ -107,6 +114,16 @@ fn remove_if_dead(folder: &Path) -> IoResult<()> {
         return Ok(());
     }
     std::fs::remove_dir_all(folder)
+}
+
+/// Whether the process that made the folder is no more. False if the name does not say which.
+fn is_ownerless(folder: &Path) -> bool {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let number = name
+        .strip_prefix(PREFIX)
+        .and_then(|rest| rest.split_once('-'));
+    let number: Option<u32> = number.and_then(|(number, _)| number.parse().ok());
+    number.is_some_and(|number| !Path::new(&format!("/proc/{number}")).exists())
 }
 
 #[cfg(test)]
@@ -126,15 +143,18 @@ mod tests {
         let held = claim(&alive).expect("ours").expect("locks");
         let dead = make("mymalloc-dead");
         drop(claim(&dead).expect("ours").expect("locks"));
-        // Being made at this moment, or by a version that had no locks.
+        // By a version that had no locks; being made at this moment; and by who was killed over it.
         let unclaimed = make("mymalloc-unclaimed");
+        let young = make(&format!("mymalloc-{}-young", std::process::id()));
+        // No process has this number.
+        let orphan = make(&format!("mymalloc-{}-orphan", u32::MAX));
         let other = make("other");
         drop(claim(&other).expect("ours").expect("locks"));
         let link = parent.path().join("mymalloc-link");
         std::os::unix::fs::symlink(&other, &link).expect("ours");
         sweep(parent.path());
         assert!(alive.exists() && unclaimed.exists() && other.join("program-0").exists());
-        assert!(!dead.exists());
+        assert!(young.exists() && !dead.exists() && !orphan.exists());
         drop(held);
         sweep(parent.path());
         assert!(!alive.exists());
