@@ -45,8 +45,8 @@ static CAPACITIES: [u8; BINS] = {
     capacities
 };
 
-/// 16 KiB of blocks, and of those of which few are so much a short tray full; of medium ones 512 KiB and one, where one
-/// thread has them all.
+/// 16 KiB of blocks, and of those of which few are so much a short tray full; of medium ones 512 KiB and one, where
+/// one thread has them all.
 const fn wished_capacity(class: usize) -> usize {
     if class > LARGE {
         return (512 << 10) / block_bytes(class) + 1;
@@ -58,7 +58,7 @@ const fn wished_capacity(class: usize) -> usize {
 /// Room of the trays of long blocks.
 const LONG_ROOM: usize = ROOMS[1];
 
-/// Small blocks that a magazine may have where the thread has few slices of the class: 16 KiB, four at least.
+/// Small blocks that a magazine may have where the class has few slices: 16 KiB, four at least.
 pub(super) const fn usual_capacity(class: usize) -> usize {
     let count = (16 << 10) / block_bytes(class);
     if count < 4 { 4 } else { count }
