@@ -1,7 +1,7 @@
 //! Cold classes: which class serves which in a heap. Until a thread needs much, two classes per doubling stand in
 //! for those between them, so that a few blocks of each size do not take an OS page for each.
 
-use super::heap::{BIN_BYTES, Heap, SHORT_BYTES_MAX};
+use super::heap::{Doubled, Heap, SHORT_BYTES_MAX};
 use super::size_class::{self, SIZES, block_bytes};
 
 /// Slices that a thread gets of a class that stands in for others, without giving it away meanwhile as not needed,
@@ -23,7 +23,7 @@ impl Heap {
             self.serving[class] = class as u8;
             if SIZES[class] <= SHORT_BYTES_MAX {
                 let units = SIZES[class - 1] / 16 + 1..=SIZES[class] / 16;
-                self.offsets[units].fill((class * BIN_BYTES) as u16);
+                self.doubled[units].fill(Doubled::of(class).to_byte());
             }
         }
     }

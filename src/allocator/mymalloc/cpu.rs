@@ -1,8 +1,15 @@
-//! Single instructions of the short path of `free` that the compiler does not find, or has no words for; on other
+//! Single instructions of the short paths that the compiler does not find, or has no words for; on other
 //! machines, and with the feature `portable`, what means the same.
 
 #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
 use core::arch::asm;
+
+use super::heap::{Doubled, Heap};
+use super::tray::{Entry, Slot};
+
+/// Where a heap has its bins.
+#[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
+const BINS_AT: usize = core::mem::offset_of!(Heap, bins);
 
 /// Bits of the count that [`shift_lower_half`] heeds.
 pub(super) const SHIFT_BITS: u64 = 31;
@@ -70,6 +77,66 @@ pub(super) fn prefetch(address: *mut u8) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = address;
+}
+
+/// Copies a slot, by one load and one store.
+///
+/// # Safety
+/// The one may be read, and the other written.
+#[inline(always)]
+pub(super) unsafe fn copy_slot(from: *const Slot, to: *mut Slot) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use core::arch::x86_64::{_mm_loadu_si128, _mm_storeu_si128};
+        // SAFETY: the caller says so.
+        unsafe { _mm_storeu_si128(to.cast(), _mm_loadu_si128(from.cast())) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    // SAFETY: the caller says so.
+    unsafe {
+        to.write(from.read());
+    }
+}
+
+/// Moves the top of a bin's magazine up by an entry.
+///
+/// # Safety
+/// The calling thread's heap, and a class whose magazine has room.
+#[inline(always)]
+pub(super) unsafe fn raise_top(heap: *mut Heap, class: Doubled) {
+    // By one instruction, though the top is in a register.
+    #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
+    // SAFETY: the caller says so, and bins begin with it.
+    unsafe {
+        asm!("add qword ptr [{} + 8*{} + {}], {}", in(reg) heap, in(reg) class.words(), const BINS_AT,
+            const size_of::<Entry>(), options(nostack));
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(feature = "portable"))))]
+    // SAFETY: the caller says so.
+    unsafe {
+        let bin = Heap::bin(heap, class);
+        (*bin).top = (*bin).top.add(1);
+    }
+}
+
+/// Moves the top of a bin's magazine down by an entry.
+///
+/// # Safety
+/// The calling thread's heap, and a class whose magazine is not empty.
+#[inline(always)]
+pub(super) unsafe fn lower_top(heap: *mut Heap, class: Doubled) {
+    #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
+    // SAFETY: as above.
+    unsafe {
+        asm!("sub qword ptr [{} + 8*{} + {}], {}", in(reg) heap, in(reg) class.words(), const BINS_AT,
+            const size_of::<Entry>(), options(nostack));
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(feature = "portable"))))]
+    // SAFETY: the caller says so.
+    unsafe {
+        let bin = Heap::bin(heap, class);
+        (*bin).top = (*bin).top.sub(1);
+    }
 }
 
 #[cfg(test)]

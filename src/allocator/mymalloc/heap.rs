@@ -9,7 +9,7 @@ use super::magazine::TURNS_BETWEEN_LOOKS;
 use super::pages::Direct;
 use super::size_class::{self, BINS, CLASSES, LARGE, STAND_INS, block_bytes};
 use super::slice::Slice;
-use super::tray::{Entry, KINDS, Stack, Tray, capacity};
+use super::tray::{Entry, KINDS, Slot, Stack, Tray, capacity};
 use super::{pages, tick};
 
 /// Whether pointers are checked. Compiled out for measuring what it costs.
@@ -18,8 +18,40 @@ pub(super) const IS_CHECKED: bool = !cfg!(feature = "unchecked");
 /// Requests up to this size take the shortest path.
 pub(super) const SHORT_BYTES_MAX: usize = 1024;
 
-/// Bytes of a bin.
-pub(super) const BIN_BYTES: usize = size_of::<Bin>();
+/// A class, doubled: an index in words into the arrays of a heap that have two words for each class. A processor scales
+/// an index by eight on its way to an address, and no further.
+#[derive(Clone, Copy)]
+pub(super) struct Doubled(usize);
+
+impl Doubled {
+    #[inline(always)]
+    pub(super) const fn of(class: usize) -> Self {
+        Self(2 * class)
+    }
+
+    #[inline(always)]
+    pub(super) const fn from_byte(byte: u8) -> Self {
+        Self(byte as usize)
+    }
+
+    #[inline(always)]
+    pub(super) const fn to_byte(self) -> u8 {
+        self.0 as u8
+    }
+
+    #[inline(always)]
+    pub(super) const fn words(self) -> usize {
+        self.0
+    }
+
+    #[inline(always)]
+    pub(super) const fn class(self) -> usize {
+        self.0 / 2
+    }
+}
+
+const _: () = assert!(2 * BINS <= 1 << u8::BITS);
+const _: () = assert!(size_of::<Bin>() == 16 && size_of::<Slot>() == 16);
 
 /// What a heap has of one class. The magazine is an array; blocks are taken from its top.
 #[repr(C)]
@@ -28,9 +60,13 @@ pub(super) struct Bin {
     pub(super) top: *mut Entry,
     /// Behind the last place that may be used. Null, as the others, for those without a magazine.
     pub(super) limit: *mut Entry,
-    pub(super) first: *mut Entry,
-    /// Bytes of a block of the class.
-    pub(super) block_bytes: usize,
+}
+
+impl Bin {
+    const NONE: Self = Self {
+        top: ptr::null_mut(),
+        limit: ptr::null_mut(),
+    };
 }
 
 /// Blocks of a magazine before there is a tray for it.
@@ -61,11 +97,18 @@ impl Carving {
 #[repr(C, align(64))]
 pub(super) struct Heap {
     pub(super) bins: [Bin; BINS],
+    /// The last entry of each magazine once more; none if the magazine is empty. What a program writes into a new block
+    /// holds up what comes behind it until the block's address is known, so `malloc` has that a load earlier.
+    pub(super) lasts: [Slot; BINS],
     pub(super) direct: Direct,
-    /// Bin of a request, by its size in units of 16 bytes, rounded up: as `serving` says.
-    pub(super) offsets: [u16; SHORT_BYTES_MAX / 16 + 1],
+    /// Class of a request, [`Doubled`], by its size in units of 16 bytes, rounded up: as `serving` says.
+    pub(super) doubled: [u8; SHORT_BYTES_MAX / 16 + 1],
     /// Which class serves each class: itself, or, as long as it is cold, a longer one.
     pub(super) serving: [u8; BINS],
+    /// Bytes of a block of each class.
+    pub(super) block_bytes: [u32; BINS],
+    /// Where each magazine begins.
+    pub(super) firsts: [*mut Entry; BINS],
     /// Classes that serve others, a bit each.
     pub(super) standing_in: u128,
     /// Where each magazine is. Null: in `first_magazines`.
@@ -93,8 +136,8 @@ pub(super) struct Heap {
     has_thread: AtomicBool,
     /// The next of the heaps without a thread.
     pub(super) next: *mut Heap,
-    /// Magazines of programs that need a few blocks. Not touched before.
-    pub(super) first_magazines: [[core::mem::MaybeUninit<Entry>; FIRST_ENTRIES]; BINS],
+    /// Magazines of programs that need a few blocks, each behind what is no entry. Not touched before.
+    first_magazines: [[Slot; 1 + FIRST_ENTRIES]; BINS],
 }
 
 const _: () = assert!(BINS <= u128::BITS as usize);
@@ -107,9 +150,11 @@ pub(super) static NO_HEAP: NoHeap = NoHeap::new();
 #[repr(C, align(64))]
 pub(super) struct NoHeap {
     bins: [Bin; BINS],
+    lasts: [Slot; BINS],
     direct: Direct,
-    offsets: [u16; SHORT_BYTES_MAX / 16 + 1],
+    doubled: [u8; SHORT_BYTES_MAX / 16 + 1],
     serving: [u8; BINS],
+    block_bytes: [u32; BINS],
 }
 
 // SAFETY: never written to.
@@ -119,40 +164,35 @@ unsafe impl Sync for NoHeap {}
 const _: () = {
     assert!(offset_of!(NoHeap, bins) == offset_of!(Heap, bins));
     assert!(offset_of!(NoHeap, direct) == offset_of!(Heap, direct));
-    assert!(offset_of!(NoHeap, offsets) == offset_of!(Heap, offsets));
+    assert!(offset_of!(NoHeap, lasts) == offset_of!(Heap, lasts));
+    assert!(offset_of!(NoHeap, doubled) == offset_of!(Heap, doubled));
     assert!(offset_of!(NoHeap, serving) == offset_of!(Heap, serving));
+    assert!(offset_of!(NoHeap, block_bytes) == offset_of!(Heap, block_bytes));
 };
 
 impl NoHeap {
     const fn new() -> Self {
-        let mut offsets = [0; SHORT_BYTES_MAX / 16 + 1];
+        let mut doubled = [0; SHORT_BYTES_MAX / 16 + 1];
         let classes: [u8; SHORT_BYTES_MAX / 16 + 1] = size_class::first_classes();
         let mut units = 0;
-        while units < offsets.len() {
+        while units < doubled.len() {
             let class = STAND_INS[classes[units] as usize];
-            offsets[units] = (class as usize * BIN_BYTES) as u16;
+            doubled[units] = Doubled::of(class as usize).to_byte();
             units += 1;
         }
-        let mut bins = [const {
-            Bin {
-                top: ptr::null_mut(),
-                limit: ptr::null_mut(),
-                first: ptr::null_mut(),
-                block_bytes: 0,
-            }
-        }; BINS];
+        let mut bytes = [0; BINS];
         let mut class = 1;
         while class < BINS {
-            if class != LARGE {
-                bins[class].block_bytes = block_bytes(class);
-            }
+            bytes[class] = block_bytes(class) as u32;
             class += 1;
         }
         Self {
-            bins,
+            bins: [const { Bin::NONE }; BINS],
+            lasts: [Slot::NONE; BINS],
             direct: Direct::NONE,
-            offsets,
+            doubled,
             serving: STAND_INS,
+            block_bytes: bytes,
         }
     }
 }
@@ -177,11 +217,56 @@ impl Heap {
         self.has_thread.store(false, Relaxed);
     }
 
+    /// # Safety
+    /// A heap, or `NO_HEAP` that is only read, which begins as heaps do.
+    #[inline(always)]
+    pub(super) unsafe fn bin(heap: *mut Self, doubled: Doubled) -> *mut Bin {
+        // SAFETY: the index of an element.
+        unsafe { (&raw mut (*heap).bins).cast::<u64>().add(doubled.words()).cast() }
+    }
+
+    /// # Safety
+    /// As for [`bin`](Self::bin).
+    #[inline(always)]
+    pub(super) unsafe fn last(heap: *mut Self, doubled: Doubled) -> *mut Slot {
+        // SAFETY: the index of an element.
+        unsafe { (&raw mut (*heap).lasts).cast::<u64>().add(doubled.words()).cast() }
+    }
+
+    /// Says how many entries a magazine has.
+    ///
+    /// # Safety
+    /// They were written, and what lies before the first is no entry.
+    pub(super) unsafe fn set_count(&mut self, class: usize, count: usize) {
+        // SAFETY: the caller says so.
+        unsafe {
+            let top = self.firsts[class].add(count);
+            self.bins[class].top = top;
+            self.lasts[class] = top.sub(1).cast::<Slot>().read();
+        }
+    }
+
+    /// Says that a magazine has no entry.
+    pub(super) fn set_empty(&mut self, class: usize) {
+        (self.bins[class].top, self.lasts[class]) = (self.firsts[class], Slot::NONE);
+    }
+
+    /// Whether a magazine has no entry.
+    pub(super) fn is_empty(&self, class: usize) -> bool {
+        self.lasts[class].block.is_null()
+    }
+
+    /// Where the first magazine of a class begins. What lies before it is no entry, and stays so.
+    pub(super) fn first_magazine(heap: *mut Self, class: usize) -> *mut Entry {
+        // SAFETY: a part of the heap.
+        unsafe { (&raw mut (*heap).first_magazines[class][1]).cast() }
+    }
+
     /// Makes the memory at `place` an empty heap. The first one of a process does not look at the clock at once: a
     /// program that allocates little need not touch its code.
     ///
     /// # Safety
-    /// The memory is the caller's, and of no thread.
+    /// The memory, zeroes or a heap's once, is the caller's, and of no thread.
     pub(super) unsafe fn initialize(place: NonNull<Self>, is_first: bool) {
         // SAFETY: the caller's memory, which begins as `NO_HEAP` does. The magazines are not touched.
         unsafe {
@@ -199,10 +284,12 @@ impl Heap {
             (*heap).turns_left = if is_first { TURNS_BETWEEN_LOOKS } else { 0 };
             ((*heap).looked_ms, (*heap).growths) = (tick::last_ms(), tick::growths());
             (&raw mut (*heap).has_thread).write(AtomicBool::new(true));
+            (&raw mut (*heap).firsts).write([ptr::null_mut(); BINS]);
             for class in (1..BINS).filter(|class| *class != LARGE) {
-                let first = (&raw mut (*heap).first_magazines[class]).cast::<Entry>();
+                let first = Self::first_magazine(heap, class);
+                (*heap).firsts[class] = first;
                 let bin = &mut (*heap).bins[class];
-                (bin.top, bin.first) = (first, first);
+                bin.top = first;
                 // Medium ones: none at first.
                 let is_small = class < LARGE;
                 let count = if is_small {

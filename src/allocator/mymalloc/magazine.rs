@@ -63,10 +63,11 @@ impl Heap {
         // SAFETY: the tray is this heap's; the capacity is at most a tray's.
         unsafe {
             let first = tray::first_of(tray);
-            let limit = self.capacity_now(class).max(tray.as_ref().count);
-            let bin = &mut self.bins[class];
-            (bin.first, bin.top) = (first, first.add(tray.as_ref().count));
-            bin.limit = first.add(limit);
+            let count = tray::open(tray);
+            let limit = self.capacity_now(class).max(count);
+            self.firsts[class] = first;
+            self.bins[class].limit = first.add(limit);
+            self.set_count(class, count);
         }
     }
 
@@ -93,9 +94,13 @@ impl Heap {
     }
 
     /// Blocks in the magazine.
-    fn count(&self, class: usize) -> usize {
-        let bin = &self.bins[class];
-        (bin.top.addr() - bin.first.addr()) / size_of::<Entry>()
+    pub(super) fn count(&self, class: usize) -> usize {
+        (self.bins[class].top.addr() - self.firsts[class].addr()) / size_of::<Entry>()
+    }
+
+    /// Blocks that the magazine has room for.
+    fn room(&self, class: usize) -> usize {
+        (self.bins[class].limit.addr() - self.firsts[class].addr()) / size_of::<Entry>()
     }
 
     /// Takes the magazine's tray out, if it has one, with what is in it. The first magazine takes its place, empty and
@@ -105,9 +110,10 @@ impl Heap {
         // SAFETY: the tray is this heap's.
         unsafe { tray.as_mut() }.count = self.count(class);
         self.trays[class] = ptr::null_mut();
-        let first = self.first_magazines[class].as_mut_ptr().cast::<Entry>();
-        let bin = &mut self.bins[class];
-        (bin.first, bin.top, bin.limit) = (first, first, first);
+        let first = Self::first_magazine(self, class);
+        self.firsts[class] = first;
+        self.bins[class].limit = first;
+        self.set_empty(class);
         Some(tray)
     }
 
@@ -127,18 +133,17 @@ impl Heap {
         }
         self.grow(class);
         let heap = ptr::from_ref(self);
-        let bin = &mut self.bins[class];
         // SAFETY: the magazine is empty and has room up to its limit.
         unsafe {
             // There is room for one even where none may stay.
-            let room = (bin.limit.addr() - bin.first.addr()) / size_of::<Entry>();
-            let mut rack = Rack::new(bin.first);
+            let (first, room) = (self.firsts[class], self.room(class));
+            let mut rack = Rack::new(first);
             // Medium blocks are not carved.
             let (own, mut none) = (self.carving.get_mut(class), Carving::NONE);
             let own = own.unwrap_or(&mut none);
             shelf::fill(class, &mut rack, room.max(1), heap, own);
-            bin.top = bin.first.add(rack.count);
             let (has_blocks, slices) = (rack.count > 0, own.count);
+            self.set_count(class, rack.count);
             if slices >= slices_to_warm(class) && self.stands_in(class) {
                 self.warm_up(class);
             }
@@ -177,16 +182,12 @@ impl Heap {
     /// Lets the magazine have as many blocks as it may by now.
     fn grow(&mut self, class: usize) {
         let capacity = self.capacity_now(class);
-        let bin = &mut self.bins[class];
-        if (bin.limit.addr() - bin.first.addr()) / size_of::<Entry>() >= capacity {
+        if self.room(class) >= capacity {
             return;
         }
-        if !self.trays[class].is_null() {
-            // SAFETY: a tray of the class has room for its capacity.
-            bin.limit = unsafe { bin.first.add(capacity) };
-        } else if capacity <= FIRST_ENTRIES {
-            // SAFETY: the first magazine has room for so many.
-            bin.limit = unsafe { bin.first.add(capacity) };
+        if !self.trays[class].is_null() || capacity <= FIRST_ENTRIES {
+            // SAFETY: a tray of the class has room for its capacity, the first magazine for so many.
+            self.bins[class].limit = unsafe { self.firsts[class].add(capacity) };
         } else if let Some(tray) = self.take_tray(class) {
             self.move_to(class, tray);
         }
@@ -249,7 +250,7 @@ impl Heap {
         let count = self.count(class);
         // SAFETY: the first magazine has so many blocks, and a tray has room for them.
         unsafe {
-            ptr::copy_nonoverlapping(self.bins[class].first, tray::first_of(tray), count);
+            ptr::copy_nonoverlapping(self.firsts[class], tray::first_of(tray), count);
             tray.as_mut().count = count;
         }
         self.set_magazine(class, tray);
@@ -261,13 +262,12 @@ impl Heap {
         if count == 0 {
             return;
         }
-        let part = count.div_ceil(2);
-        let bin = &mut self.bins[class];
+        let (part, first) = (count.div_ceil(2), self.firsts[class]);
         // SAFETY: the magazine has so many blocks, which are this heap's.
         unsafe {
-            shelf::take_home(class, core::slice::from_raw_parts(bin.first, part));
-            ptr::copy(bin.first.add(part), bin.first, count - part);
-            bin.top = bin.first.add(count - part);
+            shelf::take_home(class, core::slice::from_raw_parts(first, part));
+            ptr::copy(first.add(part), first, count - part);
+            self.set_count(class, count - part);
         }
         self.active |= 1 << class;
         self.look_around(class);
@@ -275,16 +275,15 @@ impl Heap {
 
     /// Gives all blocks of the magazine back to their slices.
     fn send_home(&mut self, class: usize) {
-        let count = self.count(class);
-        let bin = &mut self.bins[class];
+        let (count, first) = (self.count(class), self.firsts[class]);
         // SAFETY: the magazine has so many blocks, which are this heap's.
-        unsafe { shelf::take_home(class, core::slice::from_raw_parts(bin.first, count)) };
-        bin.top = bin.first;
+        unsafe { shelf::take_home(class, core::slice::from_raw_parts(first, count)) };
+        self.set_empty(class);
     }
 
     /// Whether this heap has nothing of a class: it took none, or gave all away and has taken none since.
     fn is_untouched(&self, class: usize) -> bool {
-        self.turns[class] == 0 && self.bins[class].top == self.bins[class].first
+        self.turns[class] == 0 && self.is_empty(class)
     }
 
     /// Gives all blocks of a class to whoever needs them.
@@ -314,9 +313,8 @@ impl Heap {
             self.drop_tray(class, empty);
         }
         let count = self.capacity_now(class).min(FIRST_ENTRIES);
-        let bin = &mut self.bins[class];
         // SAFETY: the magazine is the first one now, which has room for so many.
-        bin.limit = unsafe { bin.first.add(count) };
+        self.bins[class].limit = unsafe { self.firsts[class].add(count) };
     }
 
     /// Gives all blocks away, before the thread ends.

@@ -2,7 +2,7 @@
 //!
 //! * The radix tree: a record per MiB of address space that holds memory of ours, found from any address
 //!   by two loads. It has a word for each place of 8 KiB, of a slice or where a block of the large store starts: the
-//!   offset of the class in a heap's table of bins, and where the state bytes of its blocks are. 0: none of ours.
+//!   class, and where the state bytes of its blocks are. 0: none of ours.
 //! * The window: the same words once more in one flat array, for the short path of `free`, by one load.
 //!   It covers the 256 GiB of addresses from which the system gives memory, is reserved and not committed
 //!   (256 MiB of addresses; 4 KiB of memory per 4 MiB of heap), and is smaller where addresses are
@@ -18,8 +18,9 @@ use core::sync::atomic::{
 use super::super::os;
 use super::chunk::Chunk;
 use super::extent::Extent;
-use super::size_class::{BINS, LARGE, PLACE_BYTES, PLACE_SHIFT, state_shift};
-use super::{cpu, heap, metadata};
+use super::size_class::{LARGE, PLACE_BYTES, PLACE_SHIFT, state_shift};
+use super::heap::Doubled;
+use super::{cpu, metadata};
 
 /// Bytes of a region.
 pub(super) const REGION_BYTES: usize = 1 << REGION_SHIFT;
@@ -72,17 +73,14 @@ static GRANULES: [AtomicU64; WINDOWS_SLICES[0] * 8 / GRANULE_BYTES / 64] =
     [const { AtomicU64::new(0) }; WINDOWS_SLICES[0] * 8 / GRANULE_BYTES / 64];
 
 /// What is known of a place: of the slice that it is part of, or of the large block that starts in it. From the lowest
-/// bit on: [`state_shift`] of the class; offset of its bin, a multiple of 32; and, 48 bits long, the address of a state
-/// byte less the number of its step. 0: nothing.
+/// bit on: [`state_shift`] of the class, 8 bits; the class, [`Doubled`], 8 bits; and, 48 bits long, the address of a
+/// state byte less the number of its step. 0: nothing.
 #[derive(Clone, Copy)]
 pub(super) struct Entry(u64);
 
-// The bits of the shift are none of the offset's, nor are those of the address.
-const _: () = assert!((heap::BIN_BYTES as u64).is_multiple_of(cpu::SHIFT_BITS + 1));
-const _: () = assert!(BINS * heap::BIN_BYTES <= 1 << 16);
 
 /// What is known of a place where a block starts that only the large store knows.
-const LARGE_WORD: u64 = (LARGE * heap::BIN_BYTES) as u64;
+const LARGE_WORD: u64 = (Doubled::of(LARGE).to_byte() as u64) << 8;
 
 /// The number of an address's step, by a word's shift. That of an address 4 GiB on is the same: no slice lies across
 /// such a limit, so that of the address's lower half will do.
@@ -95,15 +93,15 @@ impl Entry {
     /// `start`: of the slice, or of the place where a medium block starts. `states`: the address of the first of its
     /// state bytes.
     fn new(class: usize, start: usize, states: usize) -> Self {
-        let low = (class * heap::BIN_BYTES) as u64 | u64::from(state_shift(class));
+        let low = u64::from(Doubled::of(class).to_byte()) << 8 | u64::from(state_shift(class));
         let base = states.wrapping_sub(step_of(start, low)) as u64;
         Self(base << 16 | low)
     }
 
-    /// Offset of the class's bin in a heap.
+    /// The class, doubled.
     #[inline(always)]
-    pub(super) fn bin_offset(self) -> usize {
-        usize::from(self.0 as u16) & !(cpu::SHIFT_BITS as usize)
+    pub(super) fn doubled(self) -> Doubled {
+        Doubled::from_byte((self.0 >> 8) as u8)
     }
 
     /// Whether there are state bytes here. False where nothing starts that has any; and of an array whose address is
@@ -113,10 +111,22 @@ impl Entry {
         self.base() != 0
     }
 
+    /// The number of an address's step.
+    #[inline(always)]
+    pub(super) fn step_of(self, address: usize) -> usize {
+        step_of(address, self.0)
+    }
+
+    /// Where the state byte of a step of the slice is.
+    #[inline(always)]
+    pub(super) fn state_at(self, step: usize) -> *mut u8 {
+        ptr::with_exposed_provenance_mut(self.base().wrapping_add(step))
+    }
+
     /// Where the state byte for an address of the slice is.
     #[inline(always)]
     pub(super) fn state_of(self, address: usize) -> *mut u8 {
-        ptr::with_exposed_provenance_mut(self.base().wrapping_add(step_of(address, self.0)))
+        self.state_at(self.step_of(address))
     }
 
     /// The address of a state byte, less the number of its step.
@@ -131,7 +141,7 @@ impl Entry {
     }
 
     pub(super) fn class(self) -> usize {
-        self.bin_offset() / heap::BIN_BYTES
+        self.doubled().class()
     }
 }
 

@@ -10,13 +10,13 @@ use core::ptr::{self, NonNull};
 
 use super::super::FreeError;
 use super::super::{c_abi, os};
-use super::heap::{BIN_BYTES, Bin, Heap, IS_CHECKED, SHORT_BYTES_MAX, is_none};
+use super::heap::{Doubled, Heap, IS_CHECKED, SHORT_BYTES_MAX, is_none};
 use super::size_class::{
     LARGE, MEDIUM_BYTES_MIN, SMALL_BYTES_MAX, block_bytes, class_of, class_of_medium,
 };
 use super::slice;
 use super::state_byte::{allocated, is_allocated, on_its_way};
-use super::tray::Entry;
+use super::tray::{Entry, Slot};
 use super::{Process, cpu, large, pages, shelf, thread, tick};
 
 /// A block of `size` bytes at least. Null, and `errno` is `ENOMEM`: no memory, or a size beyond
@@ -27,13 +27,8 @@ pub(super) fn allocate(size: usize) -> *mut u8 {
         return allocate_long(size);
     }
     let heap = thread::heap();
-    // SAFETY: the thread's heap, or `NO_HEAP`, which begins as heaps do; the index is in bounds, and
-    // the offsets are those of bins.
-    unsafe {
-        let offsets = (&raw const (*heap).offsets).cast::<u16>();
-        let offset = *offsets.add((size + 15) >> 4);
-        pop(heap, usize::from(offset))
-    }
+    // SAFETY: the thread's heap, or `NO_HEAP`, which begins as heaps do.
+    unsafe { pop(heap, class_of_short(heap, size)) }
 }
 
 /// The same if the thread has such a block in its magazine. Null if not, and `errno` stays.
@@ -45,15 +40,25 @@ pub(super) fn allocate_at_hand(size: usize) -> *mut u8 {
     let heap = thread::heap();
     // SAFETY: as in `allocate` and `pop`.
     unsafe {
-        let offsets = (&raw const (*heap).offsets).cast::<u16>();
-        let bin = heap
-            .byte_add(usize::from(*offsets.add((size + 15) >> 4)))
-            .cast::<Bin>();
-        if (*bin).top == (*bin).first {
+        let class = class_of_short(heap, size);
+        if (*Heap::last(heap, class)).block.is_null() {
             ptr::null_mut()
         } else {
-            take_top(bin)
+            take_last(heap, class)
         }
+    }
+}
+
+/// The class that serves a request in a heap.
+///
+/// # Safety
+/// A heap or `NO_HEAP`; at most [`SHORT_BYTES_MAX`].
+#[inline(always)]
+unsafe fn class_of_short(heap: *mut Heap, size: usize) -> Doubled {
+    // SAFETY: the index is in bounds.
+    unsafe {
+        let doubled = (&raw const (*heap).doubled).cast::<u8>();
+        Doubled::from_byte(*doubled.add((size + 15) >> 4))
     }
 }
 
@@ -72,7 +77,7 @@ fn allocate_long(size: usize) -> *mut u8 {
 pub(super) fn allocate_medium_zeroed(size: usize, class: usize) -> *mut u8 {
     let heap = thread::heap();
     // SAFETY: the thread's heap, or `NO_HEAP`, which begins as heaps do.
-    let is_empty = unsafe { (*heap).bins[class].top == (*heap).bins[class].first };
+    let is_empty = unsafe { (*Heap::last(heap, Doubled::of(class))).block.is_null() };
     if is_empty {
         // Fresh memory is zero already.
         return or_enomem(large::allocate_zeroed(
@@ -97,37 +102,42 @@ fn or_enomem(block: Option<NonNull<u8>>) -> *mut u8 {
 pub(super) fn allocate_class(class: usize) -> *mut u8 {
     let heap = thread::heap();
     // SAFETY: the thread's heap, or `NO_HEAP`, which begins as heaps do, and one of its bins.
-    unsafe { pop(heap, usize::from((*heap).serving[class]) * BIN_BYTES) }
+    unsafe { pop(heap, Doubled::of(usize::from((*heap).serving[class]))) }
 }
 
 /// # Safety
-/// The calling thread's heap or `NO_HEAP`, and the offset of one of its bins.
+/// The calling thread's heap or `NO_HEAP`.
 #[inline(always)]
-unsafe fn pop(heap: *mut Heap, offset: usize) -> *mut u8 {
-    // SAFETY: bins start at offset 0 of a heap; entries below the top are those of free blocks that
-    // are this thread's.
+unsafe fn pop(heap: *mut Heap, class: Doubled) -> *mut u8 {
+    // SAFETY: the caller says so.
     unsafe {
-        let bin = heap.byte_add(offset).cast::<Bin>();
-        if (*bin).top == (*bin).first {
-            return refill(offset, heap);
+        if (*Heap::last(heap, class)).block.is_null() {
+            return refill(class, heap);
         }
-        take_top(bin)
+        take_last(heap, class)
     }
 }
 
 /// # Safety
-/// A bin of the calling thread's heap whose magazine is not empty.
+/// The calling thread's heap, and a class whose magazine is not empty.
 #[inline(always)]
-unsafe fn take_top(bin: *mut Bin) -> *mut u8 {
-    // SAFETY: the caller says so.
+unsafe fn take_last(heap: *mut Heap, class: Doubled) -> *mut u8 {
+    // SAFETY: the caller says so; entries below the top are those of free blocks that are this thread's, and what lies
+    // below the first is none.
     unsafe {
-        let last = (*bin).top.sub(1);
-        (*bin).top = last;
-        let block = (*last).block;
+        let last = Heap::last(heap, class);
+        let Slot { block, state } = *last;
+        let next = (*Heap::bin(heap, class)).top.sub(2).cast::<Slot>();
         if IS_CHECKED {
-            (*last).state.write(allocated(block.addr().get()));
+            cpu::copy_slot(next, last);
+        } else {
+            (*last).block = (*next).block;
         }
-        block.as_ptr()
+        cpu::lower_top(heap, class);
+        if IS_CHECKED {
+            state.write(allocated(block.addr()));
+        }
+        block
     }
 }
 
@@ -137,7 +147,7 @@ unsafe fn take_top(bin: *mut Bin) -> *mut u8 {
 /// As for [`pop`].
 #[cold]
 #[inline(never)]
-unsafe fn refill(offset: usize, heap: *mut Heap) -> *mut u8 {
+unsafe fn refill(doubled: Doubled, heap: *mut Heap) -> *mut u8 {
     let heap = match NonNull::new(heap) {
         Some(heap) if !is_none(heap.as_ptr()) => Some(heap),
         _ => thread::enter(),
@@ -147,14 +157,14 @@ unsafe fn refill(offset: usize, heap: *mut Heap) -> *mut u8 {
     };
     // SAFETY: the calling thread's heap, which nobody else uses.
     unsafe {
-        let class = offset / BIN_BYTES;
+        let class = doubled.class();
         let mut has_blocks = (*heap.as_ptr()).get_blocks(class);
         if !has_blocks {
             tick::give_all_idle();
             has_blocks = (*heap.as_ptr()).get_blocks(class);
         }
         if has_blocks {
-            take_top(&raw mut (*heap.as_ptr()).bins[class])
+            take_last(heap.as_ptr(), doubled)
         } else {
             or_enomem(None)
         }
@@ -186,32 +196,37 @@ pub(super) unsafe fn free_sized(address: *mut u8, size: usize) {
         // SAFETY: the caller hands over the block.
         return unsafe { free_slowly(address, size, heap) };
     };
-    if IS_CHECKED && !entry.has_states() {
-        // SAFETY: as above.
-        return unsafe { free_slowly(address, size, heap) };
-    }
-    // SAFETY: the map has offsets of bins, and where the state bytes of a slice or a medium block's place are.
+    // SAFETY: the map has classes, and, of those that ever have a magazine, where the state bytes of a slice or of a
+    // medium block's place are.
     unsafe {
-        let bin = heap.byte_add(entry.bin_offset()).cast::<Bin>();
+        // The step first: afterwards the word is no longer needed as a whole, and its register can become the address.
+        let (step, class) = (entry.step_of(address.addr()), entry.doubled());
+        let bin = Heap::bin(heap, class);
+        // Before the state byte is looked at: where there is none, there is no room for a block either.
+        let top = (*bin).top;
+        if top == (*bin).limit {
+            return free_slowly(address, size, heap);
+        }
         let mut state = address;
         if IS_CHECKED {
-            state = entry.state_of(address.addr());
+            state = entry.state_at(step);
             cpu::prefetch_to_write(state);
-            if !is_allocated(*state, address.addr()) || size > (*bin).block_bytes {
+            if !is_allocated(*state, address.addr())
+                || size > 0 && size > has_bytes(heap, class)
+            {
                 return free_slowly(address, size, heap);
             }
         }
         // It is likely the next of its class to be handed out, and its page's address may be all that is not at hand.
         cpu::prefetch(address);
-        let top = (*bin).top;
-        if top == (*bin).limit {
-            return overflow(address, heap, state, entry.bin_offset());
-        }
+        let last = Heap::last(heap, class);
+        (*last).block = address;
         (&raw mut (*top).block).write(NonNull::new_unchecked(address));
         if IS_CHECKED {
+            (*last).state = state;
             (&raw mut (*top).state).write(state);
         }
-        (*bin).top = top.add(1);
+        cpu::raise_top(heap, class);
         if IS_CHECKED {
             // Last, when the address is needed no more, whose register can become the byte.
             state.write(cpu::inverted_byte(address.addr()));
@@ -229,38 +244,22 @@ pub(super) fn may_stay(block: NonNull<u8>, size: usize) -> bool {
         let Some(entry) = (*heap).direct.entry(address) else {
             return false;
         };
-        let bin = heap.byte_add(entry.bin_offset()).cast::<Bin>();
         if IS_CHECKED && (!entry.has_states() || !is_allocated(*entry.state_of(address), address)) {
             return false;
         }
-        let bytes = (*bin).block_bytes;
+        let bytes = has_bytes(heap, entry.doubled());
         size <= bytes && size > bytes / 2 && bytes < MEDIUM_BYTES_MIN
     }
 }
 
-/// `free` of a block for which the magazine has no room.
+/// Bytes of a block of a class.
 ///
 /// # Safety
-/// The calling thread's heap or `NO_HEAP`, the offset of a bin, and a block of its class that is the
-/// caller's.
-#[cold]
-#[inline(never)]
-unsafe fn overflow(address: *mut u8, heap: *mut Heap, state: *mut u8, offset: usize) {
-    let class = offset / BIN_BYTES;
-    // SAFETY: the caller's block, and its state byte.
-    unsafe {
-        if !IS_CHECKED && (class == 0 || class == LARGE) {
-            return free_slowly(address, 0, heap);
-        }
-        let entry = Entry {
-            block: NonNull::new_unchecked(address),
-            state,
-        };
-        if IS_CHECKED {
-            state.write(on_its_way(address.addr()));
-        }
-        put(entry, class, heap);
-    }
+/// A heap or `NO_HEAP`.
+#[inline(always)]
+unsafe fn has_bytes(heap: *mut Heap, class: Doubled) -> usize {
+    // SAFETY: the caller says so, and `NO_HEAP` begins as heaps do.
+    unsafe { (*heap).block_bytes[class.class()] as usize }
 }
 
 /// Puts a block that is marked free into a magazine.
@@ -283,16 +282,15 @@ unsafe fn put(entry: Entry, class: usize, heap: *mut Heap) {
         if heap.bins[class].top == heap.bins[class].limit {
             heap.make_room(class);
         }
-        let bin = &mut heap.bins[class];
-        if bin.top == bin.limit {
+        if heap.bins[class].top == heap.bins[class].limit {
             return shelf::take_home(class, &[entry]);
         }
-        bin.top.write(entry);
-        bin.top = bin.top.add(1);
+        heap.bins[class].top.write(entry);
+        heap.set_count(class, heap.count(class) + 1);
     }
 }
 
-/// `free` of whatever the short path does not serve.
+/// `free` of whatever the short path does not serve: among others, of a block for which the magazine has no room.
 ///
 /// # Safety
 /// As for [`free`].

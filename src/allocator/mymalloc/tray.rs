@@ -18,6 +18,24 @@ pub(super) struct Entry {
     pub(super) state: *mut u8,
 }
 
+/// An entry or none, in the same form.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(super) struct Slot {
+    /// Null: none.
+    pub(super) block: *mut u8,
+    pub(super) state: *mut u8,
+}
+
+impl Slot {
+    pub(super) const NONE: Self = Self {
+        block: ptr::null_mut(),
+        state: ptr::null_mut(),
+    };
+}
+
+const _: () = assert!(size_of::<Slot>() == size_of::<Entry>());
+
 /// Kinds of trays, by the room that they have.
 pub(super) const KINDS: usize = ROOMS.len();
 
@@ -79,7 +97,8 @@ pub(super) fn capacity(class: usize) -> usize {
     usize::from(CAPACITIES[class])
 }
 
-/// An array of free blocks of one class: as many entries as the kind has room for follow the header.
+/// An array of free blocks of one class: as many entries as the kind has room for follow the header. As long as the
+/// tray is a magazine, the header is a [`Slot`] without an entry: zeroes.
 #[repr(C)]
 pub(super) struct Tray {
     pub(super) count: usize,
@@ -133,6 +152,8 @@ impl Stack {
 #[repr(C)]
 struct Room<const N: usize>(Tray, [MaybeUninit<Entry>; N]);
 
+const _: () = assert!(size_of::<Tray>() == size_of::<Slot>());
+
 /// Where the first entry of a tray is. (No method: a reference to the header would not reach behind it.)
 ///
 /// # Safety
@@ -140,6 +161,17 @@ struct Room<const N: usize>(Tray, [MaybeUninit<Entry>; N]);
 pub(super) unsafe fn first_of(tray: NonNull<Tray>) -> *mut Entry {
     // SAFETY: entries follow the header.
     unsafe { tray.as_ptr().add(1).cast() }
+}
+
+/// Makes the header of a tray no entry. How many the tray has.
+///
+/// # Safety
+/// A tray of [`take`], which is the caller's.
+pub(super) unsafe fn open(mut tray: NonNull<Tray>) -> usize {
+    // SAFETY: the caller's tray.
+    let tray = unsafe { tray.as_mut() };
+    tray.next = ptr::null_mut();
+    core::mem::take(&mut tray.count)
 }
 
 /// The entries that a tray has.
