@@ -14,7 +14,7 @@ use super::extent::{self, Extent, State};
 use super::pages::{
     self, CHUNK_BYTES, PAGES_PER_CHUNK, PAGES_PER_REGION, PLACES_PER_CHUNK, REGION_BYTES, Region,
 };
-use super::size_class::{CLASSES, LARGE, PLACE_BYTES, SIZES, blocks_in, state_shift};
+use super::size_class::{CLASSES, LARGE, PLACE_BYTES, SIZES, are_few, blocks_in, state_shift};
 use super::slice::Slice;
 use super::state_byte::{allocated, at_home, of_none, on_its_way};
 use super::{fork, large, shelf};
@@ -320,6 +320,12 @@ impl Walk {
             ensure(
                 !is_home || place >= slice.first_free,
                 "a free block before the first",
+                block,
+            )?;
+            let has_bit = are_few(class) && slice.home & (1 << next) != 0;
+            ensure(
+                !are_few(class) || is_home == has_bit,
+                "a free block's bit",
                 block,
             )?;
             home_count += usize::from(is_home);

@@ -1,8 +1,8 @@
 //! Cold classes: which class serves which in a heap. Until a thread needs much, two classes per doubling stand in
 //! for those between them, so that a few blocks of each size do not take an OS page for each.
 
-use super::heap::{Doubled, Heap, SHORT_BYTES_MAX};
-use super::size_class::{self, SIZES, block_bytes};
+use super::heap::{Doubled, Heap};
+use super::size_class::{self, block_bytes};
 
 /// Slices that a thread gets of a class that stands in for others, without giving it away meanwhile as not needed,
 /// before those have slices of their own. What is left over in longer blocks is by then as much as the OS pages would
@@ -21,10 +21,7 @@ impl Heap {
         self.standing_in &= !(1 << stand_in);
         for class in size_class::served_by(stand_in) {
             self.serving[class] = class as u8;
-            if SIZES[class] <= SHORT_BYTES_MAX {
-                let units = SIZES[class - 1] / 16 + 1..=SIZES[class] / 16;
-                self.doubled[units].fill(Doubled::of(class).to_byte());
-            }
+            self.doubled[size_class::units_of(class)].fill(Doubled::of(class).to_byte());
         }
     }
 

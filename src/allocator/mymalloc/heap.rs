@@ -7,16 +7,15 @@ use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::magazine::TURNS_BETWEEN_LOOKS;
 use super::pages::Direct;
-use super::size_class::{self, BINS, CLASSES, LARGE, STAND_INS, block_bytes};
+use super::size_class::{
+    self, BINS, CLASS_OF_UNITS, CLASSES, LARGE, STAND_INS, UNITS, block_bytes,
+};
 use super::slice::Slice;
 use super::tray::{Entry, KINDS, Slot, Stack, Tray, capacity};
 use super::{pages, tick};
 
 /// Whether pointers are checked. Compiled out for measuring what it costs.
 pub(super) const IS_CHECKED: bool = !cfg!(feature = "unchecked");
-
-/// Requests up to this size take the shortest path.
-pub(super) const SHORT_BYTES_MAX: usize = 1024;
 
 /// A class, doubled: an index in words into the arrays of a heap that have two words for each class. A processor scales
 /// an index by eight on its way to an address, and no further.
@@ -101,8 +100,8 @@ pub(super) struct Heap {
     /// holds up what comes behind it until the block's address is known, so `malloc` has that a load earlier.
     pub(super) lasts: [Slot; BINS],
     pub(super) direct: Direct,
-    /// Class of a request, [`Doubled`], by its size in units of 16 bytes, rounded up: as `serving` says.
-    pub(super) doubled: [u8; SHORT_BYTES_MAX / 16 + 1],
+    /// Class of a small request, [`Doubled`], by its size in units of 16 bytes, rounded up: as `serving` says.
+    pub(super) doubled: [u8; UNITS],
     /// Which class serves each class: itself, or, as long as it is cold, a longer one.
     pub(super) serving: [u8; BINS],
     /// Bytes of a block of each class.
@@ -152,7 +151,7 @@ pub(super) struct NoHeap {
     bins: [Bin; BINS],
     lasts: [Slot; BINS],
     direct: Direct,
-    doubled: [u8; SHORT_BYTES_MAX / 16 + 1],
+    doubled: [u8; UNITS],
     serving: [u8; BINS],
     block_bytes: [u32; BINS],
 }
@@ -172,11 +171,10 @@ const _: () = {
 
 impl NoHeap {
     const fn new() -> Self {
-        let mut doubled = [0; SHORT_BYTES_MAX / 16 + 1];
-        let classes: [u8; SHORT_BYTES_MAX / 16 + 1] = size_class::first_classes();
+        let mut doubled = [0; UNITS];
         let mut units = 0;
         while units < doubled.len() {
-            let class = STAND_INS[classes[units] as usize];
+            let class = STAND_INS[CLASS_OF_UNITS[units] as usize];
             doubled[units] = Doubled::of(class as usize).to_byte();
             units += 1;
         }
@@ -222,7 +220,12 @@ impl Heap {
     #[inline(always)]
     pub(super) unsafe fn bin(heap: *mut Self, doubled: Doubled) -> *mut Bin {
         // SAFETY: the index of an element.
-        unsafe { (&raw mut (*heap).bins).cast::<u64>().add(doubled.words()).cast() }
+        unsafe {
+            (&raw mut (*heap).bins)
+                .cast::<u64>()
+                .add(doubled.words())
+                .cast()
+        }
     }
 
     /// # Safety
@@ -230,7 +233,12 @@ impl Heap {
     #[inline(always)]
     pub(super) unsafe fn last(heap: *mut Self, doubled: Doubled) -> *mut Slot {
         // SAFETY: the index of an element.
-        unsafe { (&raw mut (*heap).lasts).cast::<u64>().add(doubled.words()).cast() }
+        unsafe {
+            (&raw mut (*heap).lasts)
+                .cast::<u64>()
+                .add(doubled.words())
+                .cast()
+        }
     }
 
     /// Says how many entries a magazine has.

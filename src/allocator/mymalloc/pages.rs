@@ -18,8 +18,8 @@ use core::sync::atomic::{
 use super::super::os;
 use super::chunk::Chunk;
 use super::extent::Extent;
-use super::size_class::{LARGE, PLACE_BYTES, PLACE_SHIFT, state_shift};
 use super::heap::Doubled;
+use super::size_class::{LARGE, PLACE_BYTES, PLACE_SHIFT, state_shift};
 use super::{cpu, metadata};
 
 /// Bytes of a region.
@@ -78,7 +78,6 @@ static GRANULES: [AtomicU64; WINDOWS_SLICES[0] * 8 / GRANULE_BYTES / 64] =
 #[derive(Clone, Copy)]
 pub(super) struct Entry(u64);
 
-
 /// What is known of a place where a block starts that only the large store knows.
 const LARGE_WORD: u64 = (Doubled::of(LARGE).to_byte() as u64) << 8;
 
@@ -90,6 +89,9 @@ fn step_of(address: usize, word: u64) -> usize {
 }
 
 impl Entry {
+    /// Nothing.
+    pub(super) const NONE: Self = Self(0);
+
     /// `start`: of the slice, or of the place where a medium block starts. `states`: the address of the first of its
     /// state bytes.
     fn new(class: usize, start: usize, states: usize) -> Self {
@@ -165,12 +167,31 @@ impl Direct {
     /// The word of the slice that this address is in, if it is in the window.
     #[inline(always)]
     pub(super) fn entry(&self, address: usize) -> Option<Entry> {
+        let word = self.word(address)?;
+        // SAFETY: a word of the map.
+        Some(Entry(unsafe { &*word }.load(Relaxed)))
+    }
+
+    /// The class alone, for who needs no more: doubled.
+    #[inline(always)]
+    pub(super) fn doubled(&self, address: usize) -> Option<Doubled> {
+        let byte = if cfg!(target_endian = "little") { 1 } else { 6 };
+        let word = self.word(address)?.cast_mut().cast::<u8>();
+        // An atomic load would be widened by an instruction of its own.
+        // SAFETY: a byte of a word of the map.
+        Some(Doubled::from_byte(unsafe {
+            word.add(byte).read_volatile()
+        }))
+    }
+
+    #[inline(always)]
+    fn word(&self, address: usize) -> Option<*const AtomicU64> {
         let slice = (address >> PLACE_SHIFT).wrapping_sub(self.first);
         if slice >= self.slices {
             return None;
         }
         // SAFETY: the map has a word for each of those slices, and is readable throughout.
-        unsafe { Some(Entry((*self.map.add(slice)).load(Relaxed))) }
+        Some(unsafe { self.map.add(slice) })
     }
 }
 

@@ -10,10 +10,8 @@ use core::ptr::{self, NonNull};
 
 use super::super::FreeError;
 use super::super::{c_abi, os};
-use super::heap::{Doubled, Heap, IS_CHECKED, SHORT_BYTES_MAX, is_none};
-use super::size_class::{
-    LARGE, MEDIUM_BYTES_MIN, SMALL_BYTES_MAX, block_bytes, class_of, class_of_medium,
-};
+use super::heap::{Doubled, Heap, IS_CHECKED, is_none};
+use super::size_class::{LARGE, MEDIUM_BYTES_MIN, SMALL_BYTES_MAX, block_bytes, class_of_medium};
 use super::slice;
 use super::state_byte::{allocated, is_allocated, on_its_way};
 use super::tray::{Entry, Slot};
@@ -23,24 +21,24 @@ use super::{Process, cpu, large, pages, shelf, thread, tick};
 /// `PTRDIFF_MAX`. (The slow paths set `errno`, so that the short one ends in a jump to them.)
 #[inline(always)]
 pub(super) fn allocate(size: usize) -> *mut u8 {
-    if size > SHORT_BYTES_MAX {
+    if size > SMALL_BYTES_MAX {
         return allocate_long(size);
     }
     let heap = thread::heap();
     // SAFETY: the thread's heap, or `NO_HEAP`, which begins as heaps do.
-    unsafe { pop(heap, class_of_short(heap, size)) }
+    unsafe { pop(heap, class_of_small(heap, size)) }
 }
 
 /// The same if the thread has such a block in its magazine. Null if not, and `errno` stays.
 #[inline(always)]
 pub(super) fn allocate_at_hand(size: usize) -> *mut u8 {
-    if size > SHORT_BYTES_MAX {
+    if size > SMALL_BYTES_MAX {
         return ptr::null_mut();
     }
     let heap = thread::heap();
     // SAFETY: as in `allocate` and `pop`.
     unsafe {
-        let class = class_of_short(heap, size);
+        let class = class_of_small(heap, size);
         if (*Heap::last(heap, class)).block.is_null() {
             ptr::null_mut()
         } else {
@@ -52,9 +50,9 @@ pub(super) fn allocate_at_hand(size: usize) -> *mut u8 {
 /// The class that serves a request in a heap.
 ///
 /// # Safety
-/// A heap or `NO_HEAP`; at most [`SHORT_BYTES_MAX`].
+/// A heap or `NO_HEAP`; at most [`SMALL_BYTES_MAX`].
 #[inline(always)]
-unsafe fn class_of_short(heap: *mut Heap, size: usize) -> Doubled {
+unsafe fn class_of_small(heap: *mut Heap, size: usize) -> Doubled {
     // SAFETY: the index is in bounds.
     unsafe {
         let doubled = (&raw const (*heap).doubled).cast::<u8>();
@@ -64,9 +62,6 @@ unsafe fn class_of_short(heap: *mut Heap, size: usize) -> Doubled {
 
 #[inline(never)]
 fn allocate_long(size: usize) -> *mut u8 {
-    if size <= SMALL_BYTES_MAX {
-        return allocate_class(class_of(size));
-    }
     match class_of_medium(size) {
         Some(class) => allocate_class(class),
         None => or_enomem(large::allocate(size, os::OS_PAGE_BYTES)),
@@ -192,7 +187,16 @@ pub(super) unsafe fn free_sized(address: *mut u8, size: usize) {
     let heap = thread::heap();
     // SAFETY: the thread's heap, or `NO_HEAP`, which begins as heaps do.
     let direct = unsafe { (*heap).direct };
-    let Some(entry) = direct.entry(address.addr()) else {
+    let found = if IS_CHECKED {
+        direct
+            .entry(address.addr())
+            .map(|entry| (entry, entry.doubled()))
+    } else {
+        direct
+            .doubled(address.addr())
+            .map(|class| (pages::Entry::NONE, class))
+    };
+    let Some((entry, class)) = found else {
         // SAFETY: the caller hands over the block.
         return unsafe { free_slowly(address, size, heap) };
     };
@@ -200,7 +204,7 @@ pub(super) unsafe fn free_sized(address: *mut u8, size: usize) {
     // medium block's place are.
     unsafe {
         // The step first: afterwards the word is no longer needed as a whole, and its register can become the address.
-        let (step, class) = (entry.step_of(address.addr()), entry.doubled());
+        let step = entry.step_of(address.addr());
         let bin = Heap::bin(heap, class);
         // Before the state byte is looked at: where there is none, there is no room for a block either.
         let top = (*bin).top;
@@ -211,9 +215,7 @@ pub(super) unsafe fn free_sized(address: *mut u8, size: usize) {
         if IS_CHECKED {
             state = entry.state_at(step);
             cpu::prefetch_to_write(state);
-            if !is_allocated(*state, address.addr())
-                || size > 0 && size > has_bytes(heap, class)
-            {
+            if !is_allocated(*state, address.addr()) || size > 0 && size > has_bytes(heap, class) {
                 return free_slowly(address, size, heap);
             }
         }

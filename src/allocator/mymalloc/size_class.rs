@@ -11,6 +11,8 @@
 //! class of a cache line more, which serves the same requests once they are many: its blocks spread. (It is not there
 //! for 4 and 8 KiB: they spread as far as the caches need, and a block that lies across pages takes one more.)
 
+use core::ops::Range;
+
 /// Bytes of a place: the unit in which memory is given to size classes.
 pub(super) const PLACE_BYTES: usize = 1 << PLACE_SHIFT;
 pub(super) const PLACE_SHIFT: u32 = 13;
@@ -31,13 +33,14 @@ pub(super) static SIZES: [usize; 51] = [
     3264, 3632, 4096, 4368, 5040, 5952, 7280, 8192, 9360, 10912, 11904, 13104, 14560, 16384, 16448,
 ];
 
-/// Class of each request, by its size in units of 16 bytes, rounded up.
-static CLASS_OF_UNITS: [u8; SMALL_BYTES_MAX / 16 + 1] = class_of_units();
+/// Sizes of small requests in units of 16 bytes, rounded up: none to the longest.
+pub(super) const UNITS: usize = SMALL_BYTES_MAX / 16 + 1;
 
-const fn class_of_units<const N: usize>() -> [u8; N] {
-    let mut table = [0; N];
+/// Class of each request, by its size in units.
+pub(super) static CLASS_OF_UNITS: [u8; UNITS] = {
+    let mut table = [0; UNITS];
     let (mut units, mut class) = (0, 1);
-    while units < N {
+    while units < UNITS {
         while units * 16 > SIZES[class] || is_for_alignments(class) {
             class += 1;
         }
@@ -45,7 +48,7 @@ const fn class_of_units<const N: usize>() -> [u8; N] {
         units += 1;
     }
     table
-}
+};
 
 /// Whether a class serves requests with an alignment, and others only until the next class, which is as good as of the
 /// same size, does.
@@ -59,9 +62,10 @@ pub(super) fn class_of(size: usize) -> usize {
     usize::from(CLASS_OF_UNITS[size.div_ceil(16)])
 }
 
-/// The same for the first units, in a form of the caller's.
-pub(super) const fn first_classes<const N: usize>() -> [u8; N] {
-    class_of_units()
+/// The requests of a class, in units.
+pub(super) fn units_of(class: usize) -> Range<usize> {
+    let first_of = |class: usize| CLASS_OF_UNITS.partition_point(|of| usize::from(*of) < class);
+    first_of(class)..first_of(class + 1)
 }
 
 /// The smallest class of blocks of `size` bytes that start at multiples of `alignment`, a power of
@@ -111,6 +115,29 @@ pub(super) const fn places_max(class: usize) -> usize {
 pub(super) const fn blocks_in(class: usize, places: usize) -> usize {
     places * PLACE_BYTES / SIZES[class]
 }
+
+/// Whether a slice of the class has 64 blocks at most.
+pub(super) const fn are_few(class: usize) -> bool {
+    SIZES[class] >= 512
+}
+
+/// Which block of a slice begins so many bytes behind its start.
+#[inline]
+pub(super) fn block_at(class: usize, place: usize) -> usize {
+    // A multiplication in place of a division: exact, as the place is a multiple of the size, and less than 2^32.
+    (place as u64 * u64::from(RECIPROCALS[class]) >> 32) as usize
+}
+
+/// 2^32 by the size of each class, rounded up.
+static RECIPROCALS: [u32; CLASSES] = {
+    let mut reciprocals = [0; CLASSES];
+    let mut class = 1;
+    while class < CLASSES {
+        reciprocals[class] = (1_u64 << 32).div_ceil(SIZES[class] as u64) as u32;
+        class += 1;
+    }
+    reciprocals
+};
 
 /// Bits of an address that stay out of a block's place among the state bytes of its slice: there is one
 /// per 64 bytes, for smaller blocks one per 32 or 16, at most as many as a block has. So the state bytes
@@ -262,6 +289,7 @@ mod tests {
             assert!(SIZES[class] >= size.max(1), "{size}");
             let shorter = class - 1 - usize::from(is_for_alignments(class - 1));
             assert!(class == 1 || SIZES[shorter] < size, "{size}");
+            assert!(units_of(class).contains(&size.div_ceil(16)), "{size}");
         }
         assert!(SIZES[CLASSES - 1] >= SMALL_BYTES_MAX);
     }
@@ -333,6 +361,15 @@ mod tests {
                 assert!(last < Some(place) && place < states_in(class, in_all));
                 last = Some(place);
             }
+        }
+    }
+
+    #[test]
+    fn blocks_are_counted_without_a_division() {
+        for (class, size) in SIZES.iter().enumerate().skip(1) {
+            let blocks = blocks_in(class, places_max(class));
+            assert!((0..blocks).all(|block| block_at(class, block * size) == block));
+            assert_eq!(are_few(class), blocks <= 64, "{size}");
         }
     }
 

@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use super::super::FreeError;
 use super::chunk;
 use super::heap::{Heap, IS_CHECKED};
-use super::size_class::{PLACE_BYTES, SIZES, blocks_in, state_shift, states_in};
+use super::size_class::{PLACE_BYTES, SIZES, are_few, block_at, blocks_in, state_shift, states_in};
 use super::state_byte::{at_home, block_at_home, on_its_way, which_are_at_home};
 use super::tray::{Entry, Rack};
 
@@ -26,8 +26,11 @@ pub(super) struct Slice {
     pub(super) blocks: usize,
     /// Blocks at home.
     pub(super) free: usize,
-    /// No block before this place among the state bytes is at home.
+    /// No block before this place among the state bytes is at home. Not of classes that have [`home`](Self::home).
     pub(super) first_free: usize,
+    /// Which blocks are at home, a bit each, of classes of which a slice has 64 blocks at most: of these, the state
+    /// bytes lie too far apart to be looked through.
+    pub(super) home: u64,
     /// Blocks carved so far, from the lowest address on. What lies behind was never a block.
     pub(super) carved: usize,
     pub(super) class: usize,
@@ -82,11 +85,45 @@ impl Slice {
     /// # Safety
     /// The caller guards the slice.
     pub(super) unsafe fn take_blocks(&mut self, rack: &mut Rack, count_max: usize) {
+        let count = self.free.min(count_max);
+        // SAFETY: there is room for so many, and so many are at home.
+        unsafe {
+            let first = rack.extend(count);
+            if are_few(self.class) {
+                self.take_few(first, count);
+            } else {
+                self.take_many(first, count);
+            }
+        }
+        self.free -= count;
+    }
+
+    /// Moves `count` blocks from home to where they are to lie from `first` on, by their bits.
+    ///
+    /// # Safety
+    /// As for [`take_blocks`](Self::take_blocks); so many are at home, and of a class that has bits for them.
+    unsafe fn take_few(&mut self, first: *mut Entry, count: usize) {
+        let (bytes, shift) = (SIZES[self.class], state_shift(self.class));
+        for left in (0..count).rev() {
+            let place = self.home.trailing_zeros() as usize * bytes;
+            self.home &= self.home - 1;
+            // SAFETY: a block of the slice, and its state byte.
+            unsafe {
+                let block = self.start.add(place);
+                let state = self.states.add(place >> shift).as_ptr();
+                state.write(on_its_way(block.addr().get()));
+                first.add(left).write(Entry { block, state });
+            }
+        }
+    }
+
+    /// The same, by their state bytes.
+    ///
+    /// # Safety
+    /// As for [`take_blocks`](Self::take_blocks), and so many are at home.
+    unsafe fn take_many(&mut self, first: *mut Entry, count: usize) {
         let shift = state_shift(self.class);
         let in_step = (1 << shift) - 1;
-        let count = self.free.min(count_max);
-        // SAFETY: there is room for so many.
-        let first = unsafe { rack.extend(count) };
         // From the last place on backwards, so that the lowest address is taken first.
         let mut left = count;
         let mut word_place = self.first_free & !7;
@@ -117,7 +154,6 @@ impl Slice {
             }
         }
         self.first_free = word_place;
-        self.free -= count;
     }
 
     /// Takes blocks home, as many from the first on as are its own. How many those are.
@@ -126,14 +162,19 @@ impl Slice {
     /// The caller guards the slice; the blocks are free, and the caller's.
     pub(super) unsafe fn give_blocks(&mut self, entries: &[Entry]) -> usize {
         let (start, bytes) = (self.start.addr().get(), self.bytes());
+        let are_few = are_few(self.class);
         let (mut count, mut lowest) = (0, usize::MAX);
         for entry in entries {
-            if entry.block.addr().get().wrapping_sub(start) >= bytes {
+            let place = entry.block.addr().get().wrapping_sub(start);
+            if place >= bytes {
                 break;
             }
             let state = self.state_of(entry);
             // SAFETY: the block's state byte, which is the caller's.
             unsafe { state.write(at_home(entry.block.addr().get())) };
+            if are_few {
+                self.home |= 1 << block_at(self.class, place);
+            }
             lowest = lowest.min(state.addr());
             count += 1;
         }
@@ -206,7 +247,7 @@ impl Slice {
         (self.start, self.states) = (start, states);
         (self.class, self.places) = (class, places);
         self.blocks = blocks_in(class, places);
-        (self.free, self.first_free, self.carved) = (0, 0, 0);
+        (self.free, self.first_free, self.home, self.carved) = (0, 0, 0, 0);
         let none = core::ptr::null_mut();
         (self.next, self.previous, self.next_open) = (none, none, none);
         self.owner = core::ptr::null();
