@@ -236,6 +236,9 @@ pub(super) unsafe fn free_sized(address: *mut u8, size: usize) {
     }
 }
 
+/// Blocks of so many bytes at most stay however little of them is kept.
+pub(super) const ALWAYS_STAYS_BYTES: usize = 64;
+
 /// Whether this is an allocated small block that has the size and would not be half empty with it. False also of
 /// those of which this is not known at once.
 #[inline(always)]
@@ -250,7 +253,9 @@ pub(super) fn may_stay(block: NonNull<u8>, size: usize) -> bool {
             return false;
         }
         let bytes = has_bytes(heap, entry.doubled());
-        size <= bytes && size > bytes / 2 && bytes < MEDIUM_BYTES_MIN
+        // (No bytes at all are no reason to stay.)
+        let is_enough = size.wrapping_sub(1) < bytes && bytes < MEDIUM_BYTES_MIN;
+        is_enough && (size > bytes / 2 || bytes <= ALWAYS_STAYS_BYTES)
     }
 }
 

@@ -108,7 +108,10 @@ impl ProcessAllocator for Process {
                 // It stays unless it is too small, or another class would save half of it.
                 let is_enough = size <= SIZES[class];
                 let wanted = class_of(size.min(SMALL_BYTES_MAX));
-                if is_enough && (SIZES[class] <= 64 || SIZES[wanted] > SIZES[class] / 2) {
+                if is_enough
+                    && (SIZES[class] <= paths::ALWAYS_STAYS_BYTES
+                        || SIZES[wanted] > SIZES[class] / 2)
+                {
                     return Ok(block);
                 }
                 let moved = if !is_enough && size <= SMALL_BYTES_MAX {
