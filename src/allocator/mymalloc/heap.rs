@@ -120,6 +120,8 @@ pub(super) struct Heap {
     pub(super) active: u128,
     /// How often each class turned to the slow paths, up to [`TURNS_MAX`]: magazines grow by use.
     pub(super) turns: [u8; BINS],
+    /// Blocks that each magazine may have by now.
+    pub(super) capacities: [u8; BINS],
     /// What this thread carves of each class.
     pub(super) carving: [Carving; CLASSES],
     pub(super) looked_ms: u32,
@@ -296,8 +298,7 @@ impl Heap {
             for class in (1..BINS).filter(|class| *class != LARGE) {
                 let first = Self::first_magazine(heap, class);
                 (*heap).firsts[class] = first;
-                let bin = &mut (*heap).bins[class];
-                bin.top = first;
+                (*heap).bins[class].top = first;
                 // Medium ones: none at first.
                 let is_small = class < LARGE;
                 let count = if is_small {
@@ -305,7 +306,8 @@ impl Heap {
                 } else {
                     0
                 };
-                bin.limit = first.add(count);
+                (*heap).capacities[class] = count as u8;
+                (*heap).bins[class].limit = first.add(count);
             }
         }
     }

@@ -64,7 +64,7 @@ impl Heap {
         unsafe {
             let first = tray::first_of(tray);
             let count = tray::open(tray);
-            let limit = self.capacity_now(class).max(count);
+            let limit = usize::from(self.capacities[class]).max(count);
             self.firsts[class] = first;
             self.bins[class].limit = first.add(limit);
             self.set_count(class, count);
@@ -182,6 +182,7 @@ impl Heap {
     /// Lets the magazine have as many blocks as it may by now.
     fn grow(&mut self, class: usize) {
         let capacity = self.capacity_now(class);
+        self.capacities[class] = capacity as u8;
         if self.room(class) >= capacity {
             return;
         }
@@ -312,7 +313,9 @@ impl Heap {
         if let Some(empty) = self.take_magazine(class) {
             self.drop_tray(class, empty);
         }
-        let count = self.capacity_now(class).min(FIRST_ENTRIES);
+        let capacity = self.capacity_now(class);
+        self.capacities[class] = capacity as u8;
+        let count = capacity.min(FIRST_ENTRIES);
         // SAFETY: the magazine is the first one now, which has room for so many.
         self.bins[class].limit = unsafe { self.firsts[class].add(count) };
     }

@@ -41,8 +41,18 @@ pub(super) const KINDS: usize = ROOMS.len();
 
 /// The kind of tray that a class needs.
 pub(super) fn kind_of(class: usize) -> usize {
-    kind_for(capacity(class))
+    usize::from(KIND_OF[class])
 }
+
+static KIND_OF: [u8; BINS] = {
+    let mut kinds = [0; BINS];
+    let mut class = 1;
+    while class < BINS {
+        kinds[class] = kind_for(CAPACITIES[class] as usize) as u8;
+        class += 1;
+    }
+    kinds
+};
 
 /// Entries that trays have room for: those of classes of long blocks, of which few lie in a magazine, are
 /// short, too. With the header, whole cache lines, and parts of an OS page.
