@@ -5,14 +5,15 @@
 use core::arch::asm;
 
 use super::heap::{Doubled, Heap};
-use super::tray::{Entry, Slot};
+use super::tray::Slot;
 
 /// Where a heap has its bins.
 #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
 const BINS_AT: usize = core::mem::offset_of!(Heap, bins);
 
 /// Bits of the count that [`shift_lower_half`] heeds.
-pub(super) const SHIFT_BITS: u64 = 31;
+#[cfg(any(test, not(all(target_arch = "x86_64", not(feature = "portable")))))]
+const SHIFT_BITS: u64 = 31;
 
 /// The lower 32 bits of a value, shifted to the right as the lowest five bits of `count` say.
 #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
@@ -109,7 +110,7 @@ pub(super) unsafe fn raise_top(heap: *mut Heap, class: Doubled) {
     // SAFETY: the caller says so, and bins begin with it.
     unsafe {
         asm!("add qword ptr [{} + 8*{} + {}], {}", in(reg) heap, in(reg) class.words(), const BINS_AT,
-            const size_of::<Entry>(), options(nostack));
+            const size_of::<Slot>(), options(nostack));
     }
     #[cfg(not(all(target_arch = "x86_64", not(feature = "portable"))))]
     // SAFETY: the caller says so.
@@ -129,7 +130,7 @@ pub(super) unsafe fn lower_top(heap: *mut Heap, class: Doubled) {
     // SAFETY: as above.
     unsafe {
         asm!("sub qword ptr [{} + 8*{} + {}], {}", in(reg) heap, in(reg) class.words(), const BINS_AT,
-            const size_of::<Entry>(), options(nostack));
+            const size_of::<Slot>(), options(nostack));
     }
     #[cfg(not(all(target_arch = "x86_64", not(feature = "portable"))))]
     // SAFETY: the caller says so.

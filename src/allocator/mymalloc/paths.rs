@@ -1,10 +1,11 @@
 //! The paths that nearly every `malloc` and `free` takes, and those that they turn to.
 //!
-//! `malloc`: the thread's heap, the bin of the class, the top of its magazine; mark the block allocated.
+//! `malloc`: the thread's heap, the class, the last entry of its magazine, of which the heap has a copy; make the one
+//! below the copy; mark the block allocated.
 //!
-//! `free`: the slice map's word for the pointer, by one load; the block's state byte, which says whether
-//! the pointer is the start of an allocated block and nothing else; mark it free; put it on top of the
-//! magazine. Whose block it was does not matter: it is anybody's now. Neither path waits for what is in the block.
+//! `free`: the slice map's word for the pointer, by one load; whether the class's magazine has room; the block's state
+//! byte, which says whether the pointer is the start of an allocated block and nothing else; mark it free; put it on top
+//! of the magazine. Whose block it was does not matter: it is anybody's now. Neither path waits for what is in the block.
 
 use core::ptr::{self, NonNull};
 

@@ -125,7 +125,7 @@ pub(super) const fn are_few(class: usize) -> bool {
 #[inline]
 pub(super) fn block_at(class: usize, place: usize) -> usize {
     // A multiplication in place of a division: exact, as the place is a multiple of the size, and less than 2^32.
-    (place as u64 * u64::from(RECIPROCALS[class]) >> 32) as usize
+    ((place as u64 * u64::from(RECIPROCALS[class])) >> 32) as usize
 }
 
 /// 2^32 by the size of each class, rounded up.
