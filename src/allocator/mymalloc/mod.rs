@@ -2,9 +2,9 @@
 //! passed between threads, and a byte per block, apart from the blocks, by which every pointer is judged.
 //!
 //! # The walk of a block
-//! 1. `malloc(40)`: the thread's heap, the bin of the class (48 bytes; 64 as long as little was needed), the
-//!    top of the magazine. Mark the block allocated in its state byte. 16 instructions; the block itself is
-//!    not touched.
+//! 1. `malloc(40)`: the thread's heap, the class (48 bytes; 64 as long as little was needed), the last entry of
+//!    its magazine, of which the heap has a copy. The entry below is the next copy. Mark the block allocated in
+//!    its state byte. 17 instructions; the block itself is not touched.
 //! 2. The magazine is empty: the thread's second magazine takes its place; else a tray that another thread
 //!    has offered (one swap); else blocks come from the class's slices, under the class's lock: free ones,
 //!    or newly carved ones, a magazine full of them, the lowest address first.
@@ -12,7 +12,7 @@
 //!    that from the system. A thread without a heap gets one; the first one reserves the maps.
 //! 4. `free(p)`: the slice map's word for `p`, by one load: the class, and where its state bytes are. The
 //!    byte of `p` must say that exactly here an allocated block starts; it is marked free. Then `p` goes
-//!    on top of the magazine, whoever allocated it. 30 instructions; the processor is asked to fetch the block,
+//!    on top of the magazine, whoever allocated it. 29 instructions; the processor is asked to fetch the block,
 //!    which is likely to be handed out next, and nothing waits for it.
 //! 5. The magazine is full: it may grow (from 8 blocks to 16 KiB of them, by use; further where the
 //!    class has much); while it is small, half
