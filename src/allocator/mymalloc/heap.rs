@@ -57,7 +57,7 @@ const _: () = assert!(size_of::<Bin>() == 16 && size_of::<Slot>() == 16);
 pub(super) struct Bin {
     /// Behind the magazine's last block.
     pub(super) top: *mut Entry,
-    /// Behind the last place that may be used. Null, as the others, for those without a magazine.
+    /// Behind the last place that may be used. Null, as the top, for those without a magazine.
     pub(super) limit: *mut Entry,
 }
 
@@ -97,7 +97,8 @@ impl Carving {
 pub(super) struct Heap {
     pub(super) bins: [Bin; BINS],
     /// The last entry of each magazine once more; none if the magazine is empty. What a program writes into a new block
-    /// holds up what comes behind it until the block's address is known, so `malloc` has that a load earlier.
+    /// holds up what comes behind it until the block's address is known, so `malloc` has that a load earlier. (Without
+    /// checks nobody reads the states, and they are not kept.)
     pub(super) lasts: [Slot; BINS],
     pub(super) direct: Direct,
     /// Class of a small request, [`Doubled`], by its size in units of 16 bytes, rounded up: as `serving` says.

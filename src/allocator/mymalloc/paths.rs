@@ -266,8 +266,12 @@ pub(super) fn may_stay(block: NonNull<u8>, size: usize) -> bool {
 /// A heap or `NO_HEAP`.
 #[inline(always)]
 unsafe fn has_bytes(heap: *mut Heap, class: Doubled) -> usize {
-    // SAFETY: the caller says so, and `NO_HEAP` begins as heaps do.
-    unsafe { (*heap).block_bytes[class.class()] as usize }
+    // SAFETY: the caller says so, and `NO_HEAP` begins as heaps do; the index of an element.
+    unsafe {
+        *(&raw const (*heap).block_bytes)
+            .cast::<u32>()
+            .add(class.class()) as usize
+    }
 }
 
 /// Puts a block that is marked free into a magazine.

@@ -8,12 +8,12 @@
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::super::FreeError;
-use super::chunk;
+use super::super::{FreeError, c_abi};
 use super::heap::{Heap, IS_CHECKED};
 use super::size_class::{PLACE_BYTES, SIZES, are_few, block_at, blocks_in, state_shift, states_in};
 use super::state_byte::{at_home, block_at_home, on_its_way, which_are_at_home};
 use super::tray::{Entry, Rack};
+use super::{Process, chunk};
 
 /// What is known of a slice. Guarded by the lock of its class's [`Shelf`](super::shelf::Shelf) while
 /// it has a class; the state bytes of blocks that are not at home belong to whoever has the block.
@@ -169,9 +169,16 @@ impl Slice {
             if place >= bytes {
                 break;
             }
-            let state = self.state_of(entry);
+            let (state, home) = (self.state_of(entry), at_home(entry.block.addr().get()));
             // SAFETY: the block's state byte, which is the caller's.
-            unsafe { state.write(at_home(entry.block.addr().get())) };
+            unsafe {
+                if IS_CHECKED && state.read() == home {
+                    // Two threads freed it at the same moment, and both were believed.
+                    let block = entry.block.as_ptr().cast();
+                    c_abi::report::<Process>("free", block, FreeError::AlreadyFreed);
+                }
+                state.write(home);
+            }
             if are_few {
                 self.home |= 1 << block_at(self.class, place);
             }
