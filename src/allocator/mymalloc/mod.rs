@@ -11,9 +11,9 @@
 //! 3. No slice has any: a new one (8 to 128 KiB) from a chunk (256 KiB), a chunk from the large store, and
 //!    that from the system. A thread without a heap gets one; the first one reserves the maps.
 //! 4. `free(p)`: the slice map's word for `p`, by one load: the class, and where its state bytes are. If the
-//!    class's magazine has room, the byte of `p` must say that exactly here an allocated block starts; it is marked free. Then `p` goes
-//!    on top of the magazine, whoever allocated it. 29 instructions; the processor is asked to fetch the block,
-//!    which is likely to be handed out next, and nothing waits for it.
+//!    class's magazine has room, the byte of `p` must say that exactly here an allocated block starts; it is
+//!    marked free. Then `p` goes on top of the magazine, whoever allocated it. 29 instructions; the processor is
+//!    asked to fetch the block, which is likely to be handed out next, and nothing waits for it.
 //! 5. The magazine is full: it may grow (from 8 blocks to 16 KiB of them, by use; further where the
 //!    class has much); while it is small, half
 //!    of it goes home; later it becomes the second one; the one that was the second is offered to other
