@@ -97,7 +97,7 @@ fn or_enomem(block: Option<NonNull<u8>>) -> *mut u8 {
 #[inline]
 pub(super) fn allocate_class(class: usize) -> *mut u8 {
     let heap = thread::heap();
-    // SAFETY: the thread's heap, or `NO_HEAP`, which begins as heaps do, and one of its bins.
+    // SAFETY: the thread's heap, or `NO_HEAP`, which begins as heaps do.
     unsafe { pop(heap, Doubled::of(usize::from((*heap).serving[class]))) }
 }
 
