@@ -280,7 +280,7 @@ unsafe fn has_bytes(heap: *mut Heap, class: Doubled) -> usize {
 /// The calling thread's heap or `NO_HEAP`, and a free block of the class that is the caller's.
 unsafe fn put(entry: Entry, class: usize, heap: *mut Heap) {
     let heap = if is_none(heap) {
-        thread::enter()
+        thread::enter_to_free()
     } else {
         NonNull::new(heap)
     };

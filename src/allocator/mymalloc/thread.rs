@@ -1,6 +1,6 @@
 //! The calling thread's heap: where it is found, made and given up.
 //!
-//! On x86-64 the thread-local word is written in assembly, for the model that stable Rust offers no
+//! On x86-64 the thread-local words are written in assembly, for the model that stable Rust offers no
 //! other way in a shared object: "initial exec", two loads and no call. Other targets take std's.
 
 use core::ffi::{c_uint, c_void};
@@ -19,17 +19,19 @@ use super::{fork, metadata, options, pages, secure};
 mod word {
     use super::{Heap, NO_HEAP};
 
-    // Eight bytes of static thread-local storage, which a library loaded late may have, too. The
-    // first value is the heap of those who have none, so nobody need test for null.
+    // Two words of static thread-local storage, which a library loaded late may have, too: the heap, and how many
+    // blocks the thread has freed without one. The heap's first value is that of those who have none, so nobody need
+    // test for null.
     core::arch::global_asm!(
         ".pushsection .tdata.mymalloc_heap,\"awT\",@progbits",
         ".p2align 3",
         ".globl mymalloc_thread_heap",
         ".hidden mymalloc_thread_heap",
         ".type mymalloc_thread_heap,@object",
-        ".size mymalloc_thread_heap,8",
+        ".size mymalloc_thread_heap,16",
         "mymalloc_thread_heap:",
         ".quad {no_heap}",
+        ".quad 0",
         ".popsection",
         no_heap = sym NO_HEAP,
     );
@@ -61,6 +63,33 @@ mod word {
             );
         }
     }
+
+    pub(super) fn frees() -> usize {
+        let frees: usize;
+        // SAFETY: reads the calling thread's own second word.
+        unsafe {
+            core::arch::asm!(
+                "mov {frees}, qword ptr [rip + mymalloc_thread_heap@GOTTPOFF]",
+                "mov {frees}, qword ptr fs:[{frees} + 8]",
+                frees = out(reg) frees,
+                options(readonly, nostack, preserves_flags),
+            );
+        }
+        frees
+    }
+
+    pub(super) fn set_frees(frees: usize) {
+        // SAFETY: writes the calling thread's own second word.
+        unsafe {
+            core::arch::asm!(
+                "mov {place}, qword ptr [rip + mymalloc_thread_heap@GOTTPOFF]",
+                "mov qword ptr fs:[{place} + 8], {frees}",
+                place = out(reg) _,
+                frees = in(reg) frees,
+                options(nostack, preserves_flags),
+            );
+        }
+    }
 }
 
 #[cfg(any(not(target_arch = "x86_64"), feature = "portable"))]
@@ -72,6 +101,7 @@ mod word {
     std::thread_local! {
         // No destructor and a constant: std needs no memory for it.
         static HEAP: Cell<*mut Heap> = const { Cell::new((&raw const NO_HEAP).cast_mut().cast()) };
+        static FREES: Cell<usize> = const { Cell::new(0) };
     }
 
     #[inline(always)]
@@ -81,6 +111,14 @@ mod word {
 
     pub(super) fn set(heap: *mut Heap) {
         HEAP.set(heap);
+    }
+
+    pub(super) fn frees() -> usize {
+        FREES.get()
+    }
+
+    pub(super) fn set_frees(frees: usize) {
+        FREES.set(frees);
     }
 }
 
@@ -195,6 +233,21 @@ pub(super) fn enter() -> Option<NonNull<Heap>> {
     Some(heap)
 }
 
+/// Blocks that a thread may free before it gets a heap for that: to send so many home takes about as long as to make a
+/// heap, and many threads free a few blocks of others' and end.
+const FREES_WITHOUT_HEAP: usize = 64;
+
+/// The heap of a thread that has none and frees a block. None: the block goes home, since few were freed so far or
+/// there is no memory.
+pub(super) fn enter_to_free() -> Option<NonNull<Heap>> {
+    let frees = word::frees();
+    if frees == FREES_WITHOUT_HEAP {
+        return enter();
+    }
+    word::set_frees(frees + 1);
+    None
+}
+
 /// Gives the blocks away that lie in the calling thread's magazines.
 pub(super) fn give_all() {
     if !ptr::addr_eq(heap(), &raw const NO_HEAP) {
@@ -207,6 +260,8 @@ pub(super) fn give_all() {
 unsafe extern "C" fn leave(heap: *mut c_void) {
     let heap = heap.cast::<Heap>();
     word::set((&raw const NO_HEAP).cast_mut().cast());
+    // Destructors that run later free a few blocks at most.
+    word::set_frees(0);
     // SAFETY: the heap of the thread that is ending, which nobody else uses.
     unsafe {
         (*heap).give_all();
