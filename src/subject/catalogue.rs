@@ -389,33 +389,6 @@ mod tests {
     }
 
     #[test]
-    fn a_subject_of_a_feature_is_offered_or_says_which_one() {
-        let catalogue = Catalogue::load().expect("valid");
-        for (name, built) in [
-            ("snmalloc", cfg!(feature = "snmalloc")),
-            ("rpmalloc", cfg!(feature = "rpmalloc")),
-            ("dlmalloc", cfg!(feature = "dlmalloc")),
-            ("talc", cfg!(feature = "talc")),
-        ] {
-            let selected = catalogue.select(Some(&[name.to_owned()]), &[], "system");
-            match selected {
-                Ok(_) => assert!(built, "{name}"),
-                Err(error) => {
-                    assert!(!built, "{name}: {error}");
-                    let text = error.to_string();
-                    assert!(
-                        text.contains(&format!("cargo run --features {name}")),
-                        "{text}"
-                    );
-                }
-            }
-        }
-        // An object that would be hidden by a build with more features is refused in every build.
-        let extra = ["talc=/lib/x.so".to_owned()];
-        assert!(catalogue.select(None, &extra, "system").is_err());
-    }
-
-    #[test]
     fn all_of_them_but_those_that_cannot_be_had() {
         let text = "[[subject]]\nname = 'gone'\ndescription = ''\npath = '/no/such.so'\n";
         let catalogue = with(text).expect("sound");
