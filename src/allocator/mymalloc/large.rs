@@ -60,7 +60,7 @@ fn allocate_block(size: usize, alignment: usize, to_grow: bool) -> Option<(NonNu
     // A place at least, so that no two blocks start in one. What is not touched of it is no memory.
     let pages = size.max(PLACE_BYTES).div_ceil(OS_PAGE_BYTES);
     let alignment_pages = (alignment / OS_PAGE_BYTES).max(1);
-    tick_for_large();
+    tick::work_if_due();
     let mut store = STORE.lock_spinning();
     let extent = store.take(pages, alignment_pages, State::Block, to_grow)?;
     // SAFETY: the store's record, under its lock, which has entered its region.
@@ -110,7 +110,7 @@ pub(super) unsafe fn free(block: NonNull<u8>) -> Result<Freed, FreeError> {
     // SAFETY: a block in use, which the caller hands over.
     unsafe { store.free_dirty(extent) };
     drop(store);
-    tick_for_large();
+    tick::work_if_due();
     Ok(Freed::Done)
 }
 
@@ -311,13 +311,6 @@ pub(super) fn trim() {
 /// Gives the memory of extents back to the system that have been free for `delay_ms`.
 pub(super) fn purge(now_ms: u32, delay_ms: u32) {
     STORE.lock_spinning().purge(now_ms, delay_ms);
-}
-
-/// Large blocks take part in what is done from time to time.
-fn tick_for_large() {
-    if let Some(now_ms) = tick::now_if_due() {
-        tick::work(now_ms);
-    }
 }
 
 /// Bytes of memory: mapped, in use by blocks and chunks, and idle but still there.

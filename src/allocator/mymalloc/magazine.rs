@@ -45,15 +45,6 @@ fn medium_capacity(class: usize) -> usize {
 const FEW_BYTES: usize = 256 << 10;
 const PART: usize = 16;
 
-/// For how many turns each one of a class counts: a full magazine of short blocks is little memory.
-fn turns_for(class: usize) -> u8 {
-    match block_bytes(class) {
-        ..=128 => 4,
-        ..=512 => 2,
-        _ => 1,
-    }
-}
-
 /// Small blocks that the magazine of a class may have on top of what any may.
 fn share(class: usize) -> usize {
     let more = shelf::slices_bytes(class).saturating_sub(FEW_BYTES);
@@ -98,7 +89,7 @@ impl Heap {
 
     /// Counts a turn to the slow paths: for a class that serves others as well, two.
     fn count_turn(&mut self, class: usize) {
-        let turns = turns_for(class) << u8::from(self.stands_in(class));
+        let turns = 1 + u8::from(self.stands_in(class));
         self.turns[class] = (self.turns[class] + turns).min(TURNS_MAX);
     }
 

@@ -13,7 +13,8 @@
 //! 4. `free(p)`: the slice map's word for `p`, by one load: the class, and where its state bytes are. If the
 //!    class's magazine has room, the byte of `p` must say that exactly here an allocated block starts; it is
 //!    marked free. Then `p` goes on top of the magazine, whoever allocated it. 29 instructions; the processor is
-//!    asked to fetch the block, which is likely to be handed out next, and nothing waits for it.
+//!    asked to fetch the block, which is likely to be handed out next, and nothing waits for it. (The first 32 that a
+//!    thread without a heap frees go home to their slices one by one.)
 //! 5. The magazine is full: it may grow (from 8 blocks to 16 KiB of them, by use; further where the
 //!    class has much); while it is small, half
 //!    of it goes home; later it becomes the second one; the one that was the second is offered to other

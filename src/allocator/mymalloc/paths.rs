@@ -8,6 +8,7 @@
 //! of the magazine. Whose block it was does not matter: it is anybody's now. Neither path waits for what is in the block.
 
 use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use super::super::FreeError;
 use super::super::{c_abi, os};
@@ -274,7 +275,7 @@ unsafe fn has_bytes(heap: *mut Heap, class: Doubled) -> usize {
     }
 }
 
-/// Puts a block that is marked free into a magazine.
+/// Puts a block that is marked free into a magazine, or, as long as the thread has freed few and has no heap, sends it home.
 ///
 /// # Safety
 /// The calling thread's heap or `NO_HEAP`, and a free block of the class that is the caller's.
@@ -323,10 +324,13 @@ unsafe fn free_slowly(address: *mut u8, size: usize, heap: *mut Heap) {
             };
             // SAFETY: an allocated block, which the caller hands over.
             unsafe {
-                state.write(on_its_way(address.addr()));
-                put(entry, class, heap);
+                if mark_free(block, state) {
+                    put(entry, class, heap);
+                    Ok(())
+                } else {
+                    Err(slice::reason(block))
+                }
             }
-            Ok(())
         }
         // SAFETY: the caller hands over the block.
         Ok(Found::Large) => match unsafe { large::free(block) } {
@@ -342,6 +346,25 @@ unsafe fn free_slowly(address: *mut u8, size: usize, heap: *mut Heap) {
     };
     if let Err(error) = freed {
         c_abi::report::<Process>("free", address.cast(), error);
+    }
+}
+
+/// Marks an allocated block free. False: somebody else has done so since it was looked at. In one step: a block that goes
+/// home at once could be there already when its mark is overwritten by that of a second free, and would be counted twice.
+///
+/// # Safety
+/// The state byte of a block that the caller has or believes to have.
+unsafe fn mark_free(block: NonNull<u8>, state: NonNull<u8>) -> bool {
+    let address = block.addr().get();
+    // SAFETY: the caller says so. Other threads may look at the byte; the short paths take it for theirs, as here.
+    unsafe {
+        if !IS_CHECKED {
+            state.write(on_its_way(address));
+            return true;
+        }
+        AtomicU8::from_ptr(state.as_ptr())
+            .compare_exchange(allocated(address), on_its_way(address), Relaxed, Relaxed)
+            .is_ok()
     }
 }
 

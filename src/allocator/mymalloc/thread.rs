@@ -13,7 +13,7 @@ use core::sync::atomic::{
 use super::super::lock::Lock;
 use super::super::os;
 use super::heap::{Heap, NO_HEAP};
-use super::{fork, metadata, options, pages, secure};
+use super::{fork, metadata, options, pages, secure, tick};
 
 #[cfg(all(target_arch = "x86_64", not(feature = "portable")))]
 mod word {
@@ -233,9 +233,11 @@ pub(super) fn enter() -> Option<NonNull<Heap>> {
     Some(heap)
 }
 
-/// Blocks that a thread may free before it gets a heap for that: to send so many home takes about as long as to make a
-/// heap, and many threads free a few blocks of others' and end.
-const FREES_WITHOUT_HEAP: usize = 64;
+/// Blocks that a thread may free before it gets a heap for that: to send as many home takes about as long as to make one,
+/// and many threads free a few blocks of others' and end.
+const FREES_WITHOUT_HEAP: usize = 32;
+/// A thread without a heap looks at the clock as often.
+const FREES_BETWEEN_LOOKS: usize = 8;
 
 /// The heap of a thread that has none and frees a block. None: the block goes home, since few were freed so far or
 /// there is no memory.
@@ -245,6 +247,10 @@ pub(super) fn enter_to_free() -> Option<NonNull<Heap>> {
         return enter();
     }
     word::set_frees(frees + 1);
+    // What many such threads free one after the other goes back to the system, too.
+    if frees.is_multiple_of(FREES_BETWEEN_LOOKS) {
+        tick::work_if_due();
+    }
     None
 }
 
@@ -260,7 +266,7 @@ pub(super) fn give_all() {
 unsafe extern "C" fn leave(heap: *mut c_void) {
     let heap = heap.cast::<Heap>();
     word::set((&raw const NO_HEAP).cast_mut().cast());
-    // Destructors that run later free a few blocks at most.
+    // For destructors that run later: a few blocks are no reason for another heap.
     word::set_frees(0);
     // SAFETY: the heap of the thread that is ending, which nobody else uses.
     unsafe {

@@ -106,6 +106,14 @@ fn idle_bytes() -> usize {
     large::bytes().2 + chunk::count().1
 }
 
+/// A round of work, if one is due: for those who do not turn to a heap's slow paths, as large blocks and threads without a
+/// heap.
+pub(super) fn work_if_due() {
+    if let Some(now_ms) = now_if_due() {
+        work(now_ms);
+    }
+}
+
 /// A round: batches that nobody needed go back to their slices, and memory that has been idle for long
 /// enough to the system.
 pub(super) fn work(now_ms: u32) {
