@@ -2,8 +2,9 @@
 //! several that follow each other, at a multiple of their number.
 //!
 //! Slices are put where they leave the longest runs of free places: into the chunk, and there into the run,
-//! in which they fit most tightly; but first of all into places that hold memory already. A chunk without
-//! a slice goes back to the large store, where its memory serves whoever comes.
+//! in which they fit most tightly; but first of all into places that hold memory already. A slice is rather
+//! shorter than that it takes fresh memory, or a new chunk. A chunk without a slice goes back to the large store,
+//! where its memory serves whoever comes.
 
 use core::ptr::{self, NonNull};
 
@@ -88,6 +89,19 @@ const fn tightest_of(mask: u32, free: u32, places: usize) -> u32 {
     starts_of(mask, places)
 }
 
+/// Places of the longest slice that fits among those of the mask: `most` or, halved as often as it takes, not less than
+/// `least`. 0: none does.
+const fn longest_of(mask: u32, least: usize, most: usize) -> usize {
+    let mut places = most;
+    while places >= least {
+        if starts_of(mask, places) != 0 {
+            return places;
+        }
+        places /= 2;
+    }
+    0
+}
+
 /// The list of a chunk with these free places.
 const fn list_of(free: u32) -> usize {
     let mut list = LISTS;
@@ -147,22 +161,23 @@ pub(super) unsafe fn slice_of(block: NonNull<u8>) -> NonNull<Slice> {
     }
 }
 
-/// A slice for a class that has so many, with no block carved. None: no memory.
-pub(super) fn take(class: usize, slices: usize) -> Option<NonNull<Slice>> {
-    let places = if options::is_secure() {
-        places_max(class)
+/// A slice for a class that had so many places, as long as [`places_of_next`] says or shorter, with no block carved.
+/// None: no memory.
+pub(super) fn take(class: usize, had: usize) -> Option<NonNull<Slice>> {
+    let (least, most) = if options::is_secure() {
+        (places_max(class), places_max(class))
     } else {
-        places_of_next(class, slices)
+        (places_of_next(class, 0), places_of_next(class, had))
     };
     let mut chunks = CHUNKS.lock_spinning();
-    let chunk = match chunks.find(places) {
-        Some(chunk) => chunk.as_ptr(),
+    let (chunk, places) = match chunks.find(least, most) {
+        Some((chunk, places)) => (chunk.as_ptr(), places),
         None => {
-            let chunk = new_chunk(places == LONG_PLACES)?.as_ptr();
+            let chunk = new_chunk(most == LONG_PLACES)?.as_ptr();
             chunks.count += 1;
             // SAFETY: a chunk that is in no list.
             unsafe { chunks.link(chunk) };
-            chunk
+            (chunk, most)
         }
     };
     let states = chunks.take_states(class, places)?;
@@ -338,11 +353,12 @@ fn remove_guards(chunk: &mut Chunk) -> bool {
 }
 
 impl Chunks {
-    /// A chunk where a slice of so many places fits, if possible in places that hold memory. None: there is
-    /// none among those looked at.
-    fn find(&self, places: usize) -> Option<NonNull<Chunk>> {
-        let mut clean = None;
-        for list in places.ilog2() as usize..LISTS {
+    /// A chunk where a slice fits, and of how many places: `most` or, halved as often as it takes, not less than
+    /// `least`. Places that hold memory come before a longer slice, and both before a new chunk. None: there is none
+    /// among those looked at.
+    fn find(&self, least: usize, most: usize) -> Option<(NonNull<Chunk>, usize)> {
+        let (mut dirty, mut any): (Option<(_, usize)>, Option<(_, usize)>) = (None, None);
+        for list in least.ilog2() as usize..LISTS {
             let mut candidate = self.first[list];
             for _ in 0..CHUNK_LOOKS {
                 let Some(chunk) = NonNull::new(candidate) else {
@@ -351,16 +367,24 @@ impl Chunks {
                 // SAFETY: a chunk in the list; the lock is held, as `self` is borrowed.
                 let record = unsafe { chunk.as_ref() };
                 candidate = record.next;
-                if options::is_secure() && record.is_long != (places == LONG_PLACES) {
+                if options::is_secure() && record.is_long != (most == LONG_PLACES) {
                     continue;
                 }
-                if starts_of(record.free & record.dirty, places) != 0 {
-                    return Some(chunk);
+                for (found, among) in [
+                    (&mut dirty, record.free & record.dirty),
+                    (&mut any, record.free),
+                ] {
+                    let longest = longest_of(among, least, most);
+                    if longest > found.map_or(0, |(_, places)| places) {
+                        *found = Some((chunk, longest));
+                    }
                 }
-                clean = clean.or(Some(chunk));
+                if dirty.is_some_and(|(_, places)| places == most) {
+                    return dirty;
+                }
             }
         }
-        clean
+        dirty.or(any)
     }
 
     /// The state bytes of a slice in which no block starts yet. None: no memory.
@@ -529,6 +553,17 @@ mod tests {
     }
 
     #[test]
+    fn a_slice_is_as_long_as_fits() {
+        assert_eq!(longest_of(0b0110, 1, 4), 1);
+        assert_eq!(longest_of(0b1100, 1, 4), 2);
+        assert_eq!(longest_of(0b1100, 2, 2), 2);
+        assert_eq!(longest_of(0b0110, 2, 4), 0);
+        assert_eq!(longest_of(u32::MAX, 1, 4), 4);
+        assert_eq!(longest_of(0xff00, 8, 16), 8);
+        assert_eq!(longest_of(0, 1, 4), 0);
+    }
+
+    #[test]
     fn chunks_are_listed_by_their_longest_run() {
         assert_eq!(list_of(0), NO_LIST);
         assert_eq!(list_of(1 << 31), 0);
@@ -541,8 +576,8 @@ mod tests {
     #[test]
     fn there_are_states_for_every_slice() {
         for class in 1..super::super::size_class::CLASSES {
-            for have in 0..8 {
-                let count = states_in(class, places_of_next(class, have));
+            for had in 0..64 {
+                let count = states_in(class, places_of_next(class, had));
                 assert!(count.is_power_of_two());
                 let kind = count.ilog2() - STATES_MIN_SHIFT;
                 assert!((kind as usize) < STATES_KINDS, "{class}");

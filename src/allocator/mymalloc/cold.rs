@@ -4,14 +4,14 @@
 use super::heap::{Doubled, Heap};
 use super::size_class::{self, block_bytes};
 
-/// Slices that a thread gets of a class that stands in for others, without giving it away meanwhile as not needed,
-/// before those have slices of their own. What is left over in longer blocks is by then as much as the OS pages would
-/// be that each class begins.
-pub(super) const fn slices_to_warm(class: usize) -> usize {
+/// Places that the slices have which a thread gets of a class that stands in for others, without giving it away meanwhile
+/// as not needed, before those have slices of their own. What is left over in longer blocks is by then as much as the OS
+/// pages would be that each class begins. As many as three slices have, six, and two.
+pub(super) const fn places_to_warm(class: usize) -> usize {
     match block_bytes(class) {
-        ..=1024 => 3,
-        1025..=4096 => 6,
-        _ => 2,
+        ..=1024 => 1 + 2 + 4,
+        1025..=4096 => 2 + 5 * 4,
+        _ => 8 + 16,
     }
 }
 

@@ -80,15 +80,15 @@ pub(super) const TURNS_MAX: u8 = 4 * TURNS_PER_DOUBLING;
 pub(super) struct Carving {
     /// The slice. Null: none.
     pub(super) slice: *mut Slice,
-    /// Slices that it got new so far. The next is as long as that says: a thread that needs a few blocks of a
-    /// size that others need much of has a short one.
-    pub(super) count: usize,
+    /// Places of the slices that it got new so far. The next is as long as that says, or shorter: a thread that needs a
+    /// few blocks of a size that others need much of has a short one.
+    pub(super) places: usize,
 }
 
 impl Carving {
     pub(super) const NONE: Self = Self {
         slice: ptr::null_mut(),
-        count: 0,
+        places: 0,
     };
 }
 

@@ -76,7 +76,8 @@ impl Store {
         // goes back at once: clean memory that has become a huge page still reads as zeroes, but is there.
         unsafe {
             let first = extent.as_ref().place_for(HUGE_PAGES, HUGE_PAGES)?;
-            let peaks = (self.used_pages_peak, self.held_pages_peak);
+            let used_before = (self.used_pages_peak, self.used_pages_grown);
+            let held_before = self.held_pages_grown;
             self.cut(extent, first, first + HUGE_PAGES, State::Chunk)?;
             let begun_us = os::now_us();
             let is_huge = os::make_huge(NonNull::new(extent.as_ref().start())?);
@@ -84,9 +85,9 @@ impl Store {
             self.huge.learn(is_huge.then_some(took_us));
             self.put(extent, is_huge, os::now_ms());
             // It was not in use.
-            self.used_pages_peak = peaks.0;
+            (self.used_pages_peak, self.used_pages_grown) = used_before;
             if !is_huge {
-                self.held_pages_peak = peaks.1;
+                self.held_pages_grown = held_before;
                 return None;
             }
         }

@@ -7,7 +7,7 @@
 
 use core::ptr::{self, NonNull};
 
-use super::cold::slices_to_warm;
+use super::cold::places_to_warm;
 use super::heap::{Carving, FIRST_ENTRIES, Heap, TURNS_MAX, TURNS_PER_DOUBLING};
 use super::size_class::{BINS, LARGE, block_bytes};
 use super::tray::{self, Entry, Rack, Tray, capacity, usual_capacity};
@@ -142,9 +142,9 @@ impl Heap {
             let (own, mut none) = (self.carving.get_mut(class), Carving::NONE);
             let own = own.unwrap_or(&mut none);
             shelf::fill(class, &mut rack, room.max(1), heap, own);
-            let (has_blocks, slices) = (rack.count > 0, own.count);
+            let (has_blocks, places) = (rack.count > 0, own.places);
             self.set_count(class, rack.count);
-            if slices >= slices_to_warm(class) && self.stands_in(class) {
+            if places >= places_to_warm(class) && self.stands_in(class) {
                 self.warm_up(class);
             }
             has_blocks
@@ -301,7 +301,7 @@ impl Heap {
             && stands_in
         {
             // So much was not needed at a time.
-            carving.count = 0;
+            carving.places = 0;
         }
         if let Some(carving) = self.carving.get_mut(class)
             && let Some(slice) =

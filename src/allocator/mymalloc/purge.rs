@@ -23,7 +23,10 @@ impl Store {
         // What was in use once counts for less each time.
         self.used_pages_peak -= (self.used_pages_peak - self.used_pages) / 8;
         let held = self.used_pages + self.free.dirty_pages();
-        self.held_pages_peak -= self.held_pages_peak.saturating_sub(held) / 8;
+        self.held_pages_grown -= self.held_pages_grown.saturating_sub(held) / 8;
+        // Towards the most of this round, and slowly: what goes up and down by turns has not grown each time.
+        let round = core::mem::replace(&mut self.used_pages_round, self.used_pages);
+        self.used_pages_grown -= self.used_pages_grown.saturating_sub(round) / 32;
         self.purge_while(|_, extent| now_ms.wrapping_sub(extent.freed_ms) >= delay_ms);
     }
 

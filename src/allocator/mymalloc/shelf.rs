@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use super::super::lock::Lock;
 use super::exchange::{Exchange, SLOTS};
 use super::heap::{Carving, Heap};
-use super::size_class::{BINS, CLASSES, LARGE, blocks_in, places_of_next};
+use super::size_class::{BINS, CLASSES, LARGE, PLACE_BYTES, blocks_in, places_of_next};
 use super::slice::{Slice, Standing};
 use super::tray::{self, Entry, Rack, Tray};
 use super::{chunk, large, options, secure, tick};
@@ -195,23 +195,23 @@ impl Slices {
                 (*own.slice).owner = heap;
             }
             if own.slice.is_null() {
-                // A new slice only when the sparse ones would not fill half of one, nor those and what
-                // else is free, of other threads' mostly, a whole one.
-                let count = self.count.min(own.count);
-                let next_blocks = blocks_in(class, places_of_next(class, count));
+                // A new slice only when the sparse ones would not fill half of one that is as long as is wished, nor
+                // those and what else is free, of other threads' mostly, a whole one.
+                let had = own.places.min(slices_bytes(class) / PLACE_BYTES);
+                let next_blocks = blocks_in(class, places_of_next(class, had));
                 if self.sparse_blocks >= next_blocks.div_ceil(2)
                     || self.sparse_blocks + self.ready_blocks >= next_blocks
                 {
                     return self.fill_from_any(rack, wanted);
                 }
-                let Some(slice) = chunk::take(class, count) else {
+                let Some(slice) = chunk::take(class, had) else {
                     // Anything is better than nothing.
                     return self.fill_from_any(rack, wanted);
                 };
                 own.slice = slice.as_ptr();
                 (*own.slice).owner = heap;
                 self.count += 1;
-                own.count += 1;
+                own.places += slice.as_ref().places;
                 BYTES[class].fetch_add(slice.as_ref().bytes(), Relaxed);
             }
             (*own.slice).carve(rack, wanted);

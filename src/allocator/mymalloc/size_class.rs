@@ -99,10 +99,11 @@ const fn places_of(class: usize) -> (usize, usize) {
 pub(super) const SHORT_PLACES_MAX: usize = 4;
 pub(super) const LONG_PLACES: usize = 16;
 
-/// Places that the next slice takes of a class that has so many slices.
-pub(super) const fn places_of_next(class: usize, slices: usize) -> usize {
+/// Places that the next slice of a class is to take: twice as many as the last one, if all that it has so far, `had`
+/// places, were so.
+pub(super) const fn places_of_next(class: usize, had: usize) -> usize {
     let (first, most) = places_of(class);
-    let doubled = first << if slices < 4 { slices } else { 4 };
+    let doubled = first << (had / first + 1).ilog2();
     if doubled < most { doubled } else { most }
 }
 
@@ -376,8 +377,17 @@ mod tests {
     #[test]
     fn slices_grow_and_waste_little() {
         for (class, size) in SIZES.iter().enumerate().skip(1) {
-            let places: Vec<usize> = (0..9).map(|have| places_of_next(class, have)).collect();
-            assert!(places.is_sorted() && places[8] == places_max(class));
+            let mut had = 0;
+            let places: Vec<usize> = std::iter::repeat_with(|| {
+                let places = places_of_next(class, had);
+                had += places;
+                places
+            })
+            .take(9)
+            .collect();
+            assert_eq!(places[8], places_max(class));
+            let is_doubled = |pair: &[usize]| pair[1] == (2 * pair[0]).min(places[8]);
+            assert!(places.windows(2).all(is_doubled));
             assert!(places.iter().all(|places| places.is_power_of_two()));
             // A block of a power of two lies at a multiple of its size.
             assert!(places[0] * PLACE_BYTES >= size.next_power_of_two());

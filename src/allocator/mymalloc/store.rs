@@ -19,10 +19,10 @@ const IDLE_PAGES_MIN: usize = (1 << 20) / OS_PAGE_BYTES;
 /// What is got from the system at a time: at least, and at most unless a block needs more.
 const GROWTH_BYTES_MIN: usize = 1 << 20;
 const GROWTH_BYTES_MAX: usize = 64 << 20;
-/// The heap has grown when it holds so many pages more than it ever did lately: a part of what is in use, and so many
-/// at least.
-const GROWTH_PART: usize = 16;
-const GROWTH_PAGES_MIN: usize = 64;
+/// The heap has grown when it holds, or uses, so many pages more than it ever did lately: a part of what is in use, and
+/// so many at least.
+const GROWTH_PART: usize = 32;
+const GROWTH_PAGES_MIN: usize = 32;
 
 /// Records that a mapping may need: of its first and last region, and of itself.
 const RECORDS_BYTES: usize = 2 * size_of::<Region>() + size_of::<Extent>() + 256;
@@ -36,8 +36,12 @@ pub(super) struct Store {
     /// In blocks and chunks, and the most of them lately.
     pub(super) used_pages: usize,
     pub(super) used_pages_peak: usize,
-    /// Those and idle ones that hold memory: the most of them lately, when the heap had grown by a step.
-    pub(super) held_pages_peak: usize,
+    /// The most of them since the last round of work.
+    pub(super) used_pages_round: usize,
+    /// The most of them lately, when that had grown by a step.
+    pub(super) used_pages_grown: usize,
+    /// Those and idle ones that hold memory: the most of them lately, when that had grown by a step.
+    pub(super) held_pages_grown: usize,
     pub(super) huge: Huge,
 }
 
@@ -64,7 +68,9 @@ impl Store {
             mapped_pages: 0,
             used_pages: 0,
             used_pages_peak: 0,
-            held_pages_peak: 0,
+            used_pages_round: 0,
+            used_pages_grown: 0,
+            held_pages_grown: 0,
             huge: Huge::new(),
         }
     }
@@ -286,19 +292,21 @@ impl Store {
             extent::enter(first, end, extent.as_ptr());
             self.used_pages += end - first;
             self.used_pages_peak = self.used_pages_peak.max(self.used_pages);
-            if !record.is_dirty {
-                self.see_growth();
-            }
+            self.used_pages_round = self.used_pages_round.max(self.used_pages);
+            self.see_growth();
         }
         Some(())
     }
 
-    /// Sees whether memory is held that never was, after pages without memory were handed out.
+    /// Sees whether more is in use than was lately, or held, after pages were handed out. What is in use says it while
+    /// there is idle memory still, which other blocks will want: magazines and slices that nobody needs are to serve
+    /// first.
     fn see_growth(&mut self) {
         let held = self.used_pages + self.free.dirty_pages();
         let step = (self.used_pages / GROWTH_PART).max(GROWTH_PAGES_MIN);
-        if held >= self.held_pages_peak + step {
-            self.held_pages_peak = held;
+        if held >= self.held_pages_grown + step || self.used_pages >= self.used_pages_grown + step {
+            self.held_pages_grown = self.held_pages_grown.max(held);
+            self.used_pages_grown = self.used_pages_grown.max(self.used_pages);
             tick::count_growth();
         }
     }

@@ -1,6 +1,6 @@
 //! What happens from time to time, without a thread of its own: threads that leave their magazines
-//! look at the clock, and one of them does the work that is due. A part of it is also due whenever the store
-//! has grown: memory that nobody uses is to be used before much more is got.
+//! look at the clock, and one of them does the work that is due. A part of it is also due whenever more of
+//! the store is in use, or held, than was lately: memory that nobody needs is to be used before more is.
 
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
