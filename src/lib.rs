@@ -15,7 +15,7 @@
 //!
 //! Invariant: `allocator` imports nothing of the suite.
 //! Invariant: `report` never runs anything; `run` never formats anything; they meet in
-//! [`measure::results::Results`] only. Nothing imports `cli`.
+//! `measure::results::Results` only. Nothing imports `cli`.
 
 pub mod allocator;
 
