@@ -25,11 +25,12 @@ const SHIMS: [(&str, &str, &str, &[&str]); 3] = [
         "MYMALLOC_SHIM_MYMALLOC",
         // Its code is memory of every process that it is preloaded into: with the parts of `core` that it
         // needs and no more, and with less inlined, 80 KB in place of 99 KB at level 2 (104 KB at 3). The short
-        // paths are alike, and what takes the slow ones longer is at most 1 % (callgrind).
+        // paths are alike, and what takes the slow ones longer is at most 1 % (callgrind). They begin at cache lines,
+        // so that they lie in two each and not in three, and are 2 % faster by that: 4 KB more.
         &[
             "-Copt-level=2",
             "-Clto=fat",
-            "-Cllvm-args=-inline-threshold=100",
+            "-Cllvm-args=-inline-threshold=100 -align-all-functions=6",
         ],
     ),
     (
