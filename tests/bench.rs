@@ -252,7 +252,7 @@ fn bundled_traces_are_replayed() {
 fn lists_and_trials_leave_no_report() {
     let folder = folder();
     let (out, _) = texts(&bench(folder.path(), &["--bench", "--list", "churn-64/"]));
-    let names = ["pagelist", "system", "mimalloc", "jemalloc"];
+    let names = ["mymalloc", "pagelist", "system", "mimalloc", "jemalloc"];
     let expected = names
         .map(|name| format!("synthetic-churn-64/{name}: benchmark\n"))
         .concat();

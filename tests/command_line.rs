@@ -50,7 +50,9 @@ fn a_trace_becomes_a_report() {
         "{text}"
     );
     let results = results(&out);
-    for subject in ["pagelist", "system", "mimalloc", "jemalloc", "null", "bump"] {
+    for subject in [
+        "mymalloc", "pagelist", "system", "mimalloc", "jemalloc", "null", "bump",
+    ] {
         assert_complete(row(&results, subject));
         assert!(text.contains(subject), "{subject}: {text}");
     }

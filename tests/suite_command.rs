@@ -142,7 +142,14 @@ fn a_quick_suite_gives_a_ranking() {
         assert!((6..=20).contains(&stop.blocks), "{stop:?}");
     }
     for workload in names {
-        for subject in ["pagelist", "system", "mimalloc", "jemalloc", "system-again"] {
+        for subject in [
+            "mymalloc",
+            "pagelist",
+            "system",
+            "mimalloc",
+            "jemalloc",
+            "system-again",
+        ] {
             let row = results
                 .summary
                 .iter()
@@ -169,7 +176,7 @@ fn a_quick_suite_gives_a_ranking() {
     );
     let ranked = output(mymalloc().arg("rank").arg(out.join("results.json")));
     assert_eq!(ranked.status.code(), Some(0), "{}", stderr(&ranked));
-    for name in ["pagelist", "system", "mimalloc", "jemalloc"] {
+    for name in ["mymalloc", "pagelist", "system", "mimalloc", "jemalloc"] {
         assert!(stdout(&ranked).contains(name), "{}", stdout(&ranked));
     }
 }

@@ -33,7 +33,7 @@ pub(crate) use workload::Suite;
 use workload::Workload;
 
 /// The subjects compared. The floor rows are left to `replay`: they serve one thread only.
-const SUBJECTS: [&str; 4] = ["pagelist", "system", "mimalloc", "jemalloc"];
+const SUBJECTS: [&str; 5] = ["mymalloc", "pagelist", "system", "mimalloc", "jemalloc"];
 /// What ratios refer to.
 const BASELINE: &str = "system";
 /// Seed of every random choice that is not in a definition.

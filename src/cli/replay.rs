@@ -44,7 +44,7 @@ pub(super) struct Arguments {
     #[arg(value_name = "TRACE", required = true)]
     traces: Vec<PathBuf>,
 
-    /// Allocators to compare, by name, or all [default: pagelist,system,mimalloc,jemalloc,null,bump]
+    /// Allocators to compare, by name, or all [default: mymalloc,pagelist,system,mimalloc,jemalloc,null,bump]
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     subjects: Option<Vec<String>>,
 

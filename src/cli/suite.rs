@@ -80,8 +80,8 @@ pub(super) struct Arguments {
     #[arg(long, help_heading = WORKLOADS, value_name = "DIR")]
     definitions: Option<PathBuf>,
 
-    /// Allocators to compare, by name, or all [default: pagelist,system,mimalloc,jemalloc,null,bump; if there are
-    /// real programs among the workloads, the preloadable ones that are installed too]
+    /// Allocators to compare, by name, or all [default: mymalloc,pagelist,system,mimalloc,jemalloc,null,bump; if there
+    /// are real programs among the workloads, the preloadable ones that are installed too]
     #[arg(long, help_heading = ALLOCATORS, value_name = "NAME,...", value_delimiter = ',')]
     subjects: Option<Vec<String>>,
 
