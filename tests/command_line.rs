@@ -27,6 +27,32 @@ fn quick(trace: &Path, out: &Path, extra: &[&str]) -> Output {
         .expect("the program starts")
 }
 
+/// The list stands in the help of two commands and in the catalogue, and this project's own allocators are in it.
+#[test]
+fn the_help_names_the_subjects_compared_by_default() {
+    let catalogue = include_str!("../workloads/subjects.toml");
+    let catalogue: toml::Table = catalogue.parse().expect("bundled");
+    let defaults: Vec<&str> = catalogue["defaults"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|name| name.as_str().expect("a name"))
+        .collect();
+    assert!(defaults.contains(&"mymalloc") && defaults.contains(&"pagelist"));
+    for command in ["replay", "suite"] {
+        let help = mymalloc()
+            .args([command, "--help"])
+            .output()
+            .expect("starts");
+        let words: Vec<String> = stdout(&help)
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect();
+        let named = format!("[default: {}", defaults.join(","));
+        assert!(words.join(" ").contains(&named), "{command}: {named}");
+    }
+}
+
 #[test]
 fn a_trace_becomes_a_report() {
     let folder = folder();
