@@ -101,6 +101,22 @@ struct Walk {
     slices: [usize; CLASSES],
 }
 
+/// Whether this place of a region belongs to a slice, if its entry is one of small blocks.
+fn is_place_of_slice_if_small(place: usize, region: &Region) -> bool {
+    if pages::entry_at(place).is_none_or(|entry| entry.class() >= LARGE) {
+        return true;
+    }
+    let chunk_start = place / CHUNK_BYTES * CHUNK_BYTES;
+    let extent = extent::at(chunk_start / OS_PAGE_BYTES);
+    // SAFETY: records of an extent and of a chunk, which stay, under the locks that guard them.
+    unsafe {
+        let is_chunk = extent.is_some_and(|extent| extent.as_ref().state == State::Chunk);
+        let chunk = region.chunks[place % REGION_BYTES / CHUNK_BYTES].as_ref();
+        let bit = 1 << (place % CHUNK_BYTES / PLACE_BYTES);
+        is_chunk && chunk.is_some_and(|chunk| (chunk.free | !chunk.usable) & bit == 0)
+    }
+}
+
 /// Whether a medium block starts in this place whose class and state are those of the place's entry, if that is one of
 /// medium blocks.
 fn is_block_of_medium_entry(place: usize) -> bool {
@@ -183,6 +199,11 @@ impl Walk {
             ensure(
                 is_block_of_medium_entry(place),
                 "the entry of no block",
+                place,
+            )?;
+            ensure(
+                is_place_of_slice_if_small(place, region),
+                "the class of no slice",
                 place,
             )?;
         }
@@ -271,9 +292,10 @@ impl Walk {
             let slice = &chunk.slices[first];
             let slice_start = address + first * PLACE_BYTES;
             let is_known = entry.is_some_and(|entry| {
-                entry.class() == slice.class && entry.state_of(slice_start) == slice.states.as_ptr()
+                entry.class() == slice.class()
+                    && entry.state_of(slice_start) == slice.states.as_ptr()
             });
-            let is_within = (first..first + slice.places).contains(&index);
+            let is_within = (first..first + slice.places()).contains(&index);
             ensure(
                 is_known && is_within && slice.start.addr().get() == slice_start,
                 "a slice's entry",
@@ -287,14 +309,14 @@ impl Walk {
     }
 
     fn slice(&mut self, start: usize, slice: &Slice) -> Result<(), Fault> {
-        let (class, size) = (slice.class, SIZES[slice.class]);
+        let (class, size) = (slice.class(), SIZES[slice.class()]);
         ensure(
-            slice.blocks == blocks_in(class, slice.places) && slice.carved <= slice.blocks,
+            slice.blocks() == blocks_in(class, slice.places()) && slice.carved() <= slice.blocks(),
             "too many blocks",
             start,
         )?;
         ensure(
-            slice.free <= slice.carved,
+            slice.free() <= slice.carved(),
             "more free blocks than blocks",
             start,
         )?;
@@ -303,7 +325,7 @@ impl Walk {
         for place in 0..slice.states_count() {
             // SAFETY: the slice has so many state bytes. Whoever has a block may change its byte now.
             let state = unsafe { slice.states.add(place).as_ptr().read_volatile() };
-            let is_start = next < slice.carved && place == (next * size) >> state_shift(class);
+            let is_start = next < slice.carved() && place == (next * size) >> state_shift(class);
             // Of a block that has not been anywhere yet as well.
             let is_of_none = state == of_none(class, place);
             if !is_start {
@@ -318,7 +340,7 @@ impl Walk {
                 block,
             )?;
             ensure(
-                !is_home || place >= slice.first_free,
+                !is_home || place >= slice.first_free(),
                 "a free block before the first",
                 block,
             )?;
@@ -332,10 +354,10 @@ impl Walk {
             used_count += usize::from(is_allocated);
             next += 1;
         }
-        ensure(home_count == slice.free, "free blocks of a slice", start)?;
+        ensure(home_count == slice.free(), "free blocks of a slice", start)?;
         self.census.small += used_count;
         self.census.small_bytes += used_count * size;
-        self.census.small_free += slice.carved - used_count;
+        self.census.small_free += slice.carved() - used_count;
         Ok(())
     }
 }

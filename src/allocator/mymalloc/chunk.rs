@@ -18,17 +18,13 @@ use super::slice::Slice;
 use super::state_byte;
 use super::{large, metadata, options, secure};
 
-/// What is known of a chunk. Guarded by the lock of [`CHUNKS`].
+/// What is known of a chunk. Guarded by the lock of [`CHUNKS`]. In this order, so that one with few slices mostly touches
+/// one OS page.
+#[repr(C)]
 pub(super) struct Chunk {
-    /// The slice that begins at each place.
-    pub(super) slices: [Slice; PLACES_PER_CHUNK],
-    /// The first place of the slice that each place belongs to, if it has a class.
-    pub(super) firsts: [u8; PLACES_PER_CHUNK],
     pub(super) start: NonNull<u8>,
     /// Whether its guards, if it has any, leave room for long slices, and for these alone.
     is_long: bool,
-    /// The list that it is in: [`NO_LIST`] if no place is free.
-    list: usize,
     /// Places that are no guards, a bit each.
     pub(super) usable: u32,
     /// Those of them without a class.
@@ -37,8 +33,14 @@ pub(super) struct Chunk {
     pub(super) dirty: u32,
     /// When the last place became free.
     freed_ms: u32,
+    /// The list that it is in: [`NO_LIST`] if no place is free.
+    list: usize,
     next: *mut Chunk,
     previous: *mut Chunk,
+    /// The first place of the slice that each place belongs to, if it has a class.
+    pub(super) firsts: [u8; PLACES_PER_CHUNK],
+    /// The slice that begins at each place.
+    pub(super) slices: [Slice; PLACES_PER_CHUNK],
 }
 
 /// Chunks of a list that are looked at for one where a slice fits.
@@ -220,7 +222,7 @@ pub(super) unsafe fn give_back(slice: NonNull<Slice>, now_ms: u32) {
     unsafe {
         let record = slice.as_ref();
         debug_assert!(record.is_idle());
-        let (address, places) = (record.start.addr().get(), record.places);
+        let (address, places) = (record.start.addr().get(), record.places());
         for place in 0..places {
             pages::clear(address + place * PLACE_BYTES);
         }

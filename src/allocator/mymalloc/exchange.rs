@@ -12,8 +12,8 @@ use core::sync::atomic::{
 
 use super::tray::Tray;
 
-/// Slots per class: a cache line.
-pub(super) const SLOTS: usize = 8;
+/// Slots per class: with the flag, a cache line.
+pub(super) const SLOTS: usize = 7;
 
 /// A word that threads share: the real one, or `loom`'s.
 pub(super) trait Word {
@@ -68,14 +68,9 @@ pub(super) struct Exchange {
     was_used: AtomicBool,
 }
 
-impl Exchange {
-    pub(super) const fn new() -> Self {
-        Self {
-            slots: [const { AtomicU64::new(0) }; SLOTS],
-            was_used: AtomicBool::new(false),
-        }
-    }
+const _: () = assert!(size_of::<Exchange>() == 64);
 
+impl Exchange {
     /// Offers a tray in one of the first `slots`. False: none is free; the tray stays the caller's.
     pub(super) fn give(&self, tray: NonNull<Tray>, slots: usize) -> bool {
         give(&self.slots[..slots], tray.expose_provenance().get() as u64)

@@ -225,8 +225,18 @@ pub(super) fn can_enter(page: usize) -> bool {
 /// # Safety
 /// [`can_enter`] held at both ends; the large store's lock is held.
 pub(super) unsafe fn enter(first: usize, end: usize, extent: *mut Extent) {
-    for page in [first, end - 1] {
-        if let Some(region) = pages::region_at(page * OS_PAGE_BYTES) {
+    let region_of = |page: usize| pages::region_at(page * OS_PAGE_BYTES);
+    let last = end - 1;
+    let Some(region) = region_of(first) else {
+        return;
+    };
+    let last_region = if first / PAGES_PER_REGION == last / PAGES_PER_REGION {
+        Some(region)
+    } else {
+        region_of(last)
+    };
+    for (page, region) in [(first, Some(region)), (last, last_region)] {
+        if let Some(region) = region {
             // SAFETY: regions stay.
             let entry = unsafe { &(*region.as_ptr()).extents[page % PAGES_PER_REGION] };
             // Release pairs with the Acquire in `at`.

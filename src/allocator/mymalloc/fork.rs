@@ -1,6 +1,6 @@
 //! A child of `fork` has a copy of every lock as it was, but only the one thread: had another thread
 //! held a lock, the child could never take it. So all are taken around every fork, always in this
-//! order: process, shelves, trays, chunks, large store, metadata. Every other path that holds two takes them
+//! order: process, exchanges, shelves, trays, chunks, large store, metadata. Every other path that holds two takes them
 //! in the same order.
 //!
 //! Before them glibc's own lock of all its streams, which its `fork` takes after these: a thread that

@@ -11,8 +11,8 @@ use super::size_class::{
     self, BINS, CLASS_OF_UNITS, CLASSES, LARGE, STAND_INS, UNITS, block_bytes,
 };
 use super::slice::Slice;
-use super::tray::{Entry, KINDS, Slot, Stack, Tray, capacity};
-use super::{pages, tick};
+use super::tray::{self, Entry, KINDS, Slot, Stack, Tray, capacity};
+use super::{metadata, pages, tick};
 
 /// Whether pointers are checked. Compiled out for measuring what it costs.
 pub(super) const IS_CHECKED: bool = !cfg!(feature = "unchecked");
@@ -107,12 +107,17 @@ pub(super) struct Heap {
     pub(super) serving: [u8; BINS],
     /// Bytes of a block of each class.
     pub(super) block_bytes: [u32; BINS],
-    /// Where each magazine begins.
+    /// Where each magazine begins: in a tray, or it is the first one of the class. Null: there is none yet, so the bin is
+    /// empty and full at once.
     pub(super) firsts: [*mut Entry; BINS],
     /// Classes that serve others, a bit each.
     pub(super) standing_in: u128,
-    /// Where each magazine is. Null: in `first_magazines`.
-    pub(super) trays: [*mut Tray; BINS],
+    /// The first magazines, for programs that need a few blocks, each behind what is no entry. Null: none yet. They stay
+    /// with the heap.
+    first_magazines: [*mut Entry; BINS],
+    /// First magazines that no class has yet, one behind the other, and how many those are.
+    fresh_magazines: *mut FirstMagazine,
+    fresh_count: usize,
     /// More magazines: full, or nearly.
     pub(super) spares: [Stack; BINS],
     /// Empty ones of each kind, for the next time.
@@ -138,9 +143,12 @@ pub(super) struct Heap {
     has_thread: AtomicBool,
     /// The next of the heaps without a thread.
     pub(super) next: *mut Heap,
-    /// Magazines of programs that need a few blocks, each behind what is no entry. Not touched before.
-    first_magazines: [[Slot; 1 + FIRST_ENTRIES]; BINS],
 }
+
+/// Memory of a first magazine: what is no entry, and room for entries.
+type FirstMagazine = [Slot; 1 + FIRST_ENTRIES];
+/// So many are got at a time, in cache lines of their own: a KiB.
+type FirstMagazines = [FirstMagazine; 7];
 
 const _: () = assert!(BINS <= u128::BITS as usize);
 
@@ -267,10 +275,62 @@ impl Heap {
         self.lasts[class].block.is_null()
     }
 
-    /// Where the first magazine of a class begins. What lies before it is no entry, and stays so.
-    pub(super) fn first_magazine(heap: *mut Self, class: usize) -> *mut Entry {
-        // SAFETY: a part of the heap.
-        unsafe { (&raw mut (*heap).first_magazines[class][1]).cast() }
+    /// Makes sure that a class has a magazine. False: no memory.
+    #[inline]
+    pub(super) fn has_magazine(&mut self, class: usize) -> bool {
+        !self.firsts[class].is_null() || self.make_first_magazine(class)
+    }
+
+    #[cold]
+    fn make_first_magazine(&mut self, class: usize) -> bool {
+        if self.fresh_count == 0 {
+            // Zeroes are no entries.
+            let Some(magazines) = metadata::allocate::<FirstMagazines>() else {
+                return false;
+            };
+            self.fresh_magazines = magazines.as_ptr().cast();
+            self.fresh_count = size_of::<FirstMagazines>() / size_of::<FirstMagazine>();
+        }
+        let magazine = self.fresh_magazines;
+        // SAFETY: there is this one, and its first slot is no entry.
+        unsafe {
+            self.first_magazines[class] = magazine.cast::<Entry>().add(1);
+            self.fresh_magazines = magazine.add(1);
+        }
+        self.fresh_count -= 1;
+        self.begin_first_magazine(class);
+        true
+    }
+
+    /// Makes the first magazine of a class, which is empty, its magazine, with as much room as there is at first.
+    fn begin_first_magazine(&mut self, class: usize) {
+        let first = self.first_magazines[class];
+        // Medium ones: none at first.
+        let count = if class < LARGE {
+            capacity(class).min(FIRST_ENTRIES)
+        } else {
+            0
+        };
+        self.firsts[class] = first;
+        self.capacities[class] = count as u8;
+        // SAFETY: there is room for so many.
+        self.bins[class].limit = unsafe { first.add(count) };
+        self.set_empty(class);
+    }
+
+    /// Where the first magazine of a class begins. Null: there is none yet.
+    pub(super) fn first_magazine(&self, class: usize) -> *mut Entry {
+        self.first_magazines[class]
+    }
+
+    /// The tray that the magazine of a class is in, if it is in one.
+    pub(super) fn tray(&self, class: usize) -> Option<NonNull<Tray>> {
+        let first = self.firsts[class];
+        if first == self.first_magazines[class] {
+            return None;
+        }
+        // SAFETY: a magazine that is not the first one of its class is in a tray.
+        Some(unsafe { tray::of_first(first) })
     }
 
     /// Makes the memory at `place` an empty heap. The first one of a process does not look at the clock at once: a
@@ -286,7 +346,6 @@ impl Heap {
                 .copy_from_nonoverlapping(&raw const NO_HEAP, 1);
             (&raw mut (*heap).direct).write(pages::direct());
             (*heap).standing_in = size_class::STAND_IN_CLASSES;
-            (&raw mut (*heap).trays).write([ptr::null_mut(); BINS]);
             (&raw mut (*heap).spares).write([Stack::EMPTY; BINS]);
             (&raw mut (*heap).empties).write([Stack::EMPTY; KINDS]);
             (&raw mut (*heap).turns).write([0; BINS]);
@@ -296,19 +355,11 @@ impl Heap {
             ((*heap).looked_ms, (*heap).growths) = (tick::last_ms(), tick::growths());
             (&raw mut (*heap).has_thread).write(AtomicBool::new(true));
             (&raw mut (*heap).firsts).write([ptr::null_mut(); BINS]);
-            for class in (1..BINS).filter(|class| *class != LARGE) {
-                let first = Self::first_magazine(heap, class);
-                (*heap).firsts[class] = first;
-                (*heap).bins[class].top = first;
-                // Medium ones: none at first.
-                let is_small = class < LARGE;
-                let count = if is_small {
-                    capacity(class).min(FIRST_ENTRIES)
-                } else {
-                    0
-                };
-                (*heap).capacities[class] = count as u8;
-                (*heap).bins[class].limit = first.add(count);
+            let heap = &mut *heap;
+            for class in 1..BINS {
+                if !heap.first_magazine(class).is_null() {
+                    heap.begin_first_magazine(class);
+                }
             }
         }
     }

@@ -5,6 +5,7 @@
 //! of every class does not keep a little of each. A class that has shown that it needs much has a full
 //! magazine, a second one, and offers whole trays to other threads. Medium blocks start with none.
 
+use core::mem::MaybeUninit;
 use core::ptr::{self, NonNull};
 
 use super::cold::places_to_warm;
@@ -59,7 +60,6 @@ const EMPTIES_MAX: usize = 8;
 impl Heap {
     /// Makes a tray the magazine.
     fn set_magazine(&mut self, class: usize, tray: NonNull<Tray>) {
-        self.trays[class] = tray.as_ptr();
         // SAFETY: the tray is this heap's; the capacity is at most a tray's.
         unsafe {
             let first = tray::first_of(tray);
@@ -106,11 +106,10 @@ impl Heap {
     /// Takes the magazine's tray out, if it has one, with what is in it. The first magazine takes its place, empty and
     /// without room: the caller sees to another one.
     fn take_magazine(&mut self, class: usize) -> Option<NonNull<Tray>> {
-        let mut tray = NonNull::new(self.trays[class])?;
+        let mut tray = self.tray(class)?;
         // SAFETY: the tray is this heap's.
         unsafe { tray.as_mut() }.count = self.count(class);
-        self.trays[class] = ptr::null_mut();
-        let first = Self::first_magazine(self, class);
+        let first = self.first_magazine(class);
         self.firsts[class] = first;
         self.bins[class].limit = first;
         self.set_empty(class);
@@ -119,6 +118,9 @@ impl Heap {
 
     /// Gets blocks for an empty magazine. False: no memory.
     pub(super) fn get_blocks(&mut self, class: usize) -> bool {
+        if !self.has_magazine(class) {
+            return false;
+        }
         if let Some(spare) = self.spares[class].pop() {
             self.replace_magazine(class, spare);
             return true;
@@ -148,6 +150,20 @@ impl Heap {
                 self.warm_up(class);
             }
             has_blocks
+        }
+    }
+
+    /// A block of a class for which there is no memory for a magazine. None: nor is there any for that.
+    #[cold]
+    pub(super) fn get_one(&mut self, class: usize) -> Option<Entry> {
+        let heap = ptr::from_ref(self);
+        let mut entry = MaybeUninit::uninit();
+        let (own, mut none) = (self.carving.get_mut(class), Carving::NONE);
+        // SAFETY: there is room for one; the carving is this heap's.
+        unsafe {
+            let mut rack = Rack::new(entry.as_mut_ptr());
+            shelf::fill(class, &mut rack, 1, heap, own.unwrap_or(&mut none));
+            rack.entries_mut().first().copied()
         }
     }
 
@@ -186,7 +202,7 @@ impl Heap {
         if self.room(class) >= capacity {
             return;
         }
-        if !self.trays[class].is_null() || capacity <= FIRST_ENTRIES {
+        if self.tray(class).is_some() || capacity <= FIRST_ENTRIES {
             // SAFETY: a tray of the class has room for its capacity, the first magazine for so many.
             self.bins[class].limit = unsafe { self.firsts[class].add(capacity) };
         } else if let Some(tray) = self.take_tray(class) {
@@ -197,6 +213,9 @@ impl Heap {
     /// Makes room in a full magazine: lets it grow, or sends a part of it home; once the class has
     /// shown that it needs much, sets the tray aside, or gives the one set aside to others.
     pub(super) fn make_room(&mut self, class: usize) {
+        if !self.has_magazine(class) {
+            return;
+        }
         self.count_turn(class);
         self.grow(class);
         if self.bins[class].top != self.bins[class].limit {

@@ -9,7 +9,7 @@ use super::super::os;
 /// What is got from the system at a time.
 const STEP_BYTES: usize = 256 << 10;
 /// Alignment of every record: a cache line.
-const ALIGNMENT: usize = 64;
+pub(super) const ALIGNMENT: usize = 64;
 
 struct Store {
     /// The next free byte, and how many follow.
@@ -50,7 +50,11 @@ pub(super) fn make_sure_of(bytes: usize) -> bool {
 /// Room for a `T`, zeroed. None: the system has no memory left.
 pub(super) fn allocate<T>() -> Option<NonNull<T>> {
     const { assert!(align_of::<T>() <= ALIGNMENT && size_of::<T>() <= STEP_BYTES) }
-    let bytes = size_of::<T>().next_multiple_of(ALIGNMENT);
+    allocate_bytes(size_of::<T>().next_multiple_of(ALIGNMENT)).map(NonNull::cast)
+}
+
+#[inline(never)]
+fn allocate_bytes(bytes: usize) -> Option<NonNull<u8>> {
     let mut store = STORE.lock_spinning();
     if !store.has(bytes) {
         return None;
@@ -59,7 +63,7 @@ pub(super) fn allocate<T>() -> Option<NonNull<T>> {
     // SAFETY: `left_bytes`, at least `bytes`, are mapped from `next` on.
     store.next = Some(unsafe { record.add(bytes) });
     store.left_bytes -= bytes;
-    Some(record.cast())
+    Some(record)
 }
 
 /// Bytes of records, used or not yet.

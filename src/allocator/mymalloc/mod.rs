@@ -45,7 +45,8 @@
 //! * Blocks in a magazine, in an offered tray, at home and in the program's hands are all that were carved.
 //! * What the allocator knows lies apart from blocks: no write into a block can reach it.
 //! * Nothing waits for another thread on a path that a steady state takes.
-//! * Before a thread has a heap it has `heap::NO_HEAP`, whose magazines are empty and full at once.
+//! * Before a thread has a heap it has `heap::NO_HEAP`, whose magazines are empty and full at once; and so is a heap's of a
+//!   class that it has not used yet.
 //!
 //! | file | one idea |
 //! |---|---|

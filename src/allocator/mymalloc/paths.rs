@@ -161,10 +161,15 @@ unsafe fn refill(doubled: Doubled, heap: *mut Heap) -> *mut u8 {
             has_blocks = (*heap.as_ptr()).get_blocks(class);
         }
         if has_blocks {
-            take_last(heap.as_ptr(), doubled)
-        } else {
-            or_enomem(None)
+            return take_last(heap.as_ptr(), doubled);
         }
+        let Some(Entry { block, state }) = (*heap.as_ptr()).get_one(class) else {
+            return or_enomem(None);
+        };
+        if IS_CHECKED {
+            state.write(allocated(block.addr().get()));
+        }
+        block.as_ptr()
     }
 }
 

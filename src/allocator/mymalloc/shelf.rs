@@ -7,7 +7,10 @@
 //!   medium blocks, the large store.
 
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{
+    AtomicPtr, AtomicUsize,
+    Ordering::{Acquire, Relaxed, Release},
+};
 
 use super::super::lock::Lock;
 use super::exchange::{Exchange, SLOTS};
@@ -15,9 +18,36 @@ use super::heap::{Carving, Heap};
 use super::size_class::{BINS, CLASSES, LARGE, PLACE_BYTES, blocks_in, places_of_next};
 use super::slice::{Slice, Standing};
 use super::tray::{self, Entry, Rack, Tray};
-use super::{chunk, large, options, secure, tick};
+use super::{chunk, large, metadata, options, secure, tick};
 
-static OFFERS: [Exchange; BINS] = [const { Exchange::new() }; BINS];
+/// The slots of all classes.
+type Exchanges = [Exchange; BINS];
+
+/// Null: there never was a tray in any. Programs that need little do without.
+static EXCHANGES: AtomicPtr<Exchanges> = AtomicPtr::new(ptr::null_mut());
+/// Taken to make them.
+static MAKING: Lock<()> = Lock::new(());
+
+/// The slots of all classes, if any ever had a tray.
+fn exchanges() -> Option<&'static Exchanges> {
+    // Acquire pairs with the Release in `make_exchanges`.
+    // SAFETY: once made they stay.
+    unsafe { EXCHANGES.load(Acquire).as_ref() }
+}
+
+/// The slots of all classes. None: no memory.
+#[cold]
+fn make_exchanges() -> Option<&'static Exchanges> {
+    let guard = MAKING.lock();
+    if exchanges().is_none()
+        // Zeroes are empty slots.
+        && let Some(made) = metadata::allocate::<Exchanges>()
+    {
+        EXCHANGES.store(made.as_ptr(), Release);
+    }
+    drop(guard);
+    exchanges()
+}
 
 static SLICES: [Lock<Slices>; CLASSES] = [const {
     Lock::new(Slices {
@@ -60,7 +90,7 @@ fn slots_of(class: usize) -> usize {
 
 /// A tray that another thread has filled.
 pub(super) fn take_offer(class: usize) -> Option<NonNull<Tray>> {
-    OFFERS[class].take()
+    exchanges()?[class].take()
 }
 
 /// Fills an empty rack with `wanted` blocks, or fewer, for a heap. It stays empty if there is no memory. `own`
@@ -111,7 +141,8 @@ pub(super) unsafe fn give(class: usize, tray: NonNull<Tray>) {
         // SAFETY: the caller's tray.
         secure::shuffle(unsafe { tray::entries_of(tray) });
     }
-    if !OFFERS[class].give(tray, slots_of(class)) {
+    let exchanges = exchanges().or_else(make_exchanges);
+    if !exchanges.is_some_and(|exchanges| exchanges[class].give(tray, slots_of(class))) {
         // SAFETY: the caller hands both over.
         unsafe {
             take_home(class, tray::entries_of(tray));
@@ -123,9 +154,11 @@ pub(super) unsafe fn give(class: usize, tray: NonNull<Tray>) {
 /// Takes those trays home that nobody has needed since the last time, or all of them, and gives slices without
 /// a block in use to the other classes.
 pub(super) fn settle(all: bool) {
+    let exchanges = exchanges();
     for class in 1..BINS {
-        let offers = &OFFERS[class];
-        if all || offers.was_idle() {
+        if let Some(offers) = exchanges.map(|exchanges| &exchanges[class])
+            && (all || offers.was_idle())
+        {
             // Others may offer more meanwhile.
             for _ in 0..SLOTS {
                 let Some(tray) = offers.take_unseen() else {
@@ -211,7 +244,7 @@ impl Slices {
                 own.slice = slice.as_ptr();
                 (*own.slice).owner = heap;
                 self.count += 1;
-                own.places += slice.as_ref().places;
+                own.places += slice.as_ref().places();
                 BYTES[class].fetch_add(slice.as_ref().bytes(), Relaxed);
             }
             (*own.slice).carve(rack, wanted);
@@ -270,8 +303,9 @@ impl Slices {
             }
             // The last slice of a class stays, so that a program at the edge does not take and give
             // it in turns.
-            let is_last = self.ready.is_null() || (self.ready == slice && (*slice).next.is_null());
-            if (*slice).is_idle() && (*slice).is_carved_up() && !is_last {
+            let is_last =
+                || self.ready.is_null() || (self.ready == slice && (*slice).next.is_null());
+            if (*slice).is_idle() && (*slice).is_carved_up() && !is_last() {
                 self.release(NonNull::new_unchecked(slice));
             } else if (*slice).standing != (*slice).standing_due() {
                 self.unlist(slice);
@@ -314,7 +348,7 @@ impl Slices {
             self.unlist(slice.as_ptr());
             self.count -= 1;
             let record = slice.as_ref();
-            BYTES[record.class].fetch_sub(record.bytes(), Relaxed);
+            BYTES[record.class()].fetch_sub(record.bytes(), Relaxed);
             chunk::give_back(slice, tick::recent_ms());
         }
     }
@@ -330,11 +364,11 @@ impl Slices {
             let first = match (*slice).standing {
                 Standing::Apart => return,
                 Standing::Ready => {
-                    self.ready_blocks += (*slice).free;
+                    self.ready_blocks += (*slice).free();
                     &mut self.ready
                 }
                 Standing::Sparse => {
-                    self.sparse_blocks += (*slice).free;
+                    self.sparse_blocks += (*slice).free();
                     &mut self.sparse
                 }
             };
@@ -357,11 +391,11 @@ impl Slices {
             let first = match (*slice).standing {
                 Standing::Apart => return,
                 Standing::Ready => {
-                    self.ready_blocks -= (*slice).free;
+                    self.ready_blocks -= (*slice).free();
                     &mut self.ready
                 }
                 Standing::Sparse => {
-                    self.sparse_blocks -= (*slice).free;
+                    self.sparse_blocks -= (*slice).free();
                     &mut self.sparse
                 }
             };
@@ -394,7 +428,7 @@ pub(super) unsafe fn is_sound(class: usize, seen: usize) -> bool {
         ] {
             let (mut slice, mut previous, mut count) = (first, ptr::null_mut(), 0);
             while !slice.is_null() {
-                let is_sound = (*slice).class == class
+                let is_sound = (*slice).class() == class
                     && (*slice).standing == standing
                     && (*slice).standing_due() == standing
                     && (*slice).previous == previous;
@@ -402,7 +436,7 @@ pub(super) unsafe fn is_sound(class: usize, seen: usize) -> bool {
                 if !is_sound || count > seen {
                     return false;
                 }
-                blocks[usize::from(standing == Standing::Sparse)] += (*slice).free;
+                blocks[usize::from(standing == Standing::Sparse)] += (*slice).free();
                 (previous, slice) = (slice, (*slice).next);
             }
         }
@@ -422,19 +456,21 @@ pub(super) fn slices_bytes(class: usize) -> usize {
 
 /// Trays of a class on offer.
 pub(super) fn count_offers(class: usize) -> usize {
-    OFFERS[class].count()
+    exchanges().map_or(0, |exchanges| exchanges[class].count())
 }
 
 /// Around `fork`.
 pub(super) fn acquire() {
+    MAKING.acquire();
     SLICES.iter().for_each(Lock::acquire);
 }
 
 /// # Safety
 /// After [`acquire`], as for `Lock::release`.
 pub(super) unsafe fn release() {
-    for slices in &SLICES {
-        // SAFETY: the caller says so.
-        unsafe { slices.release() }
+    // SAFETY: the caller says so.
+    unsafe {
+        SLICES.iter().for_each(|slices| slices.release());
+        MAKING.release();
     }
 }

@@ -10,7 +10,9 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::super::{FreeError, c_abi};
 use super::heap::{Heap, IS_CHECKED};
-use super::size_class::{PLACE_BYTES, SIZES, are_few, block_at, blocks_in, state_shift, states_in};
+use super::size_class::{
+    CLASSES, PLACE_BYTES, SIZES, are_few, block_at, blocks_in, places_max, state_shift, states_in,
+};
 use super::state_byte::{at_home, block_at_home, on_its_way, which_are_at_home};
 use super::tray::{Entry, Rack};
 use super::{Process, chunk};
@@ -20,29 +22,33 @@ use super::{Process, chunk};
 pub(super) struct Slice {
     pub(super) start: NonNull<u8>,
     pub(super) states: NonNull<u8>,
-    /// Places that it takes.
-    pub(super) places: usize,
-    /// Blocks that it has room for.
-    pub(super) blocks: usize,
-    /// Blocks at home.
-    pub(super) free: usize,
-    /// No block before this place among the state bytes is at home. Not of classes that have [`home`](Self::home).
-    pub(super) first_free: usize,
     /// Which blocks are at home, a bit each, of classes of which a slice has 64 blocks at most: of these, the state
     /// bytes lie too far apart to be looked through.
     pub(super) home: u64,
-    /// Blocks carved so far, from the lowest address on. What lies behind was never a block.
-    pub(super) carved: usize,
-    pub(super) class: usize,
     /// Neighbours in a list of the shelf.
     pub(super) next: *mut Slice,
     pub(super) previous: *mut Slice,
-    pub(super) standing: Standing,
     /// The next of those that are not carved up, and that no thread carves.
     pub(super) next_open: *mut Slice,
     /// The heap that carved it, or carves it. Null: none.
     pub(super) owner: *const Heap,
+    /// See the functions of these names. Short: a chunk has 32 such records.
+    blocks: u16,
+    free: u16,
+    carved: u16,
+    first_free: u16,
+    places: u8,
+    class: u8,
+    pub(super) standing: Standing,
 }
+
+// No slice has more state bytes than those of the shortest blocks and the longest ones have, nor more blocks than that.
+const _: () = assert!(
+    states_in(1, places_max(1)) < u16::MAX as usize
+        && states_in(CLASSES - 1, places_max(CLASSES - 1)) < u16::MAX as usize
+        && places_max(CLASSES - 1) < u8::MAX as usize
+        && CLASSES < u8::MAX as usize
+);
 
 /// In which list of its shelf a slice is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,15 +62,44 @@ pub(super) enum Standing {
 }
 
 impl Slice {
+    pub(super) fn class(&self) -> usize {
+        usize::from(self.class)
+    }
+
+    /// Places that it takes.
+    pub(super) fn places(&self) -> usize {
+        usize::from(self.places)
+    }
+
+    /// Blocks that it has room for.
+    pub(super) fn blocks(&self) -> usize {
+        usize::from(self.blocks)
+    }
+
+    /// Blocks at home.
+    pub(super) fn free(&self) -> usize {
+        usize::from(self.free)
+    }
+
+    /// Blocks carved so far, from the lowest address on. What lies behind was never a block.
+    pub(super) fn carved(&self) -> usize {
+        usize::from(self.carved)
+    }
+
+    /// No block before this place among the state bytes is at home. Not of classes that have [`home`](Self::home).
+    pub(super) fn first_free(&self) -> usize {
+        usize::from(self.first_free)
+    }
+
     /// Carves up to `count_max` blocks. Adds them to a rack that has room for them, so that the lowest
     /// address is taken first: memory is touched in that order, however many are carved at a time.
     ///
     /// # Safety
     /// The caller guards the slice, and it is not carved up.
     pub(super) unsafe fn carve(&mut self, rack: &mut Rack, count_max: usize) {
-        let block_bytes = SIZES[self.class];
-        let from = self.carved * block_bytes;
-        let count = count_max.min(self.blocks - self.carved);
+        let block_bytes = SIZES[self.class()];
+        let from = self.carved() * block_bytes;
+        let count = count_max.min(self.blocks() - self.carved());
         debug_assert!(count > 0);
         for index in (0..count).rev() {
             let place = from + index * block_bytes;
@@ -72,11 +107,11 @@ impl Slice {
             // slice's, and there is room.
             unsafe {
                 let block = self.start.add(place);
-                let state = self.states.add(place >> state_shift(self.class)).as_ptr();
+                let state = self.states.add(place >> state_shift(self.class())).as_ptr();
                 rack.push(Entry { block, state });
             }
         }
-        self.carved += count;
+        self.carved += count as u16;
     }
 
     /// Moves up to `count_max` blocks from home to a rack that has room for them, those with the lowest
@@ -85,17 +120,17 @@ impl Slice {
     /// # Safety
     /// The caller guards the slice.
     pub(super) unsafe fn take_blocks(&mut self, rack: &mut Rack, count_max: usize) {
-        let count = self.free.min(count_max);
+        let count = self.free().min(count_max);
         // SAFETY: there is room for so many, and so many are at home.
         unsafe {
             let first = rack.extend(count);
-            if are_few(self.class) {
+            if are_few(self.class()) {
                 self.take_few(first, count);
             } else {
                 self.take_many(first, count);
             }
         }
-        self.free -= count;
+        self.free -= count as u16;
     }
 
     /// Moves `count` blocks from home to where they are to lie from `first` on, by their bits.
@@ -103,7 +138,7 @@ impl Slice {
     /// # Safety
     /// As for [`take_blocks`](Self::take_blocks); so many are at home, and of a class that has bits for them.
     unsafe fn take_few(&mut self, first: *mut Entry, count: usize) {
-        let (bytes, shift) = (SIZES[self.class], state_shift(self.class));
+        let (bytes, shift) = (SIZES[self.class()], state_shift(self.class()));
         for left in (0..count).rev() {
             let place = self.home.trailing_zeros() as usize * bytes;
             self.home &= self.home - 1;
@@ -122,11 +157,11 @@ impl Slice {
     /// # Safety
     /// As for [`take_blocks`](Self::take_blocks), and so many are at home.
     unsafe fn take_many(&mut self, first: *mut Entry, count: usize) {
-        let shift = state_shift(self.class);
+        let shift = state_shift(self.class());
         let in_step = (1 << shift) - 1;
         // From the last place on backwards, so that the lowest address is taken first.
         let mut left = count;
-        let mut word_place = self.first_free & !7;
+        let mut word_place = self.first_free() & !7;
         while left > 0 {
             // Eight at a time, each word read once: what was written a byte at a time is slow to read
             // as a word. Written a byte at a time, as the other bytes may be other threads'.
@@ -153,7 +188,7 @@ impl Slice {
                 }
             }
         }
-        self.first_free = word_place;
+        self.first_free = word_place as u16;
     }
 
     /// Takes blocks home, as many from the first on as are its own. How many those are.
@@ -162,7 +197,7 @@ impl Slice {
     /// The caller guards the slice; the blocks are free, and the caller's.
     pub(super) unsafe fn give_blocks(&mut self, entries: &[Entry]) -> usize {
         let (start, bytes) = (self.start.addr().get(), self.bytes());
-        let are_few = are_few(self.class);
+        let are_few = are_few(self.class());
         let (mut count, mut lowest) = (0, usize::MAX);
         for entry in entries {
             let place = entry.block.addr().get().wrapping_sub(start);
@@ -180,14 +215,14 @@ impl Slice {
                 state.write(home);
             }
             if are_few {
-                self.home |= 1 << block_at(self.class, place);
+                self.home |= 1 << block_at(self.class(), place);
             }
             lowest = lowest.min(state.addr());
             count += 1;
         }
         let first = lowest.saturating_sub(self.states.addr().get());
-        self.first_free = self.first_free.min(first);
-        self.free += count;
+        self.first_free = self.first_free().min(first) as u16;
+        self.free += count as u16;
         count
     }
 
@@ -200,7 +235,7 @@ impl Slice {
         // Nobody looked for it when the block was freed.
         let from_start = entry.block.addr().get() - self.start.addr().get();
         // SAFETY: the block lies in the slice, its state byte among the slice's.
-        unsafe { self.states.add(from_start >> state_shift(self.class)) }.as_ptr()
+        unsafe { self.states.add(from_start >> state_shift(self.class())) }.as_ptr()
     }
 
     /// In which list it belongs.
@@ -232,12 +267,12 @@ impl Slice {
 
     /// Bytes of address space that it takes.
     pub(super) fn bytes(&self) -> usize {
-        self.places * PLACE_BYTES
+        self.places() * PLACE_BYTES
     }
 
     /// State bytes that it has.
     pub(super) fn states_count(&self) -> usize {
-        states_in(self.class, self.places)
+        states_in(self.class(), self.places())
     }
 
     /// Makes the record that of a slice with no block carved.
@@ -252,8 +287,8 @@ impl Slice {
         states: NonNull<u8>,
     ) {
         (self.start, self.states) = (start, states);
-        (self.class, self.places) = (class, places);
-        self.blocks = blocks_in(class, places);
+        (self.class, self.places) = (class as u8, places as u8);
+        self.blocks = blocks_in(class, places) as u16;
         (self.free, self.first_free, self.home, self.carved) = (0, 0, 0, 0);
         let none = core::ptr::null_mut();
         (self.next, self.previous, self.next_open) = (none, none, none);
@@ -275,7 +310,7 @@ pub(super) unsafe fn reason(pointer: NonNull<u8>) -> FreeError {
     // its class, and the answer is for a message.
     let (start, class, carved) = unsafe {
         let slice = chunk::slice_of(pointer).as_ref();
-        (slice.start.addr().get(), slice.class, slice.carved)
+        (slice.start.addr().get(), slice.class(), slice.carved())
     };
     let place = address - start;
     if place >= carved * SIZES[class] {

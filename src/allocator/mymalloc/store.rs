@@ -8,7 +8,7 @@ use super::super::os::{self, OS_PAGE_BYTES};
 use super::extent::{self, Bins, Extent, State};
 use super::heap::IS_CHECKED;
 use super::huge::Huge;
-use super::pages::{self, REGION_BYTES, Region};
+use super::pages::{self, PAGES_PER_REGION, REGION_BYTES};
 use super::size_class::MEDIUM_BYTES_MAX;
 use super::{metadata, options, secure, tick};
 
@@ -25,7 +25,7 @@ const GROWTH_PART: usize = 32;
 const GROWTH_PAGES_MIN: usize = 32;
 
 /// Records that a mapping may need: of its first and last region, and of itself.
-const RECORDS_BYTES: usize = 2 * size_of::<Region>() + size_of::<Extent>() + 256;
+const RECORDS_BYTES: usize = pages::MAPPING_RECORDS_BYTES + size_of::<Extent>() + 256;
 
 /// Extents, used and free. Guarded by the lock of [`large`](super::large).
 pub(super) struct Store {
@@ -246,10 +246,14 @@ impl Store {
             let record = &mut *extent.as_ptr();
             let (old_first, old_end) = (record.first, record.end);
             // Everything that may fail, first.
-            let entered = [first, end - 1, first.max(1) - 1, end]
+            let mut known = usize::MAX;
+            let entered = [first, first.max(1) - 1, end - 1, end]
                 .into_iter()
                 .filter(|page| (old_first..old_end).contains(page))
-                .all(extent::can_enter);
+                .all(|page| {
+                    let region = page / PAGES_PER_REGION;
+                    core::mem::replace(&mut known, region) == region || extent::can_enter(page)
+                });
             if !entered {
                 return None;
             }

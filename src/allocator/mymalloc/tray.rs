@@ -173,6 +173,15 @@ pub(super) unsafe fn first_of(tray: NonNull<Tray>) -> *mut Entry {
     unsafe { tray.as_ptr().add(1).cast() }
 }
 
+/// The tray whose first entry is here.
+///
+/// # Safety
+/// What [`first_of`] has said of a tray.
+pub(super) unsafe fn of_first(first: *mut Entry) -> NonNull<Tray> {
+    // SAFETY: the header lies before the first entry.
+    unsafe { NonNull::new_unchecked(first.cast::<Tray>().sub(1)) }
+}
+
 /// Makes the header of a tray no entry. How many the tray has.
 ///
 /// # Safety
