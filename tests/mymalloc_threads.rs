@@ -4,11 +4,12 @@
 mod common;
 
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc;
 use std::thread;
 
 use common::{fill, holds};
-use mymalloc::allocator::mymalloc::{MyMalloc, c, stats};
+use mymalloc::allocator::mymalloc::{MyMalloc, c, check, stats};
 
 #[global_allocator]
 static GLOBAL: MyMalloc = MyMalloc;
@@ -55,6 +56,23 @@ fn this_program_runs_on_mymalloc() {
         [80, 128].contains(&usable),
         "72 bytes in a block of {usable}"
     );
+}
+
+/// Blocks of 100 KB are freed without a lock, which the checker must not take for a contradiction.
+#[test]
+fn the_checker_looks_while_others_free() {
+    let is_done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_done.load(Relaxed) {
+                // SAFETY: nothing to keep; each block ends once.
+                unsafe { c::free(c::malloc(100_000)) };
+            }
+        });
+        let found = (0..2000).find_map(|_| check().err());
+        is_done.store(true, Relaxed);
+        assert_eq!(found, None);
+    });
 }
 
 #[test]

@@ -126,10 +126,12 @@ impl Extent {
     /// Whether no state byte but the block's own says anything, and that nothing but whether it is allocated: for the
     /// checker.
     pub(super) fn has_sound_states(&self) -> bool {
-        let own = state_index(self.first);
+        let (own, address) = (state_index(self.first), self.first * OS_PAGE_BYTES);
         self.states.iter().enumerate().all(|(index, state)| {
-            let is_of_none = state.load(Relaxed) == state_byte::of_none(LARGE + 1, index);
-            is_of_none || index == own && self.is_allocated()
+            // Read once: whoever has the block may free it meanwhile.
+            let state = state.load(Relaxed);
+            state == state_byte::of_none(LARGE + 1, index)
+                || index == own && state_byte::is_allocated(state, address)
         })
     }
 
