@@ -127,13 +127,13 @@ fn one_thread_may_be_replayed_in_any_order() {
 fn recorded_time_is_no_fault_of_the_allocator() {
     let folder = folder();
     let trace = folder.path().join("slow.txt");
-    // Two seconds of recording, with time stamps in nanoseconds.
+    // A second of recording, with time stamps in nanoseconds.
     let text = "7: malloc 0x10 48 1000 1100\n8: malloc 0x20 32 1200 1300\n\
-                7: free 0x20 2000001000 2000001100\n8: free 0x10 2000001200 2000001300\n";
+                7: free 0x20 1000001000 1000001100\n8: free 0x10 1000001200 1000001300\n";
     std::fs::write(&trace, text).expect("the folder is ours");
     let output = replay()
         .args(["--quick", "--blocks", "1", "--subjects", "system"])
-        .args(["--order", "paced", "--timeout", "1.9", "--out"])
+        .args(["--order", "paced", "--timeout", "0.9", "--out"])
         .args([&folder.path().join("report"), &trace])
         .output()
         .expect("the program starts");
@@ -146,10 +146,10 @@ fn recorded_time_is_no_fault_of_the_allocator() {
     for speed in results.samples.iter().filter_map(|s| s.speed.as_ref()) {
         for (pass, wall_ns) in speed.passes_ns.iter().enumerate() {
             // From the first to the last recorded start of an operation.
-            assert!(*wall_ns >= 2_000_000_000, "{speed:?}");
+            assert!(*wall_ns >= 1_000_000_000, "{speed:?}");
             assert!(speed.pacing_ns[pass] > 0, "{speed:?}");
             // Sleeping is no work: both threads together worked for a small part of it.
-            assert!(speed.cpu_ns[pass] < 1_000_000_000, "{speed:?}");
+            assert!(speed.cpu_ns[pass] < 500_000_000, "{speed:?}");
         }
     }
 }

@@ -158,7 +158,9 @@ mod tests {
         let manifest: toml::Table = include_str!("../../Cargo.toml").parse().expect("TOML");
         let dev = &manifest["profile"]["dev"];
         assert_eq!(dev["opt-level"].as_integer(), Some(3));
-        assert_eq!(dev["package"]["*"]["opt-level"].as_integer(), Some(3));
+        // A level for "*" would be that of derive macros and build scripts, too: dependencies have that of `dev`.
+        let has_level = |package: &toml::Value| package.get("opt-level").is_some();
+        assert!(!has_level(&dev["package"]["*"]));
         assert!(
             manifest["profile"]["test"]["debug-assertions"]
                 .as_bool()
