@@ -1,10 +1,10 @@
-//! Cold classes: which class serves which in a heap. Until a thread needs much, two classes per doubling stand in
+//! Cold classes: which class serves which in a heap. Until its threads need much, two classes per doubling stand in
 //! for those between them, so that a few blocks of each size do not take an OS page for each.
 
 use super::heap::{Doubled, Heap};
 use super::size_class::{self, block_bytes};
 
-/// Places that the slices have which a thread gets of a class that stands in for others, without giving it away meanwhile
+/// Places that the slices have which a heap gets of a class that stands in for others, without giving it away meanwhile
 /// as not needed, before those have slices of their own. What is left over in longer blocks is by then as much as the OS
 /// pages would be that each class begins. As many as three slices have, six, and two.
 pub(super) const fn places_to_warm(class: usize) -> usize {

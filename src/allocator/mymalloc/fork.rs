@@ -9,7 +9,7 @@
 //! A process with one thread takes none: the thread cannot wait for itself. It may have been interrupted
 //! by a signal while it held a lock, and fork in the handler; parent and child then go on where it was.
 //!
-//! Trays that threads had in their hands at that moment are lost to the child, whole; words that are
+//! Trays and heaps that threads had in their hands at that moment are lost to the child, whole; words that are
 //! exchanged without a lock are in one state or the other.
 
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};

@@ -115,6 +115,8 @@ pub(super) struct Heap {
     /// The first magazines, for programs that need a few blocks, each behind what is no entry. Null: none yet. They stay
     /// with the heap.
     first_magazines: [*mut Entry; BINS],
+    /// The classes that have one, a bit each. Of all others the heap has nothing for long.
+    made: u128,
     /// First magazines that no class has yet, one behind the other, and how many those are.
     fresh_magazines: *mut FirstMagazine,
     fresh_count: usize,
@@ -298,6 +300,7 @@ impl Heap {
             self.fresh_magazines = magazine.add(1);
         }
         self.fresh_count -= 1;
+        self.made |= 1 << class;
         self.begin_first_magazine(class);
         true
     }
@@ -321,6 +324,16 @@ impl Heap {
     /// Where the first magazine of a class begins. Null: there is none yet.
     pub(super) fn first_magazine(&self, class: usize) -> *mut Entry {
         self.first_magazines[class]
+    }
+
+    /// The classes that the heap ever had a magazine of.
+    pub(super) fn classes(&self) -> impl Iterator<Item = usize> + use<> {
+        let mut left = self.made;
+        core::iter::from_fn(move || {
+            let class = left.trailing_zeros() as usize;
+            left &= left.checked_sub(1)?;
+            Some(class)
+        })
     }
 
     /// The tray that the magazine of a class is in, if it is in one.
@@ -350,17 +363,22 @@ impl Heap {
             (&raw mut (*heap).empties).write([Stack::EMPTY; KINDS]);
             (&raw mut (*heap).turns).write([0; BINS]);
             (&raw mut (*heap).carving).write([Carving::NONE; CLASSES]);
-            ((*heap).active, (*heap).fetched, (*heap).fetched_before) = (0, 0, 0);
-            (*heap).turns_left = if is_first { TURNS_BETWEEN_LOOKS } else { 0 };
-            ((*heap).looked_ms, (*heap).growths) = (tick::last_ms(), tick::growths());
-            (&raw mut (*heap).has_thread).write(AtomicBool::new(true));
             (&raw mut (*heap).firsts).write([ptr::null_mut(); BINS]);
             let heap = &mut *heap;
-            for class in 1..BINS {
-                if !heap.first_magazine(class).is_null() {
-                    heap.begin_first_magazine(class);
-                }
+            for class in heap.classes() {
+                heap.begin_first_magazine(class);
             }
+            (heap.active, heap.fetched, heap.fetched_before) = (0, 0, 0);
+            (heap.looked_ms, heap.growths) = (tick::last_ms(), tick::growths());
+            heap.begin();
+            heap.turns_left = if is_first { TURNS_BETWEEN_LOOKS } else { 0 };
         }
+    }
+
+    /// Begins to serve a thread, as it is: when it last looked around, too, else what a line of short threads does not
+    /// need would stay.
+    pub(super) fn begin(&mut self) {
+        self.turns_left = 0;
+        self.has_thread.store(true, Relaxed);
     }
 }

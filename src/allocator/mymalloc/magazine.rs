@@ -5,12 +5,12 @@
 //! of every class does not keep a little of each. A class that has shown that it needs much has a full
 //! magazine, a second one, and offers whole trays to other threads. Medium blocks start with none.
 
-use core::mem::MaybeUninit;
+use core::mem::{self, MaybeUninit};
 use core::ptr::{self, NonNull};
 
 use super::cold::places_to_warm;
 use super::heap::{Carving, FIRST_ENTRIES, Heap, TURNS_MAX, TURNS_PER_DOUBLING};
-use super::size_class::{BINS, LARGE, block_bytes};
+use super::size_class::{LARGE, block_bytes};
 use super::tray::{self, Entry, Rack, Tray, capacity, usual_capacity};
 use super::{options, shelf, thread, tick};
 
@@ -53,6 +53,10 @@ fn share(class: usize) -> usize {
     // A short division: it is on the way of each turn.
     (more.min(u32::MAX as usize) as u32 / part.min(u32::MAX as usize) as u32) as usize
 }
+
+/// Bytes of blocks that stay in a heap whose thread has ended, and classes of which some do.
+const LEFT_BYTES: usize = 16 << 10;
+const LEFT_CLASSES: usize = 16;
 
 /// Empty trays that a heap keeps of each kind.
 const EMPTIES_MAX: usize = 8;
@@ -118,6 +122,7 @@ impl Heap {
 
     /// Gets blocks for an empty magazine. False: no memory.
     pub(super) fn get_blocks(&mut self, class: usize) -> bool {
+        debug_assert!(self.is_empty(class));
         if !self.has_magazine(class) {
             return false;
         }
@@ -162,7 +167,12 @@ impl Heap {
         // SAFETY: there is room for one; the carving is this heap's.
         unsafe {
             let mut rack = Rack::new(entry.as_mut_ptr());
-            shelf::fill(class, &mut rack, 1, heap, own.unwrap_or(&mut none));
+            let own = own.unwrap_or(&mut none);
+            shelf::fill(class, &mut rack, 1, heap, own);
+            if let Some(slice) = NonNull::new(mem::replace(&mut own.slice, ptr::null_mut())) {
+                // Without a magazine the class is none of those that the heap looks after.
+                shelf::open(class, slice);
+            }
             rack.entries_mut().first().copied()
         }
     }
@@ -323,8 +333,7 @@ impl Heap {
             carving.places = 0;
         }
         if let Some(carving) = self.carving.get_mut(class)
-            && let Some(slice) =
-                NonNull::new(core::mem::replace(&mut carving.slice, ptr::null_mut()))
+            && let Some(slice) = NonNull::new(mem::replace(&mut carving.slice, ptr::null_mut()))
         {
             // SAFETY: `fill` has set it, and it is this heap's no more.
             unsafe { shelf::open(class, slice) };
@@ -339,13 +348,40 @@ impl Heap {
         self.bins[class].limit = unsafe { self.firsts[class].add(count) };
     }
 
-    /// Gives all blocks away, before the thread ends.
+    /// Gives away what is much, before the thread ends. With the rest the next one begins: threads that need a few
+    /// blocks and end are not to get them from home, and send them there, each.
+    pub(super) fn give_most(&mut self) {
+        let (mut bytes_left, mut classes_left) = (LEFT_BYTES, LEFT_CLASSES);
+        for class in self.classes() {
+            if self.is_untouched(class) {
+                continue;
+            }
+            let bytes = self.count(class) * block_bytes(class);
+            let is_little = class < LARGE && self.spares[class].count == 0;
+            if is_little && (1..=bytes_left).contains(&bytes) && classes_left > 0 {
+                (bytes_left, classes_left) = (bytes_left - bytes, classes_left - 1);
+                continue;
+            }
+            self.turns[class] = 0;
+            self.give_class(class);
+            if let Some(carving) = self.carving.get_mut(class) {
+                carving.places = 0;
+            }
+        }
+        self.give_empties();
+    }
+
+    /// Gives all blocks away.
     pub(super) fn give_all(&mut self) {
-        for class in (1..BINS).filter(|class| *class != LARGE) {
+        for class in self.classes() {
             if !self.is_untouched(class) {
                 self.give_class(class);
             }
         }
+        self.give_empties();
+    }
+
+    fn give_empties(&mut self) {
         for kind in 0..tray::KINDS {
             while let Some(empty) = self.empties[kind].pop() {
                 // SAFETY: the tray was this heap's.
@@ -389,8 +425,7 @@ impl Heap {
     /// Gives away what was not needed since the last time; where the store has grown, medium blocks that
     /// were as well. The class `now` is needed.
     fn give_inactive(&mut self, now: usize, has_grown: bool) {
-        for class in (1..BINS).filter(|class| *class != LARGE) {
-            // Most programs use few classes.
+        for class in self.classes() {
             if self.is_untouched(class) {
                 continue;
             }

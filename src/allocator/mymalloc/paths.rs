@@ -155,7 +155,9 @@ unsafe fn refill(doubled: Doubled, heap: *mut Heap) -> *mut u8 {
     // SAFETY: the calling thread's heap, which nobody else uses.
     unsafe {
         let class = doubled.class();
-        let mut has_blocks = (*heap.as_ptr()).get_blocks(class);
+        // A heap that was got just now may have some, of the thread before.
+        let has_left = !(*heap.as_ptr()).is_empty(class);
+        let mut has_blocks = has_left || (*heap.as_ptr()).get_blocks(class);
         if !has_blocks {
             tick::give_all_idle();
             has_blocks = (*heap.as_ptr()).get_blocks(class);

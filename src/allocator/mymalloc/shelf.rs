@@ -18,7 +18,7 @@ use super::heap::{Carving, Heap};
 use super::size_class::{BINS, CLASSES, LARGE, PLACE_BYTES, blocks_in, places_of_next};
 use super::slice::{Slice, Standing};
 use super::tray::{self, Entry, Rack, Tray};
-use super::{chunk, large, metadata, options, secure, tick};
+use super::{chunk, large, metadata, options, secure, thread, tick};
 
 /// The slots of all classes.
 type Exchanges = [Exchange; BINS];
@@ -154,6 +154,7 @@ pub(super) unsafe fn give(class: usize, tray: NonNull<Tray>) {
 /// Takes those trays home that nobody has needed since the last time, or all of them, and gives slices without
 /// a block in use to the other classes.
 pub(super) fn settle(all: bool) {
+    thread::settle();
     let exchanges = exchanges();
     for class in 1..BINS {
         if let Some(offers) = exchanges.map(|exchanges| &exchanges[class])

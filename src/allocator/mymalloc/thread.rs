@@ -132,10 +132,17 @@ pub(super) fn heap() -> *mut Heap {
 struct Process {
     /// Runs [`leave`] when a thread ends.
     key: Option<c_uint>,
-    /// Heaps whose threads have ended.
+    /// Heaps whose threads have ended, without a block.
     idle: *mut Heap,
+    /// The same, each with the few blocks that its thread had, and how many those heaps are. The last to be left is the
+    /// first.
+    left: *mut Heap,
+    left_count: usize,
     heaps: usize,
 }
+
+/// Heaps that may keep blocks. Threads that come and go do so one or a few at a time.
+const LEFT_MAX: usize = 4;
 
 // SAFETY: heaps without a thread belong to whoever has the lock.
 unsafe impl Send for Process {}
@@ -143,8 +150,62 @@ unsafe impl Send for Process {}
 static PROCESS: Lock<Process> = Lock::new(Process {
     key: None,
     idle: ptr::null_mut(),
+    left: ptr::null_mut(),
+    left_count: 0,
     heaps: 0,
 });
+
+impl Process {
+    /// A heap with the blocks that its last thread left in it.
+    fn take_left(&mut self) -> Option<NonNull<Heap>> {
+        let heap = NonNull::new(self.left)?;
+        // SAFETY: an idle heap, which the lock guards.
+        self.left = unsafe { heap.as_ref().next };
+        self.left_count -= 1;
+        Some(heap)
+    }
+
+    /// Takes a heap with the blocks that are in it. False: there are enough of these.
+    ///
+    /// # Safety
+    /// The caller's heap, which has no thread.
+    unsafe fn keep_left(&mut self, heap: *mut Heap) -> bool {
+        if self.left_count == LEFT_MAX {
+            return false;
+        }
+        // SAFETY: the caller hands it over.
+        unsafe { (*heap).next = self.left };
+        self.left = heap;
+        self.left_count += 1;
+        true
+    }
+}
+
+/// Has the blocks go home that ended threads left in their heaps.
+pub(super) fn settle() {
+    // More may be left meanwhile.
+    for _ in 0..LEFT_MAX {
+        let Some(heap) = PROCESS.lock().take_left() else {
+            return;
+        };
+        // SAFETY: ours since it was taken.
+        unsafe { retire(heap.as_ptr()) };
+    }
+}
+
+/// Gives all blocks of a heap away, and keeps it for a thread to come.
+///
+/// # Safety
+/// The caller's heap, which has no thread.
+unsafe fn retire(heap: *mut Heap) {
+    // SAFETY: the caller says so; the lock guards idle heaps.
+    unsafe {
+        (*heap).give_all();
+        let mut process = PROCESS.lock();
+        (*heap).next = process.idle;
+        process.idle = heap;
+    }
+}
 
 /// Whether there ever were two heaps.
 static HAS_THREADS: AtomicBool = AtomicBool::new(false);
@@ -204,30 +265,38 @@ pub(super) fn enter() -> Option<NonNull<Heap>> {
     }
     let mut process = PROCESS.lock();
     let is_first = process.heaps == 0;
-    let heap = match NonNull::new(process.idle) {
-        Some(heap) => {
-            // SAFETY: an idle heap, which the lock guards.
-            process.idle = unsafe { heap.as_ref().next };
-            heap
-        }
-        None => {
-            let heap = metadata::allocate::<Heap>()?;
-            process.heaps += 1;
-            if process.heaps > 1 {
-                HAS_THREADS.store(true, Relaxed);
+    let heap = if let Some(mut heap) = process.take_left() {
+        // SAFETY: nobody else has this heap.
+        unsafe { heap.as_mut() }.begin();
+        heap
+    } else {
+        let heap = match NonNull::new(process.idle) {
+            Some(heap) => {
+                // SAFETY: an idle heap, which the lock guards.
+                process.idle = unsafe { heap.as_ref().next };
+                heap
             }
-            heap
-        }
+            None => {
+                let heap = metadata::allocate::<Heap>()?;
+                process.heaps += 1;
+                if process.heaps > 1 {
+                    HAS_THREADS.store(true, Relaxed);
+                }
+                heap
+            }
+        };
+        // SAFETY: nobody else has this memory.
+        unsafe { Heap::initialize(heap, is_first) };
+        heap
     };
-    // SAFETY: nobody else has this memory.
-    unsafe { Heap::initialize(heap, is_first) };
     IN_USE.fetch_add(1, Relaxed);
     let key = process.key;
     drop(process);
     // The word first: what follows may allocate.
     word::set(heap.as_ptr());
     if let Some(key) = key {
-        // Without memory for it the thread's blocks stay with its heap when it ends: a leak, no fault.
+        // Without memory for it the thread's blocks, and those that were left to it, stay with its heap when it ends: a
+        // leak, no fault.
         os::set_thread_key(key, heap.as_ptr().cast());
     }
     Some(heap)
@@ -270,14 +339,17 @@ unsafe extern "C" fn leave(heap: *mut c_void) {
     word::set_frees(0);
     // SAFETY: the heap of the thread that is ending, which nobody else uses.
     unsafe {
-        (*heap).give_all();
+        (*heap).give_most();
         (*heap).leave();
+        IN_USE.fetch_sub(1, Relaxed);
+        // (Guarded blocks come in random order, and those of a thread in the order in which it freed them.)
+        let is_kept = !options::is_secure() && PROCESS.lock().keep_left(heap);
+        if !is_kept {
+            retire(heap);
+        }
     }
-    let mut process = PROCESS.lock();
-    // SAFETY: no thread has this heap now.
-    unsafe { (*heap).next = process.idle };
-    process.idle = heap;
-    IN_USE.fetch_sub(1, Relaxed);
+    // Short threads that find what they need in such a heap turn to no slow path.
+    tick::work_if_due();
 }
 
 /// Heaps made so far, with or without a thread.
