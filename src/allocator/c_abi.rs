@@ -189,6 +189,7 @@ pub unsafe fn free_aligned_sized<A: ProcessAllocator>(
 ///
 /// # Safety
 /// As [`free`]; after success only the pointer returned is used.
+#[inline(always)]
 pub unsafe fn realloc<A: ProcessAllocator>(block: *mut c_void, size: usize) -> *mut c_void {
     let Some(old) = NonNull::new(block.cast::<u8>()) else {
         return malloc::<A>(size);
@@ -200,12 +201,13 @@ pub unsafe fn realloc<A: ProcessAllocator>(block: *mut c_void, size: usize) -> *
     unsafe { realloc_elsewhere::<A>(old, size) }
 }
 
-/// [`realloc`] of a block that may not stay as it is, or of which that is not known.
+/// [`realloc`] of a block that may not stay as it is, or of which that is not known. A C function, which does not unwind, so
+/// that `realloc` can end in a jump to it.
 ///
 /// # Safety
 /// As [`realloc`].
 #[inline(never)]
-unsafe fn realloc_elsewhere<A: ProcessAllocator>(old: NonNull<u8>, size: usize) -> *mut c_void {
+unsafe extern "C" fn realloc_elsewhere<A: ProcessAllocator>(old: NonNull<u8>, size: usize) -> *mut c_void {
     let block = old.as_ptr().cast();
     if size == 0 {
         // SAFETY: the caller hands over the block.

@@ -20,6 +20,7 @@ pub(super) const IS_CHECKED: bool = !cfg!(feature = "unchecked");
 /// A class, doubled: an index in words into the arrays of a heap that have two words for each class. A processor scales
 /// an index by eight on its way to an address, and no further.
 #[derive(Clone, Copy)]
+#[repr(transparent)]
 pub(super) struct Doubled(usize);
 
 impl Doubled {

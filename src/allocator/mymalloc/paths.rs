@@ -6,6 +6,9 @@
 //! `free`: the slice map's word for the pointer, by one load; whether the class's magazine has room; the block's state
 //! byte, which says whether the pointer is the start of an allocated block and nothing else; mark it free; put it on top
 //! of the magazine. Whose block it was does not matter: it is anybody's now. Neither path waits for what is in the block.
+//!
+//! What they turn to are C functions, which do not unwind: in a program where panics do, a short path would otherwise have to
+//! be there still when such a call ends, and could not end in a jump to it.
 
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
@@ -17,7 +20,7 @@ use super::size_class::{LARGE, MEDIUM_BYTES_MIN, SMALL_BYTES_MAX, block_bytes, c
 use super::slice;
 use super::state_byte::{allocated, is_allocated, on_its_way};
 use super::tray::{Entry, Slot};
-use super::{Process, cpu, large, pages, shelf, thread, tick};
+use super::{Process, cpu, large, options, pages, shelf, thread, tick};
 
 /// A block of `size` bytes at least. Null, and `errno` is `ENOMEM`: no memory, or a size beyond
 /// `PTRDIFF_MAX`. (The slow paths set `errno`, so that the short one ends in a jump to them.)
@@ -63,7 +66,7 @@ unsafe fn class_of_small(heap: *mut Heap, size: usize) -> Doubled {
 }
 
 #[inline(never)]
-fn allocate_long(size: usize) -> *mut u8 {
+extern "C" fn allocate_long(size: usize) -> *mut u8 {
     match class_of_medium(size) {
         Some(class) => allocate_class(class),
         None => or_enomem(large::allocate(size, os::OS_PAGE_BYTES)),
@@ -144,7 +147,7 @@ unsafe fn take_last(heap: *mut Heap, class: Doubled) -> *mut u8 {
 /// As for [`pop`].
 #[cold]
 #[inline(never)]
-unsafe fn refill(doubled: Doubled, heap: *mut Heap) -> *mut u8 {
+unsafe extern "C" fn refill(doubled: Doubled, heap: *mut Heap) -> *mut u8 {
     let heap = match NonNull::new(heap) {
         Some(heap) if !is_none(heap.as_ptr()) => Some(heap),
         _ => thread::enter(),
@@ -248,8 +251,8 @@ pub(super) unsafe fn free_sized(address: *mut u8, size: usize) {
 /// Blocks of so many bytes at most stay however little of them is kept.
 pub(super) const ALWAYS_STAYS_BYTES: usize = 64;
 
-/// Whether this is an allocated small block that has the size and would not be half empty with it. False also of
-/// those of which this is not known at once.
+/// Whether this is an allocated block that has the size and would not be half empty with it; of a medium one, not too long
+/// for it in the sense of the large store. False also of those of which this is not known at once.
 #[inline(always)]
 pub(super) fn may_stay(block: NonNull<u8>, size: usize) -> bool {
     let (address, heap) = (block.addr().get(), thread::heap());
@@ -263,8 +266,14 @@ pub(super) fn may_stay(block: NonNull<u8>, size: usize) -> bool {
         }
         let bytes = has_bytes(heap, entry.doubled());
         // (No bytes at all are no reason to stay.)
-        let is_enough = size.wrapping_sub(1) < bytes && bytes < MEDIUM_BYTES_MIN;
-        is_enough && (size > bytes / 2 || bytes <= ALWAYS_STAYS_BYTES)
+        if size.wrapping_sub(1) >= bytes {
+            return false;
+        }
+        if bytes < MEDIUM_BYTES_MIN {
+            return size > bytes / 2 || bytes <= ALWAYS_STAYS_BYTES;
+        }
+        // A little more than two thirds. Where blocks end at guards, only the store knows how long they are to be.
+        size > bytes - bytes / 4 - bytes / 16 && !options::is_secure()
     }
 }
 
@@ -316,7 +325,7 @@ unsafe fn put(entry: Entry, class: usize, heap: *mut Heap) {
 /// As for [`free`].
 #[cold]
 #[inline(never)]
-unsafe fn free_slowly(address: *mut u8, size: usize, heap: *mut Heap) {
+unsafe extern "C" fn free_slowly(address: *mut u8, size: usize, heap: *mut Heap) {
     let Some(block) = NonNull::new(address) else {
         return;
     };
