@@ -91,6 +91,7 @@ impl ProcessAllocator for Process {
         paths::may_stay(block, size)
     }
 
+    #[inline(always)]
     unsafe fn reallocate(block: NonNull<u8>, size: usize) -> Result<NonNull<u8>, ReallocFailure> {
         let (old_bytes, moved) = match paths::find(block)? {
             Found::Large if size > SMALL_BYTES_MAX => {
