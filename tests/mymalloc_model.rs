@@ -76,3 +76,29 @@ proptest! {
         shadow::run(&bytes);
     }
 }
+
+/// A block of up to 256 KiB stays as long as it is when it is to have less, as long as half of what it needs is not too
+/// much; when it needs no more than 55 %, it is shortened, since a length of blocks that is more does not change that. Whichever path looks at it.
+#[test]
+fn medium_blocks_stay_unless_much_of_them_is_too_long() {
+    use mymalloc::allocator::mymalloc::c::{free, malloc, malloc_usable_size, realloc};
+    const PAGE: usize = 4096;
+    for pages in [8, 10, 16, 24, 40, 64] {
+        for wanted in (1..=pages * PAGE).rev().step_by(1000) {
+            // SAFETY: blocks of the C functions, each used by nobody else and freed once.
+            unsafe {
+                let block = malloc(pages * PAGE);
+                let have = malloc_usable_size(block) / PAGE;
+                let resized = realloc(block, wanted);
+                let has = malloc_usable_size(resized);
+                let needed = wanted.div_ceil(PAGE);
+                if have - needed <= needed / 2 {
+                    assert_eq!((resized, has), (block, have * PAGE), "{have} to {wanted}");
+                } else if 20 * needed <= 11 * have {
+                    assert!(wanted <= has && has < have * PAGE, "{have} to {wanted}");
+                }
+                free(resized);
+            }
+        }
+    }
+}

@@ -207,7 +207,10 @@ pub unsafe fn realloc<A: ProcessAllocator>(block: *mut c_void, size: usize) -> *
 /// # Safety
 /// As [`realloc`].
 #[inline(never)]
-unsafe extern "C" fn realloc_elsewhere<A: ProcessAllocator>(old: NonNull<u8>, size: usize) -> *mut c_void {
+unsafe extern "C" fn realloc_elsewhere<A: ProcessAllocator>(
+    old: NonNull<u8>,
+    size: usize,
+) -> *mut c_void {
     let block = old.as_ptr().cast();
     if size == 0 {
         // SAFETY: the caller hands over the block.
