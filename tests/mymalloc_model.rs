@@ -77,8 +77,8 @@ proptest! {
     }
 }
 
-/// A block of up to 256 KiB stays as long as it is when it is to have less, as long as half of what it needs is not too
-/// much; when it needs no more than 55 %, it is shortened, since a length of blocks that is more does not change that. Whichever path looks at it.
+/// A block of up to 256 KiB stays as long as it is when it is to have less, unless more than half of what it needs would be
+/// too much. When it needs 55 % or less, it is shortened, or moves: with the length of its new class as well that is so.
 #[test]
 fn medium_blocks_stay_unless_much_of_them_is_too_long() {
     use mymalloc::allocator::mymalloc::c::{free, malloc, malloc_usable_size, realloc};

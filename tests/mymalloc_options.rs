@@ -142,7 +142,11 @@ fn huge_pages_are_asked_for() {
 fn guard_pages_follow_blocks_that_change() {
     let folder = folder();
     let program = options_program(folder.path());
-    for case in ["overflow_shrunk", "overflow_grown"] {
+    for case in [
+        "overflow_shrunk",
+        "overflow_shrunk_medium",
+        "overflow_grown",
+    ] {
         let text = text_of(&run(&program, case, &[("MYMALLOC_SECURE", "1")]));
         assert_eq!(text, "faulted\n", "{case}");
     }

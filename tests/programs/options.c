@@ -145,6 +145,9 @@ static void overflow_large(void) { overflow(1000000, 5000); }
 static void overflow_shrunk(void) {
     overflow_of(hide(realloc(hide(malloc(9 << 20)), 8 << 20)), 8 << 20, 4096);
 }
+static void overflow_shrunk_medium(void) {
+    overflow_of(hide(realloc(hide(malloc(212992)), 196608)), 196608, 4096);
+}
 static void overflow_grown(void) { overflow_of(hide(realloc(hide(malloc(100000)), 110592)), 110592, 8192); }
 
 /* Where blocks lie, from the first one on. */
@@ -164,7 +167,8 @@ int main(int count, char **arguments) {
     } cases[] = {{"nothing", nothing}, {"limit", limit}, {"idle", idle}, {"huge", huge},
                  {"overflow_small", overflow_small}, {"overflow_medium", overflow_medium},
                  {"overflow_large", overflow_large},
-                 {"overflow_shrunk", overflow_shrunk}, {"overflow_grown", overflow_grown}, {"order", order}};
+                 {"overflow_shrunk", overflow_shrunk}, {"overflow_grown", overflow_grown},
+                 {"overflow_shrunk_medium", overflow_shrunk_medium}, {"order", order}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         if (count > 1 && !strcmp(arguments[1], cases[i].name)) cases[i].run();
     return 0;

@@ -96,6 +96,24 @@ static void realloc_by_new_threads(void) {
     }
 }
 
+/* Whether a child ends by a signal that gives the pointer to realloc, or with no bytes to free. */
+static int ends_program(char *pointer, size_t size) {
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (!child) {
+        close(2);
+        if (size) {
+            hide(realloc(pointer, size));
+        } else {
+            free(pointer);
+        }
+        _exit(0);
+    }
+    int status;
+    CHECK(waitpid(child, &status, 0) == child);
+    return WIFSIGNALED(status);
+}
+
 /* Blocks of 16 to 256 KiB come and go; to free one once more is seen, whatever lies there now: by a child, each. */
 static void stale_frees_are_seen(void) {
     enum { LIVE = 60, ROUNDS = 1200, TESTED = 150 };
@@ -117,17 +135,27 @@ static void stale_frees_are_seen(void) {
         int is_live = 0;
         for (int i = 0; i < LIVE; i++) is_live |= live[i] == block;
         if (is_live) continue;
-        pid_t child = fork();
-        CHECK(child >= 0);
-        if (!child) {
-            close(2);
-            free(block);
-            _exit(0);
-        }
-        int status;
-        CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status));
+        CHECK(ends_program(block, 0));
     }
     for (int i = 0; i < LIVE; i++) free(live[i]);
+}
+
+/* Pointers that are no block, given to realloc with sizes that a block there has: it is not to be said to stay. */
+static void bad_reallocs_are_seen(void) {
+    size_t sizes[] = {64, 1000, 100000};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        size_t size = sizes[i];
+        /* Until longer blocks are kept by the thread. */
+        for (int round = 0; round < 40; round++) free(hide(malloc(size)));
+        char *block = hide(malloc(size)), *freed = hide(malloc(size));
+        CHECK(block && freed);
+        free(freed);
+        CHECK(!ends_program(block, size));
+        CHECK(ends_program(freed, size));
+        CHECK(ends_program(block + 16, size * 7 / 8));
+        CHECK(ends_program(block + 4, size * 7 / 8));
+        free(block);
+    }
 }
 
 /* A block that grows and shrinks in small steps, with others in its way. */
@@ -457,6 +485,7 @@ static const struct {
 #define CASE(name) {#name, name}
     CASE(realloc_any_to_any), CASE(realloc_to_same_and_nothing), CASE(realloc_in_steps),
     CASE(realloc_by_new_threads), CASE(stale_frees_are_seen),
+    CASE(bad_reallocs_are_seen),
     CASE(calloc_overflow_and_zeroes), CASE(nothing_is_unique), CASE(beyond_ptrdiff_max),
     CASE(alignments), CASE(errno_is_kept), CASE(address_space_limit),
     CASE(address_space_limit_small), CASE(forks_beside_threads), CASE(blocks_outlive_threads),

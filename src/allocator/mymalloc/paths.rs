@@ -272,7 +272,8 @@ pub(super) fn may_stay(block: NonNull<u8>, size: usize) -> bool {
         if bytes < MEDIUM_BYTES_MIN {
             return size > bytes / 2 || bytes <= ALWAYS_STAYS_BYTES;
         }
-        // A little more than two thirds. Where blocks end at guards, only the store knows how long they are to be.
+        // A little more than the two thirds from which on `store::is_too_long` lets them stay. Where blocks end at guards,
+        // only the store knows how long they are to be.
         size > bytes - bytes / 4 - bytes / 16 && !options::is_secure()
     }
 }

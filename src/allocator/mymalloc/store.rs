@@ -49,7 +49,8 @@ pub(super) struct Store {
 unsafe impl Send for Store {}
 
 /// Whether a block of so many OS pages is to be shortened, if `pages` are wanted. A little too long is as good;
-/// medium ones that grow have room to do so, and up to half of what they need is left to them.
+/// medium ones that grow have room to do so, and up to half of what they need is left to them. (What is as near as eleven
+/// sixteenths stays by the short path, `paths::may_stay`.)
 pub(super) fn is_too_long(have: usize, pages: usize) -> bool {
     let allowed = if have <= MEDIUM_BYTES_MAX / OS_PAGE_BYTES {
         pages / 2
